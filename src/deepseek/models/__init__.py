@@ -1,0 +1,50 @@
+"""Layer 2: checkpoints from anywhere, and adapters on top of them.
+
+    >>> from deepseek.models import LoRAConfig, from_pretrained
+    >>> model = from_pretrained("all-minilm-l6-v2", head="sequence-classification", num_labels=2)
+    >>> model.add_adapter("text_class", LoRAConfig(r=16, alpha=32, dropout=0.1, target_modules=["query_key_value"]))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deepseek.models.adapters.config import LoRAConfig
+    from deepseek.models.adapters.targets import resolve_targets
+    from deepseek.models.catalogue import CATALOGUE, ModelCard
+    from deepseek.models.checkpoint import Checkpoint, resolve
+    from deepseek.models.loading import from_pretrained, tokenizer_for
+
+_PUBLIC = {
+    "CATALOGUE": "deepseek.models.catalogue",
+    "Checkpoint": "deepseek.models.checkpoint",
+    "LoRAConfig": "deepseek.models.adapters.config",
+    "ModelCard": "deepseek.models.catalogue",
+    "from_pretrained": "deepseek.models.loading",
+    "resolve": "deepseek.models.checkpoint",
+    "resolve_targets": "deepseek.models.adapters.targets",
+    "tokenizer_for": "deepseek.models.loading",
+}
+
+__all__ = [
+    "CATALOGUE",
+    "Checkpoint",
+    "LoRAConfig",
+    "ModelCard",
+    "from_pretrained",
+    "resolve",
+    "resolve_targets",
+    "tokenizer_for",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Adapters: LoRA configured in the article's terms, injected by PEFT, stored in PEFT's format."""

@@ -1,0 +1,40 @@
+"""How a server listens, batches and shuts down."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ServingConfig(BaseModel):
+    """Settings of one server process; raises ``pydantic.ValidationError`` for unknown or impossible values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on, for both protocols. 0.0.0.0 or :: listens on every interface.",
+    )
+    http_port: int = Field(default=8000, ge=0, le=65535, description="REST port; 0 picks a free one.")
+    grpc_port: int = Field(default=8001, ge=0, le=65535, description="gRPC port; 0 picks a free one.")
+    max_batch_size: int = Field(
+        default=32, ge=1, description="Most rows that a model sees at once. Larger requests are split and re-joined."
+    )
+    max_batch_delay_ms: float = Field(
+        default=2.0,
+        ge=0,
+        description="Longest time, in milliseconds, that a row waits for company while the model is idle. "
+        "A lone client never waits.",
+    )
+    max_queue: int = Field(
+        default=1024,
+        ge=1,
+        description="Most rows that wait for one model. Beyond it requests are refused at once "
+        "(429 with Retry-After, RESOURCE_EXHAUSTED).",
+    )
+    max_body_bytes: int = Field(
+        default=8 * 1024 * 1024, ge=1024, description="Largest request body (REST) and message (gRPC), in bytes."
+    )
+    drain_seconds: float = Field(
+        default=10.0, ge=0, description="Longest time, in seconds, that requests in flight get to finish at shutdown."
+    )

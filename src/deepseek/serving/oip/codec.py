@@ -1,0 +1,98 @@
+"""A signature compiled for serving: columns become rows, rows are checked, parameters and outputs are looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from deepseek.errors import nearest
+from deepseek.serving.errors import RequestError
+from deepseek.serving.model import Row
+from deepseek.serving.oip.tensor_field import TensorField
+from deepseek.tasks.signature import Signature
+
+PROTOCOL_PARAMETERS = frozenset({"binary_data_output"})
+"""Request parameters that speak to the protocol layer; Triton's HTTP client sets this one by default."""
+
+
+class Inference(NamedTuple):
+    """A decoded request: what to run, and which outputs to return."""
+
+    rows: list[Row]
+    parameters: dict[str, Any]
+    outputs: list[TensorField]
+    id: str = ""
+    raw: bool = False
+    """Whether the inputs came as raw bytes; the outputs then go back the same way."""
+
+
+class Codec:
+    """Checks requests against one :class:`Signature`; every failure is a :class:`RequestError` that says what to do."""
+
+    def __init__(self, signature: Signature) -> None:
+        self.inputs = {field.name: TensorField(field, "input") for field in signature.inputs}
+        self.outputs = {field.name: TensorField(field, "output") for field in signature.outputs}
+        self.parameters = {field.name: TensorField(field, "parameter") for field in signature.parameters}
+        self.required = [name for name, field in self.inputs.items() if not field.field.optional]
+        self._all_outputs = list(self.outputs.values())
+
+    def input(self, name: str) -> TensorField:
+        """Return the input called ``name``."""
+        return _look_up("input", name, self.inputs)
+
+    def select(self, names: Iterable[str]) -> list[TensorField]:
+        """Return the requested outputs in the requested order; all of them when none is named."""
+        return [_look_up("output", name, self.outputs) for name in names] or self._all_outputs
+
+    def rows(self, columns: Mapping[str, list[Any]]) -> list[Row]:
+        """Join columns of equal length into rows; optional inputs that are absent are absent in the rows too."""
+        for name in self.required:
+            if name not in columns:
+                raise RequestError(f"missing input {name!r} ({self.inputs[name].datatype})")
+        if not columns:
+            raise RequestError("expected at least one input, received none")
+        if len(columns) == 1:
+            ((name, values),) = columns.items()
+            return [{name: value} for value in values]
+        sizes = {name: len(values) for name, values in columns.items()}
+        if len(set(sizes.values())) > 1:
+            received = ", ".join(f"{name!r} {size}" for name, size in sizes.items())
+            raise RequestError(f"expected the same number of rows in every input, received {received}")
+        names = list(columns)
+        return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+    def row(self, item: Any) -> dict[str, Any]:
+        """Check one row of plain JSON: an object of input values, or the bare value of the only required input."""
+        if not isinstance(item, dict):
+            if len(self.required) != 1:
+                raise RequestError(
+                    f"expected an object with the inputs {', '.join(self.required)}, received a bare value"
+                )
+            item = {self.required[0]: item}
+        for name in self.required:
+            if name not in item:
+                raise RequestError(f"missing input {name!r} ({self.inputs[name].datatype})")
+        return {name: self.input(name).parse_value(value) for name, value in item.items() if value is not None}
+
+    def check_parameters(self, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Check parameters against the declared ones; ``None`` values mean "the default" and are dropped."""
+        if not parameters:
+            return {}
+        return {
+            name: _look_up("parameter", name, self.parameters).parse_value(value)
+            for name, value in parameters.items()
+            if value is not None and name not in PROTOCOL_PARAMETERS
+        }
+
+
+def _look_up(kind: str, name: str, known: Mapping[str, TensorField]) -> TensorField:
+    field = known.get(name)
+    if field is None:
+        close = nearest(name, known)
+        guess = (
+            f"did you mean {' or '.join(map(repr, close))}?"
+            if close
+            else f"known: {', '.join(sorted(known)) or 'none'}"
+        )
+        raise RequestError(f"unknown {kind} {name!r}; {guess}")
+    return field

@@ -1,0 +1,84 @@
+"""OIP v2 gRPC messages (specification: open-inference-protocol, inference_grpc.md).
+
+Outputs go back in the form in which the inputs came: typed ``contents``, or ``raw_output_contents``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from deepseek.serving.errors import RequestError
+from deepseek.serving.model import Outputs
+from deepseek.serving.oip import raw
+from deepseek.serving.oip.codec import Codec, Inference
+from deepseek.serving.oip.tensor_field import TensorField
+from deepseek.serving.proto import open_inference_pb2 as pb
+
+
+def decode(codec: Codec, request: pb.ModelInferRequest) -> Inference:
+    """Decode and check a request; raises :class:`RequestError`."""
+    raw_contents = request.raw_input_contents
+    if raw_contents and len(raw_contents) != len(request.inputs):
+        raise RequestError(
+            f"expected one raw_input_contents for each of {len(request.inputs)} inputs, received {len(raw_contents)}"
+        )
+    columns: dict[str, list[Any]] = {}
+    for at, tensor in enumerate(request.inputs):
+        field = codec.input(tensor.name)
+        if tensor.name in columns:
+            raise RequestError(f"input {tensor.name!r} is given twice")
+        expected = field.count(tensor.datatype, tensor.shape)
+        hint = ""
+        flat: Any
+        if raw_contents:
+            if tensor.HasField("contents"):
+                raise RequestError(f"{field.where}: expected contents or raw_input_contents, received both")
+            flat = raw.unpack(field, raw_contents[at])
+        else:
+            flat = list(getattr(tensor.contents, field.kind.contents))
+            if not flat:
+                hint = f" in contents.{field.kind.contents}"
+        field.check_length(len(flat), expected, tensor.shape, hint)
+        columns[tensor.name] = field.column(_text(field, flat) if field.dtype == "string" else flat, tensor.shape)
+    return Inference(
+        rows=codec.rows(columns),
+        parameters=codec.check_parameters(_parameters(request.parameters)),
+        outputs=codec.select(output.name for output in request.outputs),
+        id=request.id,
+        raw=bool(raw_contents),
+    )
+
+
+def _text(field: TensorField, flat: list[bytes]) -> list[str]:
+    try:
+        return [element.decode() for element in flat]
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{field.where}: expected UTF-8 text, received other bytes ({error.reason})") from error
+
+
+def _parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for name, value in parameters.items():
+        choice = value.WhichOneof("parameter_choice")
+        if choice is None:
+            raise RequestError(f"parameter {name!r} has no value")
+        plain[name] = getattr(value, choice)
+    return plain
+
+
+def encode(name: str, version: str, inference: Inference, rows: Outputs) -> pb.ModelInferResponse:
+    """Encode the requested outputs of a batch."""
+    response = pb.ModelInferResponse(model_name=name, model_version=version, id=inference.id)
+    for field in inference.outputs:
+        if field.field.optional and all(row.get(field.name) is None for row in rows):
+            continue
+        shape, flat = field.flatten_rows([row[field.name] for row in rows])
+        if field.dtype == "string":
+            flat = [element.encode() for element in flat]
+        tensor = response.outputs.add(name=field.name, datatype=field.datatype, shape=shape)
+        if inference.raw:
+            response.raw_output_contents.append(raw.pack(field, flat))
+        else:
+            getattr(tensor.contents, field.kind.contents).extend(flat)
+    return response

@@ -1,0 +1,47 @@
+"""Raw tensor bytes: row-major little-endian elements; ``BYTES`` elements carry a 4-byte little-endian length each."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+
+from deepseek.serving.errors import RequestError
+from deepseek.serving.oip.tensor_field import TensorField
+
+_LENGTH = struct.Struct("<I")
+
+
+def unpack(field: TensorField, data: bytes) -> list[bytes] | np.ndarray[Any, Any]:
+    """Return the elements of a raw tensor; raises :class:`RequestError` when the bytes do not add up."""
+    if field.kind.raw:
+        dtype = np.dtype(field.kind.raw)
+        if len(data) % dtype.itemsize:
+            raise RequestError(
+                f"{field.where}: expected a multiple of {dtype.itemsize} raw bytes for {field.datatype}, "
+                f"received {len(data)}"
+            )
+        # A copy: the elements must outlive the message that they came in, and be writable and aligned.
+        return np.frombuffer(data, dtype=dtype).astype(field.dtype)
+    elements: list[bytes] = []
+    at = 0
+    while at < len(data):
+        if at + 4 > len(data):
+            raise RequestError(f"{field.where}: the raw bytes end inside the length of element {len(elements)}")
+        (size,) = _LENGTH.unpack_from(data, at)
+        at += 4
+        if at + size > len(data):
+            raise RequestError(
+                f"{field.where}: element {len(elements)} says {size} bytes, but only {len(data) - at} are left"
+            )
+        elements.append(data[at : at + size])
+        at += size
+    return elements
+
+
+def pack(field: TensorField, flat: list[Any]) -> bytes:
+    """Return the raw bytes of row-major elements (``bytes`` for a ``BYTES`` field)."""
+    if field.kind.raw:
+        return np.asarray(flat, dtype=field.kind.raw).tobytes()
+    return b"".join(_LENGTH.pack(len(element)) + element for element in flat)

@@ -1,0 +1,1 @@
+"""REST over granian's RSGI interface: one application object, plain functions for routes, msgspec for JSON."""

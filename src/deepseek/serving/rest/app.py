@@ -1,0 +1,93 @@
+"""The RSGI application: finds the route, runs it, turns exceptions into answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from deepseek.errors import UnknownNameError
+from deepseek.serving.config import ServingConfig
+from deepseek.serving.errors import BodyTooLargeError, NotReadyError, UnsupportedMediaError, describe
+from deepseek.serving.lifecycle import Lifecycle
+from deepseek.serving.repository import ModelRepository
+from deepseek.serving.rest.http import JSON_HEADERS, Response, Scope, Transport, failure_response, json_response, linger
+from deepseek.serving.rest.information import Information
+from deepseek.serving.rest.oip_routes import OipRoutes
+from deepseek.serving.rest.task_routes import TaskRoutes
+
+Handler = Callable[[Scope, Transport], Awaitable[Response]]
+_MODELS = "/v2/models/"
+_TASKS = "/v1/tasks/"
+
+
+class _Route(NamedTuple):
+    method: str
+    handler: Handler
+
+
+class RestApp:
+    """Answers every REST route over one repository; give it to granian as the RSGI target."""
+
+    def __init__(self, config: ServingConfig, repository: ModelRepository, lifecycle: Lifecycle) -> None:
+        self._limit = config.max_body_bytes
+        self._oip = OipRoutes(repository, lifecycle, self._limit)
+        self._tasks = TaskRoutes(repository, lifecycle, self._limit)
+        information = Information(repository)
+        self._static: dict[str, _Route] = {
+            "/": _Route("GET", information.index),
+            "/openapi.json": _Route("GET", information.openapi),
+            "/v1/models": _Route("GET", information.models),
+            "/v2": _Route("GET", self._oip.server_metadata),
+            "/v2/health/live": _Route("GET", self._oip.live),
+            "/v2/health/ready": _Route("GET", self._oip.ready),
+        }
+
+    async def __rsgi__(self, scope: Scope, transport: Transport) -> None:
+        """Answer one request."""
+        try:
+            path = scope.path
+            route = self._static.get(path) or self._match(path)
+            method = scope.method
+            if method != route.method and not (method == "HEAD" and route.method == "GET"):
+                response = _method_not_allowed(method, path, route.method)
+            else:
+                response = await route.handler(scope, transport)
+        except asyncio.CancelledError:
+            # The client left, or the drain ran out of time; in the second case somebody still listens.
+            response = failure_response(describe(NotReadyError("the request was cancelled before it was answered")))
+        except (BodyTooLargeError, UnsupportedMediaError) as error:
+            transport.response_bytes(*failure_response(describe(error)))
+            await linger(transport, self._limit)
+            return
+        except Exception as error:  # noqa: BLE001  the boundary: every request gets an answer
+            response = failure_response(describe(error))
+        transport.response_bytes(*response)
+
+    def _match(self, path: str) -> _Route:
+        """Find the route of a path that names a model or a task; names may contain slashes, percent-encoded or not."""
+        if path.startswith(_MODELS):
+            name, _, action = path.removeprefix(_MODELS).rpartition("/")
+            if action == "infer" and name:
+                return _Route("POST", self._oip.infer(*_versioned(name)))
+            if action == "ready" and name:
+                return _Route("GET", self._oip.model_ready(*_versioned(name)))
+            return _Route("GET", self._oip.model_metadata(*_versioned(path.removeprefix(_MODELS).rstrip("/"))))
+        if path.startswith(_TASKS):
+            return _Route("POST", self._tasks.run(path.removeprefix(_TASKS).rstrip("/")))
+        route = self._static.get(path.rstrip("/"))
+        if route is None:
+            patterns = ("/v2/models/{model}", "/v2/models/{model}/infer", "/v1/tasks/{task}")
+            raise UnknownNameError("URL", path, [*self._static, *patterns], "GET / lists the URLs.")
+        return route
+
+
+def _versioned(name: str) -> tuple[str, str]:
+    before, separator, version = name.rpartition("/versions/")
+    return (before, version) if separator else (name, "")
+
+
+def _method_not_allowed(method: str, path: str, allowed: str) -> Response:
+    allow = "GET, HEAD" if allowed == "GET" else allowed
+    response = json_response({"error": f"expected {allow} on {path}, received {method}"}, 405)
+    return response._replace(headers=[*JSON_HEADERS, ("allow", allow)])

@@ -1,0 +1,48 @@
+"""What a person or a tool asks a server first: the index, the list of models, and the OpenAPI description."""
+
+from __future__ import annotations
+
+from deepseek.serving.repository import ModelRepository
+from deepseek.serving.rest.http import Response, Scope, Transport, json_response
+from deepseek.serving.rest.openapi import openapi_document
+from deepseek.serving.version import server_version
+
+URLS = {
+    "GET /": "this page",
+    "GET /openapi.json": "OpenAPI 3.1 description",
+    "GET /v1/models": "models, as OpenAI clients list them",
+    "POST /v1/tasks/{task}": 'run a task in plain JSON: {"inputs": "text", "parameters": {...}}',
+    "GET /v2": "server metadata (Open Inference Protocol v2)",
+    "GET /v2/health/live": "liveness probe",
+    "GET /v2/health/ready": "readiness probe",
+    "GET /v2/models/{model}[/versions/{version}]": "model metadata",
+    "GET /v2/models/{model}[/versions/{version}]/ready": "model readiness",
+    "POST /v2/models/{model}[/versions/{version}]/infer": "run a model on tensors",
+}
+
+
+class Information:
+    """Handlers of the routes that describe the server."""
+
+    def __init__(self, repository: ModelRepository) -> None:
+        self._repository = repository
+
+    async def index(self, scope: Scope, transport: Transport) -> Response:
+        """``GET /``."""
+        models = [
+            {"name": loaded.name, "version": loaded.version, "task": loaded.task, "ready": loaded.ready}
+            for loaded in self._repository
+        ]
+        return json_response({"name": "deepseek", "version": server_version(), "models": models, "urls": URLS})
+
+    async def models(self, scope: Scope, transport: Transport) -> Response:
+        """``GET /v1/models`` (OpenAI API reference, "List models"); ``created`` is in Unix seconds."""
+        data = [
+            {"id": loaded.name, "object": "model", "created": loaded.loaded_at, "owned_by": "deepseek"}
+            for loaded in (self._repository.get(name) for name in self._repository.names)
+        ]
+        return json_response({"object": "list", "data": data})
+
+    async def openapi(self, scope: Scope, transport: Transport) -> Response:
+        """``GET /openapi.json``."""
+        return json_response(openapi_document(self._repository))

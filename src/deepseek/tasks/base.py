@@ -1,0 +1,161 @@
+"""The contract of a task: how rows become tensors, how a model's outputs become rows, and how answers are scored.
+
+Data flows one way: rows -> ``prepare`` -> ``collate`` -> ``run`` (the model) -> ``decode`` -> rows. A task knows nothing
+of files, servers or training loops; those know tasks. Everything that a task learned from data (its labels) is in its
+fields, so that a task is written to and read from a bundle as JSON.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from deepseek.errors import DataError
+from deepseek.tasks.signature import Signature
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Token ids that a model produced for one prompt, and why it stopped (``"stop"`` or ``"length"``)."""
+
+    token_ids: list[int]
+    finish_reason: str
+
+
+class Executable(Protocol):
+    """A loaded model as a runtime offers it."""
+
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """One pass: named input tensors to named output tensors (float32, on the CPU)."""
+        ...
+
+    def generate(self, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> list[Generated]:
+        """Continue each prompt of the batch; ``options`` are transformers' generation options."""
+        ...
+
+
+class Task(BaseModel):
+    """What a model is for. Subclasses are pydantic models: their fields are the task's configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    head: ClassVar[str]
+    """The head that the model needs, a name of :data:`deepseek.models.loading.HEADS`."""
+
+    @property
+    @abstractmethod
+    def signature(self) -> Signature:
+        """Inputs and outputs of one row."""
+
+    @abstractmethod
+    def prepare(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+        """Rows to features (unpadded lists of ids).
+
+        Raises:
+            DataError: a row lacks an input or has a value of another type; the message has the row's number.
+        """
+
+    @abstractmethod
+    def collate(
+        self, features: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase
+    ) -> dict[str, torch.Tensor]:
+        """Features to a padded batch of tensors, (batch, longest)."""
+
+    @abstractmethod
+    def decode(self, outputs: Any, count: int) -> list[dict[str, Any]]:
+        """A model's outputs for ``count`` rows to answers, one dict a row, as the signature says."""
+
+    def run(
+        self,
+        model: Executable,
+        features: Sequence[Mapping[str, Any]],
+        tokenizer: PreTrainedTokenizerBase,
+        parameters: Mapping[str, Any],
+    ) -> list[dict[str, Any]]:
+        """One batch through the model: collate, forward, decode."""
+        return self.decode(model.forward(self.collate(features, tokenizer)), len(features))
+
+    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Refuse parameters that the signature does not name.
+
+        Raises:
+            DataError: an unknown parameter; the message has the known ones.
+        """
+        known = [p.name for p in self.signature.parameters]
+        for name in parameters:
+            if name not in known:
+                raise DataError(f"{self.name} takes no parameter {name!r}; expected one of: {', '.join(known) or 'none'}")
+
+    def fitted(self, rows: Sequence[Row]) -> Self:
+        """The task with everything filled in that it learns from training rows (labels, say)."""
+        return self
+
+    def model_options(self) -> dict[str, Any]:
+        """Overrides of the transformers config (``num_labels``, ``id2label``, ...)."""
+        return {}
+
+    def references(self, rows: Sequence[Row]) -> list[Any]:
+        """The true answers of rows that have them, as :meth:`metrics` takes them."""
+        raise DataError(f"{self.name} has no reference answers to score against")
+
+    def training_labels(self, rows: Sequence[Row]) -> list[Any]:
+        """What the loss compares with, one value a row."""
+        raise DataError(f"{self.name} cannot be trained yet")
+
+    def metrics(self, answers: Sequence[Row], references: Sequence[Any]) -> dict[str, float]:
+        """Scores of answers against references, higher is better unless the name says otherwise."""
+        raise DataError(f"{self.name} has no metrics")
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns that hold the input text (cleaning looks at the first)."""
+        return tuple(f.name for f in self.signature.inputs if f.dtype == "string")
+
+
+class TextTask(Task):
+    """A task over one text: checks, tokenises and pads it."""
+
+    text: str = "text"
+    max_length: int = 256
+
+    def texts(self, rows: Sequence[Row], column: str | None = None) -> list[str]:
+        """The text of each row, checked."""
+        name = column or self.text
+        found: list[str] = []
+        for number, row in enumerate(rows):
+            value = row.get(name)
+            if not isinstance(value, str):
+                came = f"the columns {', '.join(map(str, row)) or 'none'}" if name not in row else type(value).__name__
+                raise DataError(f"row {number}: expected a string in {name!r}, received {came}")
+            if not value.strip():
+                raise DataError(f"row {number}: {name!r} is empty; expected some text")
+            found.append(value)
+        return found
+
+    def prepare(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+        # A tokenizer is linear in the text but not free: what lies far beyond the cut cannot matter, so a megabyte of
+        # text costs what a page does. No tokenizer here merges more than 32 characters into one token on average.
+        texts = [t[: self.max_length * 32] for t in self.texts(rows)]
+        encoded = tokenizer(texts, truncation=True, max_length=self.max_length, add_special_tokens=True)
+        return [{key: encoded[key][i] for key in encoded} for i in range(len(texts))]
+
+    def collate(
+        self, features: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase
+    ) -> dict[str, torch.Tensor]:
+        names = set(tokenizer.model_input_names)
+        kept = [{k: v for k, v in f.items() if k in names} for f in features]
+        return dict(tokenizer.pad(kept, padding=True, return_tensors="pt"))
+
+
+TaskFactory = Callable[..., Task]

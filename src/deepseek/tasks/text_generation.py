@@ -1,0 +1,178 @@
+"""Continue a prompt, or answer a chat.
+
+Lengths have transformers' meaning: ``max_length`` counts the prompt and the new tokens together, ``max_new_tokens`` the
+new ones alone; give one of them. The answer is the new text; ``return_full_text`` puts the prompt in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field as ConfigField
+
+from deepseek.errors import DataError
+from deepseek.tasks.base import Executable, Generated, Row, TextTask
+from deepseek.tasks.signature import Field, Signature
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+DEFAULT_MAX_NEW_TOKENS = 128
+
+PARAMETERS = (
+    Field(name="max_length", dtype="int64", description="prompt and new tokens together", optional=True),
+    Field(name="max_new_tokens", dtype="int64", description="new tokens alone (default 128)", optional=True),
+    Field(name="do_sample", dtype="bool", description="sample instead of greedy decoding", optional=True),
+    Field(name="temperature", dtype="float64", description="softmax temperature; setting it samples", optional=True),
+    Field(name="top_k", dtype="int64", description="sample from the k most probable tokens", optional=True),
+    Field(name="top_p", dtype="float64", description="sample from the smallest set of this probability", optional=True),
+    Field(name="repetition_penalty", dtype="float64", description="1.0 is none", optional=True),
+    Field(name="seed", dtype="int64", description="makes sampling repeatable", optional=True),
+    Field(name="return_full_text", dtype="bool", description="put the prompt in front of the answer", optional=True),
+)
+
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "max_length": (1, 1 << 20),
+    "max_new_tokens": (1, 1 << 20),
+    "temperature": (0, 100),
+    "top_k": (1, 1 << 20),
+    "top_p": (0, 1),
+    "repetition_penalty": (0.01, 100),
+    "seed": (0, (1 << 63) - 1),
+}
+
+
+class TextGeneration(TextTask):
+    """Causal language modelling: a prompt, or a list of chat messages, in; text out."""
+
+    name: ClassVar[str] = "text-generation"
+    head: ClassVar[str] = "causal-lm"
+
+    text: str = ConfigField("prompt", description="Column with the prompt.")
+    max_length: int = ConfigField(
+        8192, ge=4, le=1 << 20, description="Context length: prompt and new tokens never exceed it."
+    )
+
+    @property
+    def signature(self) -> Signature:
+        return Signature(
+            inputs=(Field(name=self.text, dtype="string", description="the text to continue"),),
+            outputs=(
+                Field(name="text", dtype="string", description="the generated text"),
+                Field(name="prompt_tokens", dtype="int64", description="tokens of the prompt"),
+                Field(name="completion_tokens", dtype="int64", description="tokens generated"),
+                Field(name="finish_reason", dtype="string", description="'stop' or 'length'"),
+            ),
+            parameters=PARAMETERS,
+        )
+
+    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Names, types and ranges.
+
+        Raises:
+            DataError: what is wrong with which parameter.
+        """
+        super().check_parameters(parameters)
+        kinds = {p.name: p.dtype for p in PARAMETERS}
+        for name, value in parameters.items():
+            if kinds[name] == "bool":
+                if not isinstance(value, bool):
+                    raise DataError(f"expected true or false for {name!r}, received {value!r}")
+                continue
+            whole = kinds[name] == "int64"
+            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+                raise DataError(f"expected {'a whole number' if whole else 'a number'} for {name!r}, received {value!r}")
+            low, high = _BOUNDS[name]
+            if not low <= value <= high:
+                raise DataError(f"expected {name!r} between {low:g} and {high:g}, received {value!r}")
+        if "max_length" in parameters and "max_new_tokens" in parameters:
+            raise DataError("give 'max_length' (prompt and new tokens) or 'max_new_tokens' (new tokens), not both")
+
+    def prepare(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+        features = []
+        for number, row in enumerate(rows):
+            prompt = row.get(self.text)
+            if isinstance(prompt, list):
+                ids = self._chat(number, prompt, tokenizer)
+            else:
+                ids = tokenizer(self.texts([row])[0])["input_ids"]
+            if len(ids) >= self.max_length:
+                raise DataError(
+                    f"row {number}: the prompt has {len(ids)} tokens; expected fewer than the context of {self.max_length}"
+                )
+            features.append({"input_ids": ids})
+        return features
+
+    @staticmethod
+    def _chat(number: int, messages: list[Any], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        if not tokenizer.chat_template:
+            raise DataError(f"row {number}: received chat messages, but this model's tokenizer has no chat template")
+        for message in messages:
+            if not isinstance(message, dict) or not {"role", "content"} <= set(message):
+                raise DataError(f"row {number}: expected messages of the form {{'role': ..., 'content': ...}}")
+        encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+        return list(encoded["input_ids"])
+
+    def collate(
+        self, features: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase
+    ) -> dict[str, torch.Tensor]:
+        # generation continues at the right end, so the padding goes to the left
+        import torch
+
+        longest = max(len(f["input_ids"]) for f in features)
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
+        ids = torch.full((len(features), longest), pad, dtype=torch.long)
+        mask = torch.zeros((len(features), longest), dtype=torch.long)
+        for i, feature in enumerate(features):
+            own = feature["input_ids"]
+            ids[i, longest - len(own) :] = torch.tensor(own)
+            mask[i, longest - len(own) :] = 1
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def run(
+        self,
+        model: Executable,
+        features: Sequence[Mapping[str, Any]],
+        tokenizer: PreTrainedTokenizerBase,
+        parameters: Mapping[str, Any],
+    ) -> list[dict[str, Any]]:
+        options = dict(parameters)
+        full_text = options.pop("return_full_text", False)
+        limit = options.pop("max_length", None)
+        new_tokens = options.pop("max_new_tokens", DEFAULT_MAX_NEW_TOKENS)
+        lengths = [len(f["input_ids"]) for f in features]
+        for length in lengths:
+            if limit is not None and length >= limit:
+                raise DataError(
+                    f"the prompt has {length} tokens, which leaves nothing to generate within max_length={limit}; raise "
+                    f"max_length, or give max_new_tokens"
+                )
+        if options.get("temperature") == 0:
+            options.update(temperature=1.0, do_sample=False)
+        elif {"temperature", "top_k", "top_p"} & set(options):
+            options.setdefault("do_sample", True)
+        # a batch of unequal prompts has one budget each: generate to the largest, then cut
+        budgets = [
+            min((limit - length) if limit is not None else new_tokens, self.max_length - length) for length in lengths
+        ]
+        generated = model.generate(self.collate(features, tokenizer), {**options, "max_new_tokens": max(budgets)})
+        answers = []
+        for feature, budget, result in zip(features, budgets, generated, strict=True):
+            cut = result if len(result.token_ids) <= budget else Generated(result.token_ids[:budget], "length")
+            text = tokenizer.decode(cut.token_ids, skip_special_tokens=True)
+            if full_text:
+                text = tokenizer.decode(feature["input_ids"], skip_special_tokens=True) + text
+            answers.append(
+                {
+                    "text": text,
+                    "prompt_tokens": len(feature["input_ids"]),
+                    "completion_tokens": len(cut.token_ids),
+                    "finish_reason": cut.finish_reason,
+                }
+            )
+        return answers
+
+    def decode(self, outputs: Any, count: int) -> list[dict[str, Any]]:
+        raise NotImplementedError("text generation decodes in run()")
