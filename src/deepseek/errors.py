@@ -50,7 +50,7 @@ class UnknownNameError(DeepSeekError, LookupError):
         if self.nearest:
             guess = f"Did you mean {' or '.join(repr(n) for n in self.nearest)}?"
         elif not self.known:
-            guess = f"No {self.kind} is known here."
+            guess = "" if hint else f"No {self.kind} is known here."
         elif len(self.known) <= 12:
             guess = f"Known: {', '.join(self.known)}."
         else:

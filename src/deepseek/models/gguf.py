@@ -39,7 +39,9 @@ def converted(path: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with progress.bar(f"convert {path.name}", 3, "steps") as bar:
+    from deepseek.models.loading import quiet_transformers
+
+    with progress.bar(f"convert {path.name}", 3, "steps") as bar, quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
             bar.advance(note="tokenizer")

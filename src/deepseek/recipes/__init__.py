@@ -1,1 +1,1 @@
-
+"""Recipes that ship with the package; `deepseek train NAME` runs one."""

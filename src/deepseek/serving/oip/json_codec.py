@@ -73,7 +73,7 @@ def decode(codec: Codec, body: bytes) -> Inference:
     """Decode and check a request body; raises :class:`RequestError`."""
     try:
         request = _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(f"the body is not an OIP v2 inference request: {error}") from error
     columns: dict[str, list[Any]] = {}
     for tensor in request.inputs:

@@ -53,7 +53,8 @@ class TensorField:
         self.kind = KINDS[field.dtype]
         self.row_shape = field.shape
         self.where = f"{role} {field.name!r}"
-        self.metadata = {"name": field.name, "datatype": field.oip_datatype, "shape": [-1, *field.shape]}
+        self.batch_shape = [-1, *field.shape]
+        self.metadata = {"name": field.name, "datatype": field.oip_datatype, "shape": self.batch_shape}
         sizes = ", ".join("any" if size < 0 else str(size) for size in field.shape)
         self._shapes = f"[rows, {sizes}]" if field.shape else "[rows] or [rows, 1]"
 

@@ -45,26 +45,35 @@ class RestApp:
 
     async def __rsgi__(self, scope: Scope, transport: Transport) -> None:
         """Answer one request."""
+        path, method = scope.path, scope.method
+        route = self._static.get(path) or self._match(path)
+        if route is None or (method != route.method and not (method == "HEAD" and route.method == "GET")):
+            response = self._unknown(path) if route is None else _method_not_allowed(method, path, route.method)
+            await self._refuse(transport, response)
+            return
         try:
-            path = scope.path
-            route = self._static.get(path) or self._match(path)
-            method = scope.method
-            if method != route.method and not (method == "HEAD" and route.method == "GET"):
-                response = _method_not_allowed(method, path, route.method)
-            else:
-                response = await route.handler(scope, transport)
+            response = await route.handler(scope, transport)
         except asyncio.CancelledError:
             # The client left, or the drain ran out of time; in the second case somebody still listens.
             response = failure_response(describe(NotReadyError("the request was cancelled before it was answered")))
-        except (BodyTooLargeError, UnsupportedMediaError) as error:
-            transport.response_bytes(*failure_response(describe(error)))
-            await linger(transport, self._limit)
+        except (BodyTooLargeError, UnsupportedMediaError, NotReadyError) as error:
+            await self._refuse(transport, failure_response(describe(error)))
             return
         except Exception as error:  # noqa: BLE001  the boundary: every request gets an answer
             response = failure_response(describe(error))
         transport.response_bytes(*response)
 
-    def _match(self, path: str) -> _Route:
+    async def _refuse(self, transport: Transport, response: Response) -> None:
+        """Answer a request whose body may be unread: the connection cannot be used again."""
+        transport.response_bytes(response.status, [*response.headers, ("connection", "close")], response.body)
+        await linger(transport, self._limit)
+
+    def _unknown(self, path: str) -> Response:
+        patterns = ("/v2/models/{model}", "/v2/models/{model}/infer", "/v1/tasks/{task}")
+        error = UnknownNameError("URL", path, [*self._static, *patterns], "GET / lists the URLs.")
+        return failure_response(describe(error))
+
+    def _match(self, path: str) -> _Route | None:
         """Find the route of a path that names a model or a task; names may contain slashes, percent-encoded or not."""
         if path.startswith(_MODELS):
             name, _, action = path.removeprefix(_MODELS).rpartition("/")
@@ -75,11 +84,7 @@ class RestApp:
             return _Route("GET", self._oip.model_metadata(*_versioned(path.removeprefix(_MODELS).rstrip("/"))))
         if path.startswith(_TASKS):
             return _Route("POST", self._tasks.run(path.removeprefix(_TASKS).rstrip("/")))
-        route = self._static.get(path.rstrip("/"))
-        if route is None:
-            patterns = ("/v2/models/{model}", "/v2/models/{model}/infer", "/v1/tasks/{task}")
-            raise UnknownNameError("URL", path, [*self._static, *patterns], "GET / lists the URLs.")
-        return route
+        return self._static.get(path.rstrip("/"))
 
 
 def _versioned(name: str) -> tuple[str, str]:

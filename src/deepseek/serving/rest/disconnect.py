@@ -2,6 +2,9 @@
 
 Watching a connection costs a Rust future and a task, more than a fast prediction does; so a request is watched only
 once it has taken long enough for a client to lose patience.
+
+granian tells when a connection ends, not when an HTTP/2 client resets one of many streams on it: such a request is
+computed and its answer dropped.
 """
 
 from __future__ import annotations

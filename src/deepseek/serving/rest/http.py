@@ -72,7 +72,8 @@ async def read_json_body(scope: Scope, transport: Transport, limit: int) -> byte
     headers = scope.headers
     if "inference-header-content-length" in headers:
         raise UnsupportedMediaError(
-            "binary tensor data in REST bodies is not supported; send JSON (tritonclient: binary_data=False), or use gRPC"
+            "binary tensor data in REST bodies is not supported; "
+            "send JSON (tritonclient: binary_data=False), or use gRPC"
         )
     kind = headers.get("content-type")
     if kind is not None and not _is_json(kind):

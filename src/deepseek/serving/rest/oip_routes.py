@@ -69,9 +69,10 @@ class OipRoutes:
             lifecycle = self._lifecycle
             lifecycle.enter()
             try:
+                # First, whatever follows: a body left unread costs the client its connection.
+                body = await read_json_body(scope, transport, self._limit)
                 loaded = self._repository.get(name, version)
                 loaded.require_ready()
-                body = await read_json_body(scope, transport, self._limit)
                 inference = json_codec.decode(loaded.codec, body)
                 future = loaded.batcher.submit(inference.rows, inference.parameters)
                 rows = await result_or_disconnect(transport, future)

@@ -51,11 +51,11 @@ class TaskRoutes:
             lifecycle = self._lifecycle
             lifecycle.enter()
             try:
-                default = self._repository.for_task(task)
                 body = await read_json_body(scope, transport, self._limit)
+                default = self._repository.for_task(task)
                 try:
                     request = _decoder.decode(body)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                     raise RequestError(f"the body is not a task request: {error}") from error
                 loaded = default if request.model is None else self._named(request.model, task)
                 loaded.require_ready()

@@ -1,0 +1,32 @@
+"""``deepseek plugins``."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(help="Tasks, runtimes and sources that are installed here.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_plugins() -> None:
+    """List every part and where it comes from. Nothing is imported for it."""
+    from deepseek.cli.output import print_table
+    from deepseek.data import SOURCES
+    from deepseek.inference import RUNTIMES
+    from deepseek.plugins import discover
+    from deepseek.tasks import TASKS
+
+    origin = {
+        (kind, name): f"{plugin.name} {plugin.version}"
+        for plugin in discover()
+        for kind, parts in plugin.contributes.items()
+        for name in parts
+    }
+    print_table(
+        ("kind", "name", "from", "defined in"),
+        [
+            (registry.kind, name, origin.get((registry.kind, name), "deepseek"), registry.target(name))
+            for registry in (TASKS, RUNTIMES, SOURCES)
+            for name in registry.names()
+        ],
+    )

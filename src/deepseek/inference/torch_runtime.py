@@ -1,0 +1,114 @@
+"""PyTorch as a runtime: every transformers checkpoint, on CPU, CUDA, ROCm (which PyTorch calls cuda) and MPS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from deepseek.errors import ConfigError, UnknownNameError
+from deepseek.inference.runtime import Availability, Runtime
+from deepseek.models.checkpoint import Checkpoint
+from deepseek.tasks.base import Generated
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+class TorchRuntime(Runtime):
+    """Eager PyTorch."""
+
+    name: ClassVar[str] = "torch"
+
+    @classmethod
+    def available(cls) -> Availability:
+        import torch
+
+        names = ["cpu"]
+        details = [f"CPU, {torch.get_num_threads()} threads"]
+        if torch.cuda.is_available():
+            kind = f"ROCm {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
+            for i in range(torch.cuda.device_count()):
+                names.append(f"cuda:{i}")
+                details.append(f"{torch.cuda.get_device_name(i)} ({kind})")
+        if torch.backends.mps.is_available():
+            names.append("mps")
+            details.append("Apple GPU")
+        return Availability(True, tuple(names), f"PyTorch {torch.__version__}: {'; '.join(details)}")
+
+    def load(self, checkpoint: Checkpoint, head: str, *, device: str = "auto", dtype: str = "auto") -> TorchModel:
+        import torch
+
+        from deepseek.models.loading import from_pretrained
+
+        chosen = pick_device(device)
+        if dtype not in DTYPES:
+            raise UnknownNameError("dtype", dtype, DTYPES)
+        # bf16 halves the memory and is what GPUs are fastest at; on a CPU it changes the output and is not always faster
+        kind = getattr(torch, dtype) if dtype != "auto" else (torch.float32 if chosen == "cpu" else torch.bfloat16)
+        model = from_pretrained(checkpoint, head=head, dtype=kind)
+        return TorchModel(model.to(chosen).eval())
+
+
+def pick_device(device: str) -> str:
+    """``"auto"`` to the best device here; anything else is checked.
+
+    Raises:
+        ConfigError: the device is not here; the message lists those that are.
+    """
+    devices = TorchRuntime.available().devices
+    if device == "auto":
+        return devices[1] if len(devices) > 1 else "cpu"
+    if device in devices or (device == "cuda" and "cuda:0" in devices):
+        return device
+    raise ConfigError(f"device {device!r} is not available; expected one of: auto, {', '.join(devices)}")
+
+
+class TorchModel:
+    """A transformers model as an executable."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+
+    @property
+    def context_length(self) -> int | None:
+        """Longest sequence that the model's positions cover, if its config says so."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        import torch
+
+        with torch.inference_mode():
+            outputs = self.model(**{k: v.to(self.model.device) for k, v in batch.items()})
+        return {k: v.float().cpu() for k, v in outputs.items() if isinstance(v, torch.Tensor)}
+
+    def generate(self, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> list[Generated]:
+        import torch
+
+        chosen = dict(options)
+        seed = chosen.pop("seed", None)
+        chosen.setdefault("do_sample", False)
+        if not chosen["do_sample"]:  # transformers warns of sampling settings that greedy decoding ignores
+            chosen = {k: v for k, v in chosen.items() if k not in {"temperature", "top_k", "top_p"}}
+            chosen.update(temperature=None, top_k=None, top_p=None)
+        inputs = {k: v.to(self.model.device) for k, v in batch.items()}
+        width = inputs["input_ids"].shape[1]
+        stops = self.model.generation_config.eos_token_id
+        stop_ids = set(stops if isinstance(stops, list) else [stops])
+        pad = self.model.generation_config.pad_token_id
+        if pad is None and stop_ids - {None}:
+            chosen["pad_token_id"] = min(s for s in stop_ids if s is not None)
+        devices = [] if self.model.device.type != "cuda" else [self.model.device]
+        # a fork keeps one request's seed from changing what other code draws
+        with torch.inference_mode(), torch.random.fork_rng(devices=devices, enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            sequences = self.model.generate(**inputs, **chosen)
+        results = []
+        for row in sequences[:, width:].tolist():
+            end = next((i for i, token in enumerate(row) if token in stop_ids), None)
+            stopped = end is not None
+            results.append(Generated(row[:end] if stopped else row, "stop" if stopped else "length"))
+        return results

@@ -1,0 +1,30 @@
+"""The one description of a run: data -> model -> training -> evaluation -> serving, as typed YAML."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deepseek.recipe.problems import RecipeError
+    from deepseek.recipe.reader import load_recipe, read_recipe
+    from deepseek.recipe.runner import RunResult, run_recipe
+    from deepseek.recipe.schema import Recipe, json_schema
+
+_PUBLIC = {
+    "Recipe": "deepseek.recipe.schema",
+    "RecipeError": "deepseek.recipe.problems",
+    "RunResult": "deepseek.recipe.runner",
+    "json_schema": "deepseek.recipe.schema",
+    "load_recipe": "deepseek.recipe.reader",
+    "read_recipe": "deepseek.recipe.reader",
+    "run_recipe": "deepseek.recipe.runner",
+}
+
+__all__ = ["Recipe", "RecipeError", "RunResult", "json_schema", "load_recipe", "read_recipe", "run_recipe"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,188 @@
+"""Run a recipe: rows into a cleaned table, the table into a trained model, the model into a bundle with its scores."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from deepseek.bundles import Bundle, DataRecord, write_bundle
+from deepseek.data import Table, assign_splits, clean, ingest, open_source, profile
+from deepseek.errors import ConfigError, DataError, UnknownNameError
+from deepseek.models import from_pretrained, resolve, tokenizer_for
+from deepseek.recipe.schema import Recipe
+from deepseek.resources import Steps
+from deepseek.training import FitResult, fit, tfidf_baseline
+
+if TYPE_CHECKING:
+    from deepseek.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run made.
+
+    Attributes:
+        folder: the run's folder (tables, bundle, recipe, metrics).
+        bundle: the trained model.
+        metrics: scores on the held-out rows.
+        baseline: the baseline's scores on the same rows, empty if none was asked for.
+        trainable, parameters: numbers of trained and of all weights.
+        rows: rows per split after cleaning.
+        cleaning: rejected rows by reason.
+        steps: time and memory of each step.
+    """
+
+    folder: Path
+    bundle: Bundle
+    metrics: dict[str, float]
+    baseline: dict[str, float]
+    trainable: int
+    parameters: int
+    rows: dict[str, int]
+    cleaning: dict[str, int]
+    steps: Steps
+    training: FitResult
+
+
+def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = False) -> RunResult:
+    """Run ``recipe`` in ``folder``. An existing bundle there is replaced only when the new one is complete.
+
+    Args:
+        resume: continue training from the newest checkpoint of an interrupted run in the same folder.
+
+    Raises:
+        ConfigError: the recipe names a model or data that does not fit; before any work where that can be known.
+        DataError: the rows cannot be used: an empty table, one class only, a missing column.
+        FetchError: a named model or data set cannot be fetched.
+    """
+    target = Path(folder).expanduser()
+    steps = Steps()
+    task = recipe.build_task()
+    open_source(recipe.data.source)  # an unknown data set or file is an error before anything is fetched
+    if resume:
+        _check_same_recipe(recipe, target)
+    target.mkdir(parents=True, exist_ok=True)
+    _write_text(target / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+    with steps.step("fetch model") as step:
+        checkpoint = resolve(recipe.model.base)
+        step.note = checkpoint.name
+    with steps.step("ingest") as step:
+        ingested = ingest(recipe.data.source, target / "raw.lance", strict=recipe.data.strict, overwrite=True)
+        raw = Table.open(target / "raw.lance")
+        step.note = f"{len(raw):,} rows, version {raw.version}" + (f", {ingested.rejected:,} malformed" if ingested.rejected else "")
+    _check_columns(task, raw)
+    text = task.text_columns[0]
+    label = getattr(task, "label", None)
+    with steps.step("clean and split") as step:
+        rows = assign_splits(raw.to_arrow(), recipe.data.split, seed=recipe.seed, text=text, label=label)
+        cleaning: dict[str, int] = {}
+        if recipe.data.clean is not None:
+            result = clean(rows, recipe.data.clean, text=text, label=label, split="split")
+            cleaning = result.report.reasons
+            if result.rejected.num_rows:
+                Table.create(target / "clean.rejects.lance", result.rejected, overwrite=True)
+            _write_text(target / "cleaning.json", json.dumps(result.report.to_dict(), indent=2, ensure_ascii=False))
+            rows = result.kept
+        table = Table.create(target / "clean.lance", rows, overwrite=True, metadata={"source": recipe.data.source})
+        step.note = f"{len(table):,} rows kept, {sum(cleaning.values()):,} rejected"
+
+    train = list(table.iter_rows(where="split = 'train'"))
+    test = list(table.iter_rows(where="split = 'test'"))
+    if not train or not test:
+        raise DataError(
+            f"expected rows to train on and rows to test on after cleaning, received {len(train)} and {len(test)}; "
+            f"check data.split and {target / 'clean.rejects.lance'}"
+        )
+    task = task.fitted(train)
+
+    baseline: dict[str, float] = {}
+    if recipe.evaluation.baseline == "tfidf":
+        with steps.step("baseline") as step:
+            baseline = tfidf_baseline(task, train, test, seed=recipe.seed)  # type: ignore[arg-type]
+            step.note = f"TF-IDF + logistic regression: {baseline['accuracy']:.1%}"
+
+    with steps.step("load model") as step:
+        from transformers import set_seed
+
+        set_seed(recipe.seed)  # before loading: a fresh head starts from random weights
+        model = from_pretrained(checkpoint, head=type(task).head, **task.model_options())
+        tokenizer = tokenizer_for(checkpoint)
+        if recipe.adapter is not None:
+            model.add_adapter(recipe.adapter.name, recipe.adapter.lora())
+        trainable, parameters = model.count_parameters()
+        step.note = f"{trainable:,} of {parameters:,} weights train ({trainable / parameters:.2%})"
+    with steps.step("train") as step:
+        trained = fit(
+            model, task, tokenizer, train,
+            config=recipe.training, seed=recipe.seed, checkpoints=target / "checkpoints", resume=resume,
+        )  # fmt: skip
+        step.note = f"{trained.steps} steps in {trained.precision}, loss {trained.loss:.3f}"
+    with steps.step("evaluate") as step:
+        metrics = _score(model, tokenizer, task, test)
+        step.note = f"accuracy {metrics['accuracy']:.1%}" if "accuracy" in metrics else ""
+    with steps.step("write bundle") as step:
+        bundle = write_bundle(
+            target / "bundle",
+            model=model,
+            tokenizer=tokenizer,
+            task=task,
+            name=recipe.name,
+            base_model=checkpoint.name,
+            license=recipe.license,
+            metrics=metrics,
+            data=DataRecord(
+                source=recipe.data.source,
+                license=ingested.license,
+                table_version=table.version,
+                fingerprint=table.fingerprint(),
+                rows=_counts(table),
+            ),
+            reference=profile(table, columns=[text, *([label] if label else [])]),
+            recipe=recipe.model_dump(mode="json"),
+            overwrite=True,
+        )
+        step.note = f"{sum(f.size for f in bundle.manifest.files.values()) / 1e6:.0f} MB"
+    return RunResult(
+        folder=target, bundle=bundle, metrics=metrics, baseline=baseline, trainable=trainable, parameters=parameters,
+        rows=_counts(table), cleaning=cleaning, steps=steps, training=trained,
+    )  # fmt: skip
+
+
+def _score(model: Any, tokenizer: Any, task: Task, rows: list[dict[str, Any]]) -> dict[str, float]:
+    from deepseek.inference import Predictor, evaluate
+    from deepseek.inference.torch_runtime import TorchModel
+
+    return evaluate(Predictor(name="trained", task=task, tokenizer=tokenizer, model=TorchModel(model)), rows)
+
+
+def _check_columns(task: Task, table: Table) -> None:
+    wanted = [*task.text_columns, *([task.label] if hasattr(task, "label") else [])]
+    for column in wanted:
+        if column not in table.columns:
+            raise UnknownNameError("column", column, table.columns, hint="Name the right one in the recipe's task.")
+
+
+def _counts(table: Table) -> dict[str, int]:
+    counted = table.to_arrow(columns=["split"]).group_by("split").aggregate([("split", "count")]).to_pylist()
+    return {str(row["split"]): int(row["split_count"]) for row in sorted(counted, key=lambda r: str(r["split"]))}
+
+
+def _check_same_recipe(recipe: Recipe, folder: Path) -> None:
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        raise ConfigError(f"there is no interrupted run in {folder} to resume; leave out --resume")
+    if yaml.safe_load(path.read_text(encoding="utf-8")) != recipe.model_dump(mode="json"):
+        raise ConfigError(f"the run in {folder} was started with another recipe; resume with {path}, or choose another folder")
+
+
+def _write_text(path: Path, text: str) -> None:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".tmp-", delete=False) as file:
+        file.write(text)
+    Path(file.name).replace(path)

@@ -1,0 +1,85 @@
+"""The fields of a recipe. Each part is the configuration class of the layer that it configures."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from deepseek.data.cleaning import CleaningConfig
+from deepseek.data.splits import SplitConfig
+from deepseek.models.adapters.config import LoRAConfig
+from deepseek.serving.config import ServingConfig
+from deepseek.tasks import TASKS
+from deepseek.tasks.base import Task
+from deepseek.training.config import TrainingConfig
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataRecipe(_Part):
+    """Where the rows come from and what happens to them before training."""
+
+    source: str = Field(description="A named data set (`deepseek data list`) or the path of a CSV, TSV, JSONL or Parquet file.")
+    strict: bool = Field(False, description="Stop at the first malformed row instead of putting it into the rejects table.")
+    split: SplitConfig = Field(default_factory=SplitConfig, description="Held-out shares.")
+    clean: CleaningConfig | None = Field(default_factory=CleaningConfig, description="Cleaning steps; null skips them.")
+
+
+class ModelRecipe(_Part):
+    """Which checkpoint to start from."""
+
+    base: str = Field(description="A catalogue name (`deepseek hub list`), a hub id, a model folder or a GGUF file.")
+
+
+class AdapterRecipe(LoRAConfig):
+    """A LoRA adapter and its name."""
+
+    name: str = Field("default", pattern=r"^[A-Za-z0-9_-]+$", description="The adapter's name.")
+
+    def lora(self) -> LoRAConfig:
+        """The adapter's configuration without its name."""
+        return LoRAConfig(**self.model_dump(exclude={"name"}))
+
+
+class EvaluationRecipe(_Part):
+    """What the trained model is compared with."""
+
+    baseline: Literal["tfidf", "none"] = Field(
+        "none", description="tfidf: also train TF-IDF + logistic regression on the same rows and report both."
+    )
+
+
+class Recipe(_Part):
+    """A whole run. The same recipe on the same data, seed and machine gives the same model."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the run folder and the served model.")
+    seed: int = Field(0, ge=0, lt=2**32)
+    task: dict[str, Any] = Field(description="The task's `name` and its options.")
+    data: DataRecipe
+    model: ModelRecipe
+    adapter: AdapterRecipe | None = Field(None, description="Train a LoRA adapter; null trains all weights.")
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    evaluation: EvaluationRecipe = Field(default_factory=EvaluationRecipe)
+    serving: ServingConfig = Field(default_factory=ServingConfig)
+    license: str = Field("Apache-2.0", description="Licence of the resulting model, written into its bundle.")
+
+    def build_task(self) -> Task:
+        """The task object; the reader has checked that its name and options are right."""
+        return TASKS.get(str(self.task.get("name")))(**{k: v for k, v in self.task.items() if k != "name"})
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of a recipe, for editors that complete and check YAML."""
+    schema = Recipe.model_json_schema()
+    variants = []
+    for name in TASKS.names():
+        task = TASKS.get(name).model_json_schema()
+        task["properties"] = {"name": {"const": name}, **task.get("properties", {})}
+        task["required"] = ["name", *task.get("required", [])]
+        variants.append(task)
+    schema["properties"]["task"] = {"description": "The task's name and its options.", "oneOf": variants}
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema

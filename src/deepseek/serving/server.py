@@ -1,0 +1,242 @@
+"""REST and gRPC in one process, on one event loop, over the same batchers.
+
+Start: bind both ports (nothing else has started when that fails), accept on both while the models warm up (live but
+not ready), then become ready. Shutdown: become unready and refuse new requests, let those in flight finish within
+``drain_seconds``, then close connections and end the models' threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from deepseek.errors import ConfigError, DeepSeekError
+from deepseek.serving.config import ServingConfig
+from deepseek.serving.grpc_server import GrpcServer
+from deepseek.serving.http_server import HttpServer, bind
+from deepseek.serving.lifecycle import Lifecycle, Phase
+from deepseek.serving.model import ServedModel
+from deepseek.serving.repository import ModelRepository
+from deepseek.serving.rest.app import RestApp
+
+logger = logging.getLogger("deepseek.serving")
+
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared with, not listened on
+_CLOSE_SECONDS = 1.0
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    if sys.platform == "win32":
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+class Server:
+    """Serves ``models`` with ``config``, either blocking (:meth:`run`) or in a background thread (:meth:`start`).
+
+    A server runs once. As a context manager it starts on entry and stops on exit.
+    """
+
+    def __init__(self, config: ServingConfig, models: Sequence[ServedModel]) -> None:
+        if not models:
+            raise ConfigError("expected at least one model to serve, received none")
+        self.config = config
+        self.repository = ModelRepository(config)
+        for model in models:
+            self.repository.add(model)
+        self._lifecycle = Lifecycle()
+        self._used = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._hurry: asyncio.Event | None = None
+        self._thread: threading.Thread | None = None
+        self._address: tuple[str, int, int] | None = None
+
+    @property
+    def http_url(self) -> str:
+        """Where REST answers, e.g. ``"http://127.0.0.1:8000"``; raises :class:`DeepSeekError` before the start."""
+        host, http_port, _ = self._bound()
+        return f"http://{host}:{http_port}"
+
+    @property
+    def grpc_address(self) -> str:
+        """Where gRPC answers, e.g. ``"127.0.0.1:8001"``; raises :class:`DeepSeekError` before the start."""
+        host, _, grpc_port = self._bound()
+        return f"{host}:{grpc_port}"
+
+    def _bound(self) -> tuple[str, int, int]:
+        if self._address is None:
+            raise DeepSeekError("the server has not started; call start() or run() first")
+        return self._address
+
+    def run(self, on_ready: Callable[[Server], None] | None = None) -> None:
+        """Serve in this thread until SIGINT or SIGTERM, then drain and return; a second signal ends the drain.
+
+        ``on_ready`` is called once, when both protocols answer. Raises :class:`DeepSeekError` when a port is in use or
+        a model fails on its warm-up, :class:`ConfigError` outside of the main thread, where signals do not arrive.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise ConfigError("run() needs the main thread, where signals arrive; use start() and stop() elsewhere")
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            runner.run(self._serve((lambda: on_ready(self)) if on_ready else None, signals=True))
+
+    def start(self) -> Server:
+        """Serve in a background thread; returns once both ports accept and ``/v2/health/ready`` says ready.
+
+        Raises what :meth:`run` raises; nothing is left running then.
+        """
+        self._check_unused()
+        started = threading.Event()
+        failures: list[BaseException] = []
+
+        def serve() -> None:
+            try:
+                with asyncio.Runner(loop_factory=_new_loop) as runner:
+                    runner.run(self._serve(started.set, signals=False))
+            except BaseException as error:  # it is raised in the caller's thread
+                failures.append(error)
+                if started.is_set():
+                    logger.exception("the server stopped")
+            finally:
+                started.set()
+
+        self._thread = threading.Thread(target=serve, name="deepseek-server", daemon=True)
+        self._thread.start()
+        started.wait()
+        if failures:
+            self._thread.join()
+            raise failures[0]
+        self._confirm_ready()
+        return self
+
+    def stop(self) -> None:
+        """Drain and stop a server that :meth:`start` started; does nothing when it has stopped already."""
+        loop, stop, thread = self._loop, self._stop, self._thread
+        if thread is None or loop is None or stop is None:
+            return
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it has stopped
+            loop.call_soon_threadsafe(stop.set)
+        thread.join()
+
+    def __enter__(self) -> Server:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def _check_unused(self) -> None:
+        if self._used:
+            raise ConfigError("this server has run already; make a new Server to serve again")
+
+    def _confirm_ready(self) -> None:
+        host, port, _ = self._bound()
+        connection = http.client.HTTPConnection(host.strip("[]"), port, timeout=10)
+        try:
+            connection.request("GET", "/v2/health/ready", headers={"connection": "close"})
+            status = connection.getresponse().status
+        except OSError as error:
+            self.stop()
+            raise DeepSeekError(f"the server started, but does not answer at {self.http_url}: {error}") from error
+        finally:
+            connection.close()
+        if status != 200:
+            self.stop()
+            raise DeepSeekError(f"the server started, but is not ready: {self.http_url}/v2/health/ready says {status}")
+
+    async def _serve(self, on_ready: Callable[[], None] | None, signals: bool) -> None:
+        self._check_unused()
+        self._used = True
+        self._loop = loop = asyncio.get_running_loop()
+        self._stop, self._hurry = asyncio.Event(), asyncio.Event()
+        if signals:
+            self._handle_signals(loop)
+        family, address = await _resolve(self.config.host)
+        listener = bind(address, self.config.http_port, family)
+        try:
+            grpc_server = GrpcServer(
+                self.repository, self._lifecycle, address, self.config.grpc_port, self.config.max_body_bytes
+            )
+        except BaseException:
+            listener.close()
+            raise
+        host = _WILDCARDS.get(address, address)
+        host = f"[{host}]" if ":" in host else host
+        self._address = (host, listener.getsockname()[1], grpc_server.port)
+        http_server = HttpServer(RestApp(self.config, self.repository, self._lifecycle), listener)
+        try:
+            http_task = http_server.start()
+            await grpc_server.start()
+            stopping = loop.create_task(self._stop.wait())
+            warming = loop.create_task(self._warm_up(grpc_server))
+            await asyncio.wait([warming, stopping, http_task], return_when=asyncio.FIRST_COMPLETED)
+            if warming.done():
+                await warming
+                logger.info("serving REST at %s and gRPC at %s", self.http_url, self.grpc_address)
+                if on_ready is not None:
+                    on_ready()
+                await asyncio.wait([stopping, http_task], return_when=asyncio.FIRST_COMPLETED)
+            warming.cancel()
+            stopping.cancel()
+            if http_task.done():
+                http_task.result()
+                raise DeepSeekError("the HTTP server ended by itself; the log has the reason")
+        finally:
+            await self._shut_down(http_server, grpc_server)
+
+    async def _warm_up(self, grpc_server: GrpcServer) -> None:
+        for loaded in list(self.repository):
+            await loaded.warm_up()
+        self._lifecycle.phase = Phase.SERVING
+        await grpc_server.set_ready(True)
+
+    async def _shut_down(self, http_server: HttpServer, grpc_server: GrpcServer) -> None:
+        assert self._hurry is not None
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.config.drain_seconds
+        self._lifecycle.phase = Phase.DRAINING
+        await grpc_server.set_ready(False)
+        grpc_stop = loop.create_task(grpc_server.stop(self.config.drain_seconds))
+        drained = loop.create_task(self._lifecycle.drained())
+        hurry = loop.create_task(self._hurry.wait())
+        await asyncio.wait([drained, hurry], timeout=self.config.drain_seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not drained.done():
+            logger.error("%d requests were still in flight when the drain ended", self._lifecycle.in_flight)
+            drained.cancel()
+        hurry.cancel()
+        # What is left now are health watchers, which never end by themselves, and answers on their way out.
+        await grpc_server.stop(_CLOSE_SECONDS)
+        self.repository.close()
+        await http_server.stop(max(deadline - loop.time(), _CLOSE_SECONDS))
+        await grpc_stop
+
+    def _handle_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        def stop() -> None:
+            assert self._stop is not None
+            assert self._hurry is not None
+            (self._hurry if self._stop.is_set() else self._stop).set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                loop.add_signal_handler(number, stop)
+            except NotImplementedError:  # Windows
+                signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+
+
+async def _resolve(host: str) -> tuple[socket.AddressFamily, str]:
+    """Resolve a host name once, so that both protocols listen on the same address."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on host {host!r}: {error}") from error
+    family, _, _, _, address = found[0]
+    return socket.AddressFamily(family), str(address[0])
