@@ -37,12 +37,11 @@ def command(
         option = str(first["loc"][0]).replace("_", "-")
         raise ConfigError(f"--{option}: {first['msg']}, received {first['input']!r}") from error
     predictors = [Predictor.load(model, device=device, batch_size=max_batch_size) for model in models]
-    server = Server(config, predictors)
-    server.start()
-    try:
-        console().print(f"serving {', '.join(p.name for p in predictors)}; Ctrl-C stops", highlight=False)
-        console().print(f"  REST {server.http_url}   (try {server.http_url}/v2/models/{predictors[0].name})", highlight=False)
-        console().print(f"  gRPC {server.grpc_address}", highlight=False)
-    finally:
-        pass
-    server.wait()
+
+    def announce(server: Server) -> None:
+        out = console()
+        out.print(f"serving {', '.join(p.name for p in predictors)}; Ctrl-C stops", highlight=False)
+        out.print(f"  REST {server.http_url}   (try {server.http_url}/v2/models/{predictors[0].name})", highlight=False)
+        out.print(f"  gRPC {server.grpc_address}", highlight=False)
+
+    Server(config, predictors).run(on_ready=announce)

@@ -6,6 +6,7 @@ into a fresh model, saved, and found again by the file's SHA-256.
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 from deepseek import progress
@@ -46,7 +47,7 @@ def converted(path: Path) -> Path:
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
             bar.advance(note="tokenizer")
             loaded = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-        except (ValueError, KeyError, OSError, IndexError) as error:
+        except (ValueError, KeyError, OSError, IndexError, struct.error) as error:
             raise ConfigError(f"{path} cannot be converted: {type(error).__name__}: {error}") from error
         bar.advance(note="weights")
         config = loaded.config

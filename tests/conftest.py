@@ -1,0 +1,81 @@
+"""What all tests share: real models and data, fetched once a session into the user's cache, and no progress bars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deepseek import progress
+
+SENTENCES = {
+    "positive": ["a moving and funny film", "simply wonderful acting", "a joy from start to finish", "smart and warm"],
+    "negative": ["a dull and tired mess", "painfully bad acting", "boring from start to finish", "loud and stupid"],
+}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_bars() -> Iterator[None]:
+    with progress.quiet():
+        yield
+
+
+@pytest.fixture
+def rows() -> list[dict[str, Any]]:
+    """Eight labelled sentences."""
+    return [{"text": t, "label": label} for label, texts in SENTENCES.items() for t in texts]
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of the real MiniLM encoder."""
+    from deepseek.models import resolve
+
+    return resolve("all-minilm-l6-v2").path
+
+
+@pytest.fixture(scope="session")
+def smollm() -> Path:
+    """The folder of the real SmolLM2-135M-Instruct, converted from its GGUF file."""
+    from deepseek.models import resolve
+
+    return resolve("smollm2-135m-instruct").path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A MiniLM with a LoRA adapter, trained for a moment on eight sentences: (model, tokenizer, task)."""
+    from transformers import set_seed
+
+    from deepseek.models import LoRAConfig, from_pretrained, tokenizer_for
+    from deepseek.tasks import TASKS
+    from deepseek.training import TrainingConfig, fit
+
+    data = [{"text": t, "label": label} for label, texts in SENTENCES.items() for t in texts]
+    task = TASKS.get("text-classification")().fitted(data)
+    set_seed(0)
+    model = from_pretrained("all-minilm-l6-v2", head=task.head, **task.model_options())
+    tokenizer = tokenizer_for("all-minilm-l6-v2")
+    model.add_adapter("text_class", LoRAConfig(r=8, alpha=16))
+    fit(model, task, tokenizer, data * 4, config=TrainingConfig(epochs=4, batch_size=8, precision="float32"))
+    return model, tokenizer, task
+
+
+@pytest.fixture(scope="session")
+def bundle(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The trained model as a bundle on disk."""
+    from deepseek.bundles import write_bundle
+
+    model, tokenizer, task = trained
+    return write_bundle(
+        tmp_path_factory.mktemp("bundle") / "sentiment",
+        model=model,
+        tokenizer=tokenizer,
+        task=task,
+        name="sentiment",
+        base_model=model.base_name,
+        license="Apache-2.0",
+        metrics={"accuracy": 1.0},
+    )
