@@ -1,8 +1,8 @@
 """deepseek: from raw data to a served, monitored model.
 
 Four layers that stand alone and fit together: :mod:`deepseek.data`, :mod:`deepseek.models` (with tasks, bundles and
-training), :mod:`deepseek.inference`, :mod:`deepseek.serving`. Importing this package imports none of them; names load on
-first use (PEP 562).
+training), :mod:`deepseek.inference`, :mod:`deepseek.serving`. Importing this package imports none of them; names load
+on first use (PEP 562).
 """
 
 from __future__ import annotations

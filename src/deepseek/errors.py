@@ -77,5 +77,6 @@ def require(module: str, extra: str) -> ModuleType:
         if error.name is not None and not (module == error.name or module.startswith(error.name + ".")):
             raise
         raise MissingExtraError(
-            f"this needs the optional library {module.partition('.')[0]!r}; install it with: pip install 'deepseek[{extra}]'"
+            f"this needs the optional library {module.partition('.')[0]!r}; "
+            f"install it with: pip install 'deepseek[{extra}]'"
         ) from error

@@ -17,7 +17,7 @@ _RESET_PEAK = "5"
 
 @dataclass
 class Step:
-    """One measured step: seconds of wall time, peak resident memory in bytes while it ran, and a note for the report."""
+    """One measured step: seconds of wall time, peak resident memory in bytes while it ran, and a note."""
 
     name: str
     seconds: float = 0.0

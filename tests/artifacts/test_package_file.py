@@ -141,7 +141,10 @@ def test_unknown_file_or_project(index: Index) -> None:
 
 def test_unpack_takes_only_what_is_under_the_prefix(index: Index) -> None:
     folder = unpack(index.file, "demo/model")
-    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()) == ["config.json", "sub/w.bin"]
+    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()) == [
+        "config.json",
+        "sub/w.bin",
+    ]
     index.server.shutdown()
     assert unpack(index.file, "demo/model") == folder
     with pytest.raises(FetchError, match="no file under"):

@@ -19,9 +19,13 @@ def test_it_appears_when_the_block_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
 def test_it_vanishes_when_the_block_fails(tmp_path: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), staged_directory(tmp_path / "a") as stage:
-        (stage / "f").write_text("1")
-        raise error
+    def fail() -> None:
+        with staged_directory(tmp_path / "a") as stage:
+            (stage / "f").write_text("1")
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert not list(tmp_path.iterdir())
 
 

@@ -53,7 +53,9 @@ def test_it_describes_itself(bundle: Bundle) -> None:
     assert manifest["metrics"] == {"accuracy": 1.0}
     assert manifest["license"] == "Apache-2.0"
     assert set(manifest["files"]) == {
-        p.relative_to(bundle.path).as_posix() for p in bundle.path.rglob("*") if p.is_file() and p.name != "deepseek.json"
+        p.relative_to(bundle.path).as_posix()
+        for p in bundle.path.rglob("*")
+        if p.is_file() and p.name != "deepseek.json"
     }
     assert not [name for name in manifest["files"] if name.endswith((".bin", ".pt", ".pkl"))]
     with pytest.raises(UnknownNameError, match="text_class"):
@@ -94,7 +96,14 @@ def test_what_is_no_bundle(tmp_path: Path, minilm: Path) -> None:
 def write(trained: Any, path: Path, **options: Any) -> Bundle:
     model, tokenizer, task = trained
     return write_bundle(
-        path, model=model, tokenizer=tokenizer, task=task, name="b", base_model=model.base_name, license="MIT", **options
+        path,
+        model=model,
+        tokenizer=tokenizer,
+        task=task,
+        name="b",
+        base_model=model.base_name,
+        license="MIT",
+        **options,
     )
 
 
@@ -119,11 +128,10 @@ def test_an_interrupted_write_leaves_what_was_there(trained: Any, tmp_path: Path
         raise error
 
     monkeypatch.setattr(type(trained[1]), "save_pretrained", fail)  # after the weights, before the manifest
-    with pytest.raises(BaseException, match=r"space|") as caught:
+    with pytest.raises((KeyboardInterrupt, OSError)):
         write(trained, tmp_path / "b", overwrite=True)
-    assert caught.type in (KeyboardInterrupt, OSError)
     assert Bundle.open(tmp_path / "b", verify=True).manifest.metrics["accuracy"] == 0.1
-    with pytest.raises(BaseException, match=r"space|"):
+    with pytest.raises((KeyboardInterrupt, OSError)):
         write(trained, tmp_path / "new")
     assert [p.name for p in tmp_path.iterdir()] == ["b"]
 
@@ -142,7 +150,10 @@ write_bundle(sys.argv[2], model=model, tokenizer=tokenizer, task=bundle.task, na
 
 def test_a_disk_that_takes_no_more_leaves_nothing(bundle: Bundle, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(bundle.path), str(tmp_path / "b")], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", FULL_DISK, str(bundle.path), str(tmp_path / "b")],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode != 0
     assert "too large" in done.stderr or "Errno" in done.stderr or "os error" in done.stderr

@@ -35,7 +35,9 @@ def reference(smollm: Path) -> Any:
 
 
 @pytest.mark.parametrize("options", [{"max_length": 16}, {"max_new_tokens": 11}])
-def test_greedy_text_and_lengths_are_those_of_transformers(model: DeepSeekInference, reference: Any, options: Any) -> None:
+def test_greedy_text_and_lengths_are_those_of_transformers(
+    model: DeepSeekInference, reference: Any, options: Any
+) -> None:
     assert model.generate(PROMPT, **options) == reference(PROMPT, **options)
 
 

@@ -23,7 +23,9 @@ def tiny(kind: str) -> Any:
     small: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     configs: dict[str, Any] = {
         "bert": lambda: transformers.BertConfig(**small, intermediate_size=64),
-        "distilbert": lambda: transformers.DistilBertConfig(vocab_size=64, dim=32, n_layers=2, n_heads=4, hidden_dim=64),
+        "distilbert": lambda: transformers.DistilBertConfig(
+            vocab_size=64, dim=32, n_layers=2, n_heads=4, hidden_dim=64
+        ),
         "llama": lambda: transformers.LlamaConfig(**small, intermediate_size=64, num_key_value_heads=2),
         "qwen2": lambda: transformers.Qwen2Config(**small, intermediate_size=64, num_key_value_heads=2),
         "gpt2": lambda: transformers.GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4),
@@ -32,7 +34,12 @@ def tiny(kind: str) -> Any:
         "t5": lambda: transformers.T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4),
         "modernbert": lambda: transformers.ModernBertConfig(**small, intermediate_size=64, pad_token_id=0),
         "vit": lambda: transformers.ViTConfig(
-            hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, image_size=32, patch_size=8
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=64,
+            image_size=32,
+            patch_size=8,
         ),
     }
     return make_adaptable(transformers.AutoModel.from_config(configs[kind]()))
@@ -72,7 +79,9 @@ def test_every_attention_layer_of_a_vision_model_is_found() -> None:
 def test_all_linear_leaves_the_output_layer_out() -> None:
     model = make_adaptable(
         transformers.LlamaForCausalLM(
-            transformers.LlamaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64)
+            transformers.LlamaConfig(
+                vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64
+            )
         )
     )
     names = resolve_targets(model, ["all-linear"])

@@ -38,7 +38,7 @@ def test_labels_that_the_task_does_not_name(rows: list[dict[str, Any]]) -> None:
 
 
 def test_a_label_of_another_type() -> None:
-    with pytest.raises(DataError, match="row 1.*received 1"):
+    with pytest.raises(DataError, match=r"row 1.*received 1"):
         TextClassification().fitted([{"text": "x", "label": "a"}, {"text": "y", "label": 1}])
 
 

@@ -7,7 +7,16 @@ from pathlib import Path
 from deepseek.artifacts.cache import offline
 from deepseek.errors import FetchError
 
-SAFE_PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja", "*.md", "LICENSE*")
+SAFE_PATTERNS = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.jinja",
+    "*.md",
+    "LICENSE*",
+)
 """What a snapshot takes. Pickled weights (``*.bin``, ``*.pt``) and code (``*.py``) stay where they are."""
 
 CONNECT_TIMEOUT_S = 5.0

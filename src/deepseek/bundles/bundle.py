@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Bundle:
     """A self-describing model directory.
 
-    The root is a transformers model folder (merged weights, config, tokenizer), each folder under ``adapters/`` is a PEFT
-    adapter, and ``deepseek.json`` says what the model is for and how it was made.
+    The root is a transformers model folder (merged weights, config, tokenizer), each folder under ``adapters/`` is a
+    PEFT adapter, and ``deepseek.json`` says what the model is for and how it was made.
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
@@ -42,7 +42,7 @@ class Bundle:
         """Open a bundle; with ``verify``, also check the SHA-256 of every file.
 
         Raises:
-            BundleError: the folder is missing, is not a bundle, its manifest is damaged, or files are missing or changed.
+            BundleError: the folder is missing or is not a bundle, or its manifest or files are damaged.
         """
         folder = Path(path).expanduser()
         restore_interrupted(folder)
@@ -98,7 +98,9 @@ class Bundle:
         try:
             return TASKS.get(record.name)(**record.config)
         except ValidationError as error:
-            raise BundleError(f"bundle {self.path}: the configuration of task {record.name!r} is wrong: {error}") from error
+            raise BundleError(
+                f"bundle {self.path}: the configuration of task {record.name!r} is wrong: {error}"
+            ) from error
 
     def load_model(self, **options: Any) -> PreTrainedModel:
         """The merged model as a transformers model."""

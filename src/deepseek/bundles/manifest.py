@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from deepseek.tasks.signature import Signature
 
 FILE = "deepseek.json"
-FORMAT = 1
 
 
 class _Part(BaseModel):
@@ -44,7 +43,7 @@ class FileRecord(_Part):
 class Manifest(_Part):
     """Everything that a reader needs before it loads a weight."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     name: str
     version: str = "1"
     created: datetime

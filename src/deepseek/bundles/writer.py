@@ -39,9 +39,9 @@ def write_bundle(
 ) -> Bundle:
     """Write a model, its adapters, tokenizer, task and history as a bundle.
 
-    A model with adapters is stored twice: merged in the root, so that plain transformers opens it, and each adapter alone
-    under ``adapters/``, so that plain PEFT puts it on the base model. Files are written beside the target and renamed:
-    an error, a full disk or Ctrl-C in the middle leaves what was there before.
+    A model with adapters is stored twice: merged in the root, so that plain transformers opens it, and each adapter
+    alone under ``adapters/``, so that plain PEFT puts it on the base model. Files are written beside the target and
+    renamed: an error, a full disk or Ctrl-C in the middle leaves what was there before.
 
     Raises:
         BundleError: ``path`` exists and ``overwrite`` is false, or it exists and is not a bundle.

@@ -35,7 +35,9 @@ def _quiet(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", callback=_quiet, help="No progress bars.")] = False,
 ) -> None:
     """Options that come before the command. ``--debug`` anywhere shows tracebacks."""

@@ -26,7 +26,9 @@ def command(
     from deepseek.inference import Predictor, evaluate
 
     condition = " AND ".join(
-        c for c in (f"split = '{split.replace(chr(39), chr(39) * 2)}'" if split else "", f"({where})" if where else "") if c
+        c
+        for c in (f"split = '{split.replace(chr(39), chr(39) * 2)}'" if split else "", f"({where})" if where else "")
+        if c
     )
     predictor = Predictor.load(model, device=device)
     rows = list(rows_of(data, where=condition or None))

@@ -18,7 +18,14 @@ def list_models(
     from deepseek.hub import entries
 
     rows = [
-        (e.card.name, e.card.title, f"{e.card.parameters / 1e6:,.0f}M", e.card.license, e.origin, "yes" if e.cached else "")
+        (
+            e.card.name,
+            e.card.title,
+            f"{e.card.parameters / 1e6:,.0f}M",
+            e.card.license,
+            e.origin,
+            "yes" if e.cached else "",
+        )
         for e in entries(search)
     ]
     print_table(("name", "what it is", "weights", "licence", "fetched from", "here"), rows)

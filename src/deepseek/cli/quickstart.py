@@ -18,17 +18,23 @@ SENTENCES = (
 
 
 def command(
-    once: Annotated[bool, typer.Option("--once", help="Stop after the report instead of serving until Ctrl-C.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Stop after the report instead of serving until Ctrl-C.")
+    ] = False,
     output: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/quickstart"),
-    http_port: Annotated[int | None, typer.Option(help="REST port; 0 picks a free one. Default: the recipe's, 8000.")] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="gRPC port; 0 picks a free one. Default: the recipe's, 8001.")] = None,
+    http_port: Annotated[
+        int | None, typer.Option(help="REST port; 0 picks a free one. Default: the recipe's, 8000.")
+    ] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(help="gRPC port; 0 picks a free one. Default: the recipe's, 8001.")
+    ] = None,
     recipe: Annotated[str, typer.Option(help="Another recipe of the same form.")] = "quickstart",
     results: Annotated[Path | None, typer.Option(help="Also write the figures to this JSON file.")] = None,
 ) -> None:
     """Fetch real sentences and a real encoder, clean, fine-tune with LoRA, compare, save, serve, call, report.
 
-    Takes about four minutes on two cores. Afterwards the model is served until Ctrl-C; open another terminal and use the
-    curl line that the report prints.
+    Takes about four minutes on two cores. Afterwards the model is served until Ctrl-C; open another terminal and use
+    the curl line that the report prints.
     """
     import time
 

@@ -18,9 +18,8 @@ def rows_of(source: str, *, where: str | None = None) -> Iterator[dict[str, Any]
     from deepseek.errors import ConfigError
 
     if Path(source).is_dir():
-        yield from Table.open(source).iter_rows(where=where)
+        yield from Table.open(source).rows(where=where)
         return
     if where:
         raise ConfigError(f"--where and --split need a table; {source!r} is not one (`deepseek data ingest` makes one)")
-    for batch in open_source(source).batches():
-        yield from batch.to_pylist()
+    yield from open_source(source).rows()

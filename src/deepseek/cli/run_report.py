@@ -19,7 +19,8 @@ def print_run(result: RunResult) -> None:
     if "accuracy" in metrics:
         console.print(
             f"[bold]accuracy[/]   {metrics['accuracy']:.1%} on {result.rows.get('test', 0):,} held-out rows "
-            f"(95% interval {metrics['accuracy_low']:.1%} to {metrics['accuracy_high']:.1%}), macro F1 {metrics['f1_macro']:.3f}"
+            f"(95% interval {metrics['accuracy_low']:.1%} to {metrics['accuracy_high']:.1%}), "
+            f"macro F1 {metrics['f1_macro']:.3f}"
         )
     if baseline:
         points = (metrics["accuracy"] - baseline["accuracy"]) * 100

@@ -8,7 +8,9 @@ import typer
 
 
 def command(
-    models: Annotated[list[str], typer.Argument(help="Bundles, model folders, GGUF files, hub ids or catalogue names.")],
+    models: Annotated[
+        list[str], typer.Argument(help="Bundles, model folders, GGUF files, hub ids or catalogue names.")
+    ],
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every interface.")] = "127.0.0.1",
     http_port: Annotated[int, typer.Option(help="REST port; 0 picks a free one.")] = 8000,
     grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 picks a free one.")] = 8001,

@@ -9,7 +9,9 @@ import typer
 
 
 def command(
-    recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe such as 'quickstart'.")] = "",
+    recipe: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of a shipped recipe such as 'quickstart'.")
+    ] = "",
     output: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in its folder.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Only check the recipe.")] = False,
@@ -47,4 +49,6 @@ def command(
 
     result = run_recipe(loaded, output or Path("runs") / loaded.name, resume=resume)
     print_run(result)
-    typer.echo(f"\nTry it:  deepseek predict {result.bundle.path} --text '...'\nServe:   deepseek serve {result.bundle.path}")
+    typer.echo(
+        f"\nTry it:  deepseek predict {result.bundle.path} --text '...'\nServe:   deepseek serve {result.bundle.path}"
+    )

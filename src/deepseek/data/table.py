@@ -15,13 +15,12 @@ from typing import Any, Literal
 
 import lance
 import pyarrow as pa
-from lance.fragment import write_fragments
 
-from deepseek import progress
 from deepseek.data import location
 from deepseek.data.fingerprint import fingerprint
-from deepseek.data.lance_errors import filter_error, write_error
-from deepseek.data.rows import RowsLike, check_schema, stream
+from deepseek.data.lance_errors import filter_error
+from deepseek.data.rows import RowsLike, check_schema
+from deepseek.data.transaction import table_exists, write_transaction
 from deepseek.errors import TableError, UnknownNameError
 
 
@@ -74,10 +73,10 @@ class Table:
             if not (overwrite and location.inspect(where) is location.Found.TABLE):
                 location.require_free(where)
             Path(where).absolute().parent.mkdir(parents=True, exist_ok=True)
-        elif not overwrite and _exists(where):
+        elif not overwrite and table_exists(where):
             raise TableError(f"there is a table at {where} already; use overwrite=True to write a new version of it")
-        mode: Literal["create", "overwrite"] = "overwrite" if overwrite and _exists(where) else "create"
-        dataset = _write(where, where, rows, schema, mode, metadata or {}, description, before_commit)
+        mode: Literal["create", "overwrite"] = "overwrite" if overwrite and table_exists(where) else "create"
+        dataset = write_transaction(where, where, rows, schema, mode, metadata or {}, description, before_commit)
         return cls(dataset, where)
 
     @classmethod
@@ -172,7 +171,9 @@ class Table:
         """
         self._require_newest()
         bare = self.schema.remove_metadata()
-        self._dataset = _write(self.path, self._dataset, rows, bare, "append", self.metadata, description, None)
+        self._dataset = write_transaction(
+            self.path, self._dataset, rows, bare, "append", self.metadata, description, None
+        )
         return self
 
     def replace(
@@ -190,7 +191,7 @@ class Table:
         """
         self._require_newest()
         kept = self.metadata if metadata is None else metadata
-        self._dataset = _write(self.path, self.path, rows, schema, "overwrite", kept, description, None)
+        self._dataset = write_transaction(self.path, self.path, rows, schema, "overwrite", kept, description, None)
         return self
 
     def delete(self, where: str) -> int:
@@ -292,52 +293,6 @@ class Table:
 def check_schema_of(table: pa.Table) -> pa.Table:
     """``table`` without metadata; raises :class:`TableError` when a column appears twice."""
     return table.cast(check_schema(table.schema, None, "add_columns"))
-
-
-def _write(
-    path: str,
-    target: Any,
-    rows: RowsLike,
-    schema: pa.Schema | None,
-    mode: Literal["create", "append", "overwrite"],
-    metadata: Mapping[str, str],
-    description: str | None,
-    before_commit: Callable[[], object] | None,
-) -> Any:
-    """Write data files, then commit them in one transaction; returns the new Lance data set."""
-    purpose = f"{'append to' if mode == 'append' else 'write'} {path}"
-    batches = stream(rows, schema, purpose=purpose)
-    batches.schema = batches.schema.with_metadata(dict(metadata))
-    fresh = not location.is_remote(path) and not Path(path).exists()
-    committed = False
-    try:
-        with progress.bar(description or f"write {Path(path).name}", batches.total) as bar:
-            reader = batches.reader(bar.advance)
-            transaction = write_fragments(reader, target, mode=mode, return_transaction=True)
-        if before_commit is not None:
-            before_commit()
-        dataset = lance.LanceDataset.commit(target, transaction)
-        committed = True
-        return dataset
-    except (ValueError, OSError) as error:
-        if batches.error is not None:
-            raise batches.error from None  # Lance wraps what the rows' iterator raised into an OSError of its own
-        if isinstance(error, TableError):
-            raise
-        raise write_error(error, path, mode) from error
-    finally:
-        if fresh and not committed:
-            location.remove_leftovers(path)
-
-
-def _exists(path: str) -> bool:
-    if not location.is_remote(path):
-        return location.inspect(path) is location.Found.TABLE
-    try:
-        lance.dataset(path)
-    except ValueError:
-        return False
-    return True
 
 
 def _listed(columns: Sequence[str] | None) -> list[str] | None:

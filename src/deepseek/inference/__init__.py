@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from deepseek.inference.predictor import Predictor
     from deepseek.inference.runtime import Runtime
 
-RUNTIMES: Registry[type[Runtime]] = Registry("runtime", shipped={"torch": "deepseek.inference.torch_runtime:TorchRuntime"})
+RUNTIMES: Registry[type[Runtime]] = Registry(
+    "runtime", shipped={"torch": "deepseek.inference.torch_runtime:TorchRuntime"}
+)
 """Runtimes by name. A new runtime is one new file and one line here."""
 
 _PUBLIC = {

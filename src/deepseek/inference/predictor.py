@@ -149,7 +149,7 @@ def _task_of(checkpoint: Checkpoint, task: str | None) -> Task:
     chosen = task or guessed
     if chosen is None:
         raise ConfigError(
-            f"{checkpoint.name!r} is a {architecture or type(config).__name__}, which says nothing of a task; fine-tune it "
+            f"{checkpoint.name!r} is a {architecture or type(config).__name__}, which names no task; fine-tune it "
             f"first (`deepseek train`), or name the task (known: {', '.join(TASKS.names())})"
         )
     kind = TASKS.get(chosen)

@@ -46,7 +46,7 @@ class TorchRuntime(Runtime):
         chosen = pick_device(device)
         if dtype not in DTYPES:
             raise UnknownNameError("dtype", dtype, DTYPES)
-        # bf16 halves the memory and is what GPUs are fastest at; on a CPU it changes the output and is not always faster
+        # bf16 halves the memory and is what GPUs are fastest at; on a CPU it is not always faster, and less exact
         kind = getattr(torch, dtype) if dtype != "auto" else (torch.float32 if chosen == "cpu" else torch.bfloat16)
         model = from_pretrained(checkpoint, head=head, dtype=kind)
         return TorchModel(model.to(chosen).eval())

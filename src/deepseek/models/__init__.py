@@ -1,8 +1,8 @@
 """Layer 2: checkpoints from anywhere, and adapters on top of them.
 
-    >>> from deepseek.models import LoRAConfig, from_pretrained
-    >>> model = from_pretrained("all-minilm-l6-v2", head="sequence-classification", num_labels=2)
-    >>> model.add_adapter("text_class", LoRAConfig(r=16, alpha=32, dropout=0.1, target_modules=["query_key_value"]))
+>>> from deepseek.models import LoRAConfig, from_pretrained
+>>> model = from_pretrained("all-minilm-l6-v2", head="sequence-classification", num_labels=2)
+>>> model.add_adapter("text_class", LoRAConfig(r=16, alpha=32, dropout=0.1, target_modules=["query_key_value"]))
 """
 
 from __future__ import annotations

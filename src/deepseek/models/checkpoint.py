@@ -36,8 +36,8 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Checkpoint:
     """Find or fetch a checkpoint.
 
     Args:
-        name_or_path: a folder in transformers' format (a bundle is one), a ``.gguf`` file (converted once, then cached),
-            a catalogue name such as ``"all-minilm-l6-v2"``, or a hub id such as ``"Qwen/Qwen3-0.6B"``.
+        name_or_path: a folder in transformers' format (a bundle is one), a ``.gguf`` file (converted once, then
+            cached), a catalogue name such as ``"all-minilm-l6-v2"``, or a hub id such as ``"Qwen/Qwen3-0.6B"``.
 
     Raises:
         UnknownNameError: it is none of these; the nearest names are in the message.
@@ -49,7 +49,9 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Checkpoint:
     if path.is_dir():
         if not (path / "config.json").is_file():
             inside = sorted(p.name for p in path.iterdir())[:8]
-            raise ConfigError(f"{path} is not a model folder: expected a config.json in it, found {inside or 'nothing'}")
+            raise ConfigError(
+                f"{path} is not a model folder: expected a config.json in it, found {inside or 'nothing'}"
+            )
         return Checkpoint(path.resolve(), str(path))
     if path.is_file():
         if path.suffix.lower() != ".gguf":
@@ -60,9 +62,13 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Checkpoint:
     card = CATALOGUE.get(text) or CATALOGUE.get(text.casefold())
     if card:
         return _from_card(card)
-    if _HUB_ID.match(text) and not path.suffix.lower() == ".gguf":
+    if _HUB_ID.match(text) and path.suffix.lower() != ".gguf":
         same = CATALOGUE.by_hub_id(text)
-        hint = f"The same model is in the catalogue as {same.name!r}, from a package index." if same and same.package else ""
+        hint = (
+            f"The same model is in the catalogue as {same.name!r}, from a package index."
+            if same and same.package
+            else ""
+        )
         return Checkpoint(snapshot(text, alternative=hint), text, same)
     if text.startswith((".", "/", "~")) or "/" in text or path.suffix:
         near = _near_paths(path)

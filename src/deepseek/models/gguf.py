@@ -18,8 +18,8 @@ FORMAT = 1
 """Raise it when the conversion changes, so that old copies are not used."""
 
 EXACT_UP_TO_BYTES = 1_000_000_000
-"""Up to this file size the de-quantised weights are kept in float32, so that outputs equal transformers' own GGUF load to
-the last bit; beyond it in bfloat16, whose rounding (0.4%) is far below a 4-bit block's and whose copy is half as large."""
+"""Up to this file size the de-quantised weights are kept in float32, so that outputs equal transformers' own GGUF load
+to the last bit; beyond it in bfloat16, whose rounding (0.4%) is far below a 4-bit block's, at half the size."""
 
 
 def converted(path: Path) -> Path:

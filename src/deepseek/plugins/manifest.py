@@ -44,7 +44,9 @@ class Plugin:
             raise ConfigError(f"plugin {self.name!r}: 'contributes' must be an object, received {contributes!r}")
         for kind, parts in contributes.items():
             if kind not in KINDS:
-                raise ConfigError(f"plugin {self.name!r} contributes the unknown kind {kind!r}; kinds: {', '.join(KINDS)}")
+                raise ConfigError(
+                    f"plugin {self.name!r} contributes the unknown kind {kind!r}; kinds: {', '.join(KINDS)}"
+                )
             for name, target in parts.items():
                 if not _TARGET.match(str(target)):
                     raise ConfigError(

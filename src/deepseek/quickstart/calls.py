@@ -42,7 +42,8 @@ def call_grpc(address: str, model: str, texts: Sequence[str]) -> list[Call]:
     tensor = request.inputs.add(name="text", datatype="BYTES", shape=[len(texts)])
     tensor.contents.bytes_contents.extend(t.encode() for t in texts)
     with grpc.insecure_channel(address) as channel:
-        reply = services.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=TIMEOUT_S)
+        stub = services.GRPCInferenceServiceStub(channel)  # type: ignore[no-untyped-call]
+        reply = stub.ModelInfer(request, timeout=TIMEOUT_S)
     outputs = {o.name: o for o in reply.outputs}
     labels = [b.decode() for b in outputs["label"].contents.bytes_contents]
     scores = outputs["score"].contents.fp32_contents

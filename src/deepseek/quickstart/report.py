@@ -26,7 +26,9 @@ def write_results(path: Path, result: RunResult, *, wall_seconds: float, command
     figures = {
         "accuracy": _figure(accuracy, "fraction", baseline, "TF-IDF + logistic regression", interval),
         "trainable_share": _figure(share, "fraction", 1.0, "full fine-tuning", f"{result.trainable} weights"),
-        "wall_s": _figure(wall_seconds, "s", 360.0, "promised at most", "without downloads; model loading and serving included"),
+        "wall_s": _figure(
+            wall_seconds, "s", 360.0, "promised at most", "without downloads; model loading and serving included"
+        ),
         "peak_memory_mb": _figure(peak, "MB", None, "", "highest resident memory of any step"),
     }
     document = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -35,12 +34,18 @@ def load_recipe(name_or_path: str | os.PathLike[str]) -> Recipe:
         try:
             return read_recipe(path.read_text(encoding="utf-8"), source=str(path))
         except UnicodeDecodeError as error:
-            problem = Problem("", None, f"expected UTF-8 text, received byte 0x{error.object[error.start]:02x} at {error.start}")
+            problem = Problem(
+                "", None, f"expected UTF-8 text, received byte 0x{error.object[error.start]:02x} at {error.start}"
+            )
             raise RecipeError(str(path), [problem]) from error
     name = os.fspath(name_or_path)
     if name in shipped_recipes():
-        return read_recipe((resources.files("deepseek.recipes") / f"{name}.yaml").read_text(encoding="utf-8"), source=name)
-    raise UnknownNameError("recipe", name, shipped_recipes(), hint="Give the path of a YAML file or a shipped recipe's name.")
+        return read_recipe(
+            (resources.files("deepseek.recipes") / f"{name}.yaml").read_text(encoding="utf-8"), source=name
+        )
+    raise UnknownNameError(
+        "recipe", name, shipped_recipes(), hint="Give the path of a YAML file or a shipped recipe's name."
+    )
 
 
 def read_recipe(text: str, *, source: str = "the recipe") -> Recipe:
@@ -55,10 +60,14 @@ def read_recipe(text: str, *, source: str = "the recipe") -> Recipe:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or str(error)
-        raise RecipeError(source, [Problem("", mark.line + 1 if mark else None, f"not valid YAML: {reason}")]) from error
+        raise RecipeError(
+            source, [Problem("", mark.line + 1 if mark else None, f"not valid YAML: {reason}")]
+        ) from error
     if not isinstance(document, dict):
         received = "nothing" if document is None else type(document).__name__
-        raise RecipeError(source, [Problem("", None, f"expected keys and values (name, task, data, model, ...), received {received}")])
+        raise RecipeError(
+            source, [Problem("", None, f"expected keys and values (name, task, data, model, ...), received {received}")]
+        )
     lines = _lines(node)
     problems: list[Problem] = []
     recipe: Recipe | None = None
@@ -77,7 +86,9 @@ def _task_problems(task: Any, lines: dict[Location, int]) -> list[Problem]:
         return []  # its absence or wrong type is reported with the other fields
     line = lines.get(("task", "name"), lines.get(("task",)))
     if not isinstance(task.get("name"), str):
-        return [Problem("task.name", line, f"expected one of: {', '.join(TASKS.names())}, received {task.get('name')!r}")]
+        return [
+            Problem("task.name", line, f"expected one of: {', '.join(TASKS.names())}, received {task.get('name')!r}")
+        ]
     try:
         kind = TASKS.get(task["name"])
     except UnknownNameError as error:
@@ -89,7 +100,9 @@ def _task_problems(task: Any, lines: dict[Location, int]) -> list[Problem]:
     return []
 
 
-def _problems(error: ValidationError, prefix: Location, model: type[BaseModel], lines: dict[Location, int]) -> Iterable[Problem]:
+def _problems(
+    error: ValidationError, prefix: Location, model: type[BaseModel], lines: dict[Location, int]
+) -> list[Problem]:
     found = []
     for detail in error.errors():
         location: Location = prefix + detail["loc"]

@@ -68,7 +68,9 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
     if resume:
         _check_same_recipe(recipe, target)
     target.mkdir(parents=True, exist_ok=True)
-    _write_text(target / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    _write_text(
+        target / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    )
 
     with steps.step("fetch model") as step:
         checkpoint = resolve(recipe.model.base)
@@ -76,7 +78,9 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
     with steps.step("ingest") as step:
         ingested = ingest(recipe.data.source, target / "raw.lance", strict=recipe.data.strict, overwrite=True)
         raw = Table.open(target / "raw.lance")
-        step.note = f"{len(raw):,} rows, version {raw.version}" + (f", {ingested.rejected:,} malformed" if ingested.rejected else "")
+        step.note = f"{len(raw):,} rows, version {raw.version}" + (
+            f", {ingested.rejected:,} malformed" if ingested.rejected else ""
+        )
     _check_columns(task, raw)
     text = task.text_columns[0]
     label = getattr(task, "label", None)
@@ -93,8 +97,8 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
         table = Table.create(target / "clean.lance", rows, overwrite=True, metadata={"source": recipe.data.source})
         step.note = f"{len(table):,} rows kept, {sum(cleaning.values()):,} rejected"
 
-    train = list(table.iter_rows(where="split = 'train'"))
-    test = list(table.iter_rows(where="split = 'test'"))
+    train = list(table.rows(where="split = 'train'"))
+    test = list(table.rows(where="split = 'test'"))
     if not train or not test:
         raise DataError(
             f"expected rows to train on and rows to test on after cleaning, received {len(train)} and {len(test)}; "
@@ -139,7 +143,7 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
             metrics=metrics,
             data=DataRecord(
                 source=recipe.data.source,
-                license=ingested.license,
+                license=raw.metadata.get("license", ""),
                 table_version=table.version,
                 fingerprint=table.fingerprint(),
                 rows=_counts(table),
@@ -179,7 +183,9 @@ def _check_same_recipe(recipe: Recipe, folder: Path) -> None:
     if not path.is_file():
         raise ConfigError(f"there is no interrupted run in {folder} to resume; leave out --resume")
     if yaml.safe_load(path.read_text(encoding="utf-8")) != recipe.model_dump(mode="json"):
-        raise ConfigError(f"the run in {folder} was started with another recipe; resume with {path}, or choose another folder")
+        raise ConfigError(
+            f"the run in {folder} was started with another recipe; resume with {path}, or choose another folder"
+        )
 
 
 def _write_text(path: Path, text: str) -> None:

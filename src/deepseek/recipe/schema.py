@@ -22,8 +22,12 @@ class _Part(BaseModel):
 class DataRecipe(_Part):
     """Where the rows come from and what happens to them before training."""
 
-    source: str = Field(description="A named data set (`deepseek data list`) or the path of a CSV, TSV, JSONL or Parquet file.")
-    strict: bool = Field(False, description="Stop at the first malformed row instead of putting it into the rejects table.")
+    source: str = Field(
+        description="A named data set (`deepseek data list`) or the path of a CSV, TSV, JSONL or Parquet file."
+    )
+    strict: bool = Field(
+        False, description="Stop at the first malformed row instead of putting it into the rejects table."
+    )
     split: SplitConfig = Field(default_factory=SplitConfig, description="Held-out shares.")
     clean: CleaningConfig | None = Field(default_factory=CleaningConfig, description="Cleaning steps; null skips them.")
 

@@ -68,11 +68,11 @@ class DeepSeekInference:
                 ``return_full_text``. Decoding is greedy unless a sampling option is given.
 
         Returns:
-            The generated text without the prompt (with it, when ``return_full_text=True``); a list for a list of prompts.
+            The generated text without the prompt (with it, when ``return_full_text=True``); a list for a list.
 
         Raises:
             ConfigError: the model is not for text generation.
-            DataError: an option or the prompt is wrong, e.g. the prompt leaves nothing to generate within ``max_length``.
+            DataError: an option or the prompt is wrong, e.g. the prompt fills ``max_length``.
         """
         if self.predictor.task != "text-generation":
             raise ConfigError(
@@ -88,7 +88,7 @@ class DeepSeekInference:
 
     async def agenerate(self, text: str | list[str] | Messages, **options: Any) -> str | list[str]:
         """As :meth:`generate`, without blocking the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._worker, lambda: self.generate(text, **options))  # type: ignore[arg-type]
+        return await asyncio.get_running_loop().run_in_executor(self._worker, lambda: self.generate(text, **options))
 
     def predict(self, inputs: str | Sequence[Any], **parameters: Any) -> Any:
         """Answer one input or a list of them, for any task.

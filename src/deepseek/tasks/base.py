@@ -1,8 +1,8 @@
 """The contract of a task: how rows become tensors, how a model's outputs become rows, and how answers are scored.
 
-Data flows one way: rows -> ``prepare`` -> ``collate`` -> ``run`` (the model) -> ``decode`` -> rows. A task knows nothing
-of files, servers or training loops; those know tasks. Everything that a task learned from data (its labels) is in its
-fields, so that a task is written to and read from a bundle as JSON.
+Data flows one way: rows -> ``prepare`` -> ``collate`` -> ``run`` (the model) -> ``decode`` -> rows. A task knows
+nothing of files, servers or training loops; those know tasks. Everything that a task learned from data (its labels) is
+in its fields, so that a task is written to and read from a bundle as JSON.
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ class Task(BaseModel):
         known = [p.name for p in self.signature.parameters]
         for name in parameters:
             if name not in known:
-                raise DataError(f"{self.name} takes no parameter {name!r}; expected one of: {', '.join(known) or 'none'}")
+                raise DataError(
+                    f"{self.name} takes no parameter {name!r}; expected one of: {', '.join(known) or 'none'}"
+                )
 
     def fitted(self, rows: Sequence[Row]) -> Self:
         """The task with everything filled in that it learns from training rows (labels, say)."""

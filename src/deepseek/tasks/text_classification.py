@@ -1,7 +1,7 @@
 """One label for a text.
 
-Texts beyond ``max_length`` tokens are cut at the end. Labels are sorted by name when they are learned from data, so that
-the same data always gives the same ids.
+Texts beyond ``max_length`` tokens are cut at the end. Labels are sorted by name when they are learned from data, so
+that the same data always gives the same ids.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class TextClassification(TextTask):
     """Single-label text classification.
 
-    Outputs per row: ``label`` (string), ``score`` (probability of that label, float32), ``scores`` (probabilities of all
-    labels in the order of ``labels``, float32, shape (labels,)).
+    Outputs per row: ``label`` (string), ``score`` (probability of that label, float32), ``scores`` (probabilities of
+    all labels in the order of ``labels``, float32, shape (labels,)).
     """
 
     name: ClassVar[str] = "text-classification"
@@ -60,7 +60,9 @@ class TextClassification(TextTask):
             raise DataError(f"the data has labels that the task does not name: {', '.join(unknown)}; expected {labels}")
         if len(counts) < 2:
             only, number = next(iter(counts.items()))
-            raise DataError(f"expected at least two labels to train a classifier, received only {only!r} ({number} rows)")
+            raise DataError(
+                f"expected at least two labels to train a classifier, received only {only!r} ({number} rows)"
+            )
         return self.model_copy(update={"labels": labels})
 
     def _label(self, number: int, row: Row) -> str:

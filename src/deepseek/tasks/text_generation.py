@@ -83,7 +83,9 @@ class TextGeneration(TextTask):
                 continue
             whole = kinds[name] == "int64"
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-                raise DataError(f"expected {'a whole number' if whole else 'a number'} for {name!r}, received {value!r}")
+                raise DataError(
+                    f"expected {'a whole number' if whole else 'a number'} for {name!r}, received {value!r}"
+                )
             low, high = _BOUNDS[name]
             if not low <= value <= high:
                 raise DataError(f"expected {name!r} between {low:g} and {high:g}, received {value!r}")
@@ -99,9 +101,7 @@ class TextGeneration(TextTask):
             else:
                 ids = tokenizer(self.texts([row])[0])["input_ids"]
             if len(ids) >= self.max_length:
-                raise DataError(
-                    f"row {number}: the prompt has {len(ids)} tokens; expected fewer than the context of {self.max_length}"
-                )
+                raise DataError(f"row {number}: the prompt has {len(ids)} tokens; the context has {self.max_length}")
             features.append({"input_ids": ids})
         return features
 
@@ -146,8 +146,8 @@ class TextGeneration(TextTask):
         for length in lengths:
             if limit is not None and length >= limit:
                 raise DataError(
-                    f"the prompt has {length} tokens, which leaves nothing to generate within max_length={limit}; raise "
-                    f"max_length, or give max_new_tokens"
+                    f"the prompt has {length} tokens, which leaves nothing to generate within max_length={limit}; "
+                    f"raise max_length, or give max_new_tokens"
                 )
         if options.get("temperature") == 0:
             options.update(temperature=1.0, do_sample=False)

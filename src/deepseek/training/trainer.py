@@ -59,12 +59,14 @@ def fit(
         DataError: a row lacks an input or its answer; nothing was trained.
         ConfigError: the settings need a folder or hardware that is not there.
     """
-    from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
+    from transformers import PrinterCallback, TrainingArguments, set_seed
     from transformers.trainer_utils import get_last_checkpoint
 
     settings = config or TrainingConfig()
     if settings.precision == "bfloat16" and not native_bfloat16():
-        raise ConfigError("precision bfloat16 was asked for, but this hardware has no native bfloat16; use auto or float32")
+        raise ConfigError(
+            "precision bfloat16 was asked for, but this hardware has no native bfloat16; use auto or float32"
+        )
     bfloat16 = settings.precision != "float32" and native_bfloat16()
     labels = task.training_labels(rows)
     with progress.bar("tokenise", len(rows)) as bar:
@@ -101,7 +103,7 @@ def fit(
     )
     curve: list[tuple[int, float]] = []
     with quiet_transformers(), progress.bar("train", steps, "steps") as bar:
-        trainer = Trainer(
+        trainer = _trainer_class()(
             model=model,
             args=arguments,
             train_dataset=_FeatureRows(features, labels),
@@ -143,10 +145,27 @@ def _collator(task: Task, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[
     return collate
 
 
+def _trainer_class() -> type[Any]:
+    from transformers import Trainer
+
+    class AdapterTrainer(Trainer):  # type: ignore[misc]
+        """transformers' Trainer resumes adapters only when PEFT wraps the model; ours sit inside it."""
+
+        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+            target = model if model is not None else self.model
+            names = getattr(target, "adapter_names", list)()
+            if names:
+                target.restore_adapter(resume_from_checkpoint, target.active_adapters()[0])
+            else:
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    return AdapterTrainer
+
+
 def _watcher(bar: progress.Bar, curve: list[tuple[int, float]]) -> TrainerCallback:
     from transformers import TrainerCallback
 
-    class Watcher(TrainerCallback):
+    class Watcher(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             bar.set(state.global_step)
 
@@ -170,4 +189,4 @@ def _set_trunk_dropout(model: PreTrainedModel, rate: float) -> None:
 def _has_gpu() -> bool:
     import torch
 
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
+    return bool(torch.cuda.is_available() or torch.backends.mps.is_available())

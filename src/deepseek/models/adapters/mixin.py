@@ -8,7 +8,6 @@ The model stays an instance of its own transformers class: a subclass of the sam
 from __future__ import annotations
 
 import os
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,10 @@ from deepseek.models.adapters.targets import resolve_targets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+PEFT_PREFIX = "base_model.model."
+"""What PEFT's files put in front of every weight's name."""
 
 
 class AdapterMixin:
@@ -43,9 +46,11 @@ class AdapterMixin:
         if not isinstance(adapter_name, str) or not adapter_name.replace("_", "").replace("-", "").isalnum():
             raise ConfigError(f"expected an adapter name of letters, digits, '_' and '-', received {adapter_name!r}")
         if adapter_name in getattr(self, "peft_config", {}):
-            raise ConfigError(f"the model has an adapter {adapter_name!r} already; pick another name or delete it first")
+            raise ConfigError(
+                f"the model has an adapter {adapter_name!r} already; pick another name or delete it first"
+            )
         if isinstance(adapter_config, LoRAConfig):
-            targets = resolve_targets(self, adapter_config.target_modules)  # type: ignore[arg-type]
+            targets = resolve_targets(self, adapter_config.target_modules)
             peft_config = adapter_config.to_peft(targets, list(self.fresh_modules))
         elif hasattr(adapter_config, "peft_type"):
             peft_config = adapter_config
@@ -83,7 +88,7 @@ class AdapterMixin:
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         state = self.get_adapter_state_dict(adapter_name)
-        tensors = {f"base_model.model.{key}": value.detach().cpu().contiguous() for key, value in state.items()}
+        tensors = {f"{PEFT_PREFIX}{key}": value.detach().cpu().contiguous() for key, value in state.items()}
         save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         config = self.peft_config[adapter_name]  # type: ignore[attr-defined]
         before, config.inference_mode = config.inference_mode, True
@@ -91,6 +96,27 @@ class AdapterMixin:
             config.save_pretrained(folder)
         finally:
             config.inference_mode = before
+
+    def restore_adapter(self, path: str | os.PathLike[str], adapter_name: str) -> None:
+        """Read the weights of an adapter that is on the model already from a folder in PEFT's format.
+
+        Raises:
+            UnknownNameError: the model has no adapter of that name.
+            ConfigError: the file has other weights than the adapter, e.g. of another rank.
+        """
+        from peft import set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        if adapter_name not in self.adapter_names():
+            raise UnknownNameError("adapter", adapter_name, self.adapter_names())
+        stored = load_file(Path(path) / "adapter_model.safetensors")
+        state = {key.removeprefix(PEFT_PREFIX): value for key, value in stored.items()}
+        expected = self.get_adapter_state_dict(adapter_name)
+        if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in expected.items()}:
+            raise ConfigError(
+                f"{path} holds another adapter than {adapter_name!r}: the names or shapes of its weights differ"
+            )
+        set_peft_model_state_dict(self, state, adapter_name=adapter_name)
 
     def merge_adapter(self, adapter_name: str) -> PreTrainedModel:
         """Return a plain copy of the model with one adapter's update added into the weights; the model is unchanged."""
@@ -108,16 +134,16 @@ class AdapterMixin:
                 replacement = module.get_base_layer()
             elif isinstance(module, ModulesToSaveWrapper):
                 saved = module.modules_to_save
-                replacement = saved[adapter_name] if adapter_name in saved else module.original_module
+                replacement = saved[adapter_name] if adapter_name in saved else module.original_module  # noqa: SIM401 - a ModuleDict has no get
             else:
                 continue
             parent, _, attribute = path.rpartition(".")
             setattr(plain.get_submodule(parent), attribute, replacement)  # type: ignore[attr-defined]
-        plain._hf_peft_config_loaded = False
+        plain._hf_peft_config_loaded = False  # type: ignore[attr-defined]
         del plain.peft_config  # type: ignore[attr-defined]
         for weight in plain.parameters():  # type: ignore[attr-defined]
             weight.requires_grad_(True)
-        return plain  # type: ignore[return-value]
+        return plain
 
     def get_adapter_state_dict(self, adapter_name: str | None = None, state_dict: Any = None) -> Any:
         """As in transformers, but without asking the hub whether the vocabulary was changed: it never is here."""
@@ -131,14 +157,19 @@ class AdapterMixin:
         return _rebuild, (type(self).__mro__[2],), self.__dict__
 
 
+_CLASSES: dict[type[Any], type[Any]] = {}
+
+
 def _rebuild(base: type[Any]) -> Any:
     return object.__new__(adaptable_class(base))
 
 
-@cache
 def adaptable_class(base: type[Any]) -> type[Any]:
     """The subclass of a transformers model class that has :class:`AdapterMixin`'s methods."""
-    return type(base.__name__, (AdapterMixin, base), {"__module__": base.__module__, "__doc__": base.__doc__})
+    if base not in _CLASSES:
+        names = {"__module__": base.__module__, "__doc__": base.__doc__}
+        _CLASSES[base] = type(base.__name__, (AdapterMixin, base), names)
+    return _CLASSES[base]
 
 
 def make_adaptable(model: PreTrainedModel) -> PreTrainedModel:

@@ -19,7 +19,17 @@ QUERY = ("query", "q_proj", "q_lin", "q", "query_proj", "wq", "to_q", "q_attn")
 KEY = ("key", "k_proj", "k_lin", "k", "key_proj", "wk", "to_k")
 VALUE = ("value", "v_proj", "v_lin", "v", "value_proj", "wv", "to_v")
 FUSED = ("query_key_value", "qkv_proj", "Wqkv", "c_attn", "qkv", "in_proj", "W_pack", "attn.c_attn")
-OUTPUT = ("attention.output.dense", "o_proj", "out_proj", "out_lin", "attn.c_proj", "attention.dense", "o", "attn.Wo", "wo")
+OUTPUT = (
+    "attention.output.dense",
+    "o_proj",
+    "out_proj",
+    "out_lin",
+    "attn.c_proj",
+    "attention.dense",
+    "o",
+    "attn.Wo",
+    "wo",
+)
 MLP = (
     "intermediate.dense", "gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "lin1", "lin2", "c_fc",
     "mlp.c_proj", "dense_h_to_4h", "dense_4h_to_h", "wi", "wi_0", "wi_1", "wo", "mlp.Wi", "mlp.Wo", "w1", "w2", "w3",

@@ -1,0 +1,1 @@
+"""One runnable file a claim; results/ holds what was measured, where, when, and with which versions."""

@@ -1,0 +1,52 @@
+"""What the cleaner does, as one typed description."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class CleaningConfig(BaseModel):
+    """Settings of :func:`deepseek.data.clean`; the defaults suit sentence and document classification."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    normalise: bool = Field(
+        default=True, description="Put text into Unicode NFC, make every run of whitespace one space, and trim."
+    )
+    min_chars: int = Field(default=1, ge=1, le=1_000_000, description="Reject texts with fewer characters.")
+    max_chars: int = Field(
+        default=20_000, ge=1, le=100_000_000, description="Texts with more characters are treated as on_too_long says."
+    )
+    on_too_long: Literal["reject", "truncate"] = Field(
+        default="reject", description="Reject a text that is too long, or keep its first max_chars characters."
+    )
+    exact_duplicates: bool = Field(
+        default=True,
+        description="Within a split, keep the first of the rows with one label whose texts differ only in case, "
+        "punctuation and spaces.",
+    )
+    conflicting_labels: Literal["reject", "keep-first"] | None = Field(
+        default="reject",
+        description="One text with different labels in a split: reject all of its copies, keep the first, or null to "
+        "leave them.",
+    )
+    near_duplicates: float | None = Field(
+        default=0.8,
+        ge=0.3,
+        le=1.0,
+        description="Within a split, rows of one label whose character shingles have at least this Jaccard similarity "
+        "are duplicates; also used between splits for leakage. Null turns both off.",
+    )
+    shingle_chars: int = Field(default=5, ge=1, le=50, description="Length of the shingles, in characters.")
+    leakage: bool = Field(
+        default=True, description="Remove training rows that equal, or nearly equal, a row of any other split."
+    )
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of the MinHash permutations.")
+
+    @model_validator(mode="after")
+    def _bounds_agree(self) -> CleaningConfig:
+        if self.min_chars > self.max_chars:
+            raise ValueError(f"expected min_chars <= max_chars, received {self.min_chars} > {self.max_chars}")
+        return self

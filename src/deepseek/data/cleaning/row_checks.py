@@ -1,0 +1,58 @@
+"""The first step: rows that are wrong by themselves. Missing, empty, too short, too long, or without a label."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pyarrow as pa
+
+from deepseek.data.cleaning.config import CleaningConfig
+from deepseek.data.cleaning.step import Columns, Rejection, StepResult, values_of
+
+
+def normalised(text: str) -> str:
+    """``text`` in Unicode NFC with single spaces, trimmed."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def check_rows(table: pa.Table, columns: Columns, config: CleaningConfig) -> StepResult:
+    """Normalise texts, then reject those outside the length bounds and rows without a label."""
+    original = table.column(columns.text)
+    labels = values_of(table, columns.label)
+    texts: list[str | None] = original.to_pylist()
+    rejections = []
+    changed = 0
+    for row, text in enumerate(texts):
+        if text is None:
+            rejections.append(Rejection(row=row, reason="missing text"))
+            continue
+        new = normalised(text) if config.normalise else text
+        if len(new) > config.max_chars and config.on_too_long == "truncate":
+            new = new[: config.max_chars]
+            new = new.rstrip() if config.normalise else new
+        reason = _problem(new, config)
+        if not reason and columns.label is not None and _unlabelled(labels[row]):
+            reason = "no label"
+        if reason:
+            rejections.append(Rejection(row=row, reason=reason))
+        elif new != text:
+            texts[row] = new
+            changed += 1
+    if changed:
+        index = table.schema.get_field_index(columns.text)
+        table = table.set_column(index, table.schema.field(index), pa.array(texts, original.type))
+    return StepResult(table=table, rejections=rejections, changed=changed)
+
+
+def _problem(text: str, config: CleaningConfig) -> str:
+    if not text or text.isspace():
+        return "empty text"
+    if len(text) < config.min_chars:
+        return f"shorter than {config.min_chars} characters"
+    if len(text) > config.max_chars:
+        return f"longer than {config.max_chars} characters"
+    return ""
+
+
+def _unlabelled(label: object) -> bool:
+    return label is None or (isinstance(label, str) and not label.strip()) or label != label  # noqa: PLR0124 - NaN

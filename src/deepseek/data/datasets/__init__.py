@@ -1,0 +1,56 @@
+"""Named real data sets: fetched by pinned version and SHA-256, read as data, never imported or executed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from deepseek.data.datasets.card import Dataset, DatasetCard
+from deepseek.errors import DataError
+from deepseek.plugins.registry import Registry
+
+__all__ = ["DATASETS", "Dataset", "DatasetCard", "cards", "get", "load_dataset_rows", "names"]
+
+DATASETS: Registry[Dataset] = Registry(
+    "data set",
+    {
+        "hutto-movie-reviews": "deepseek.data.datasets.hutto:MOVIE_REVIEWS",
+        "hutto-news": "deepseek.data.datasets.hutto:NEWS",
+        "hutto-product-reviews": "deepseek.data.datasets.hutto:PRODUCT_REVIEWS",
+        "hutto-tweets": "deepseek.data.datasets.hutto:TWEETS",
+    },
+)
+
+
+def names() -> list[str]:
+    """The names of all data sets, sorted."""
+    return DATASETS.names()
+
+
+def get(name: str) -> DatasetCard:
+    """The card of a data set; raises :class:`deepseek.errors.UnknownNameError` with the nearest names."""
+    return DATASETS.get(name).card
+
+
+def cards() -> list[DatasetCard]:
+    """The cards of all data sets, by name; fetches nothing."""
+    return [get(name) for name in names()]
+
+
+def load_dataset_rows(name: str) -> Iterator[dict[str, Any]]:
+    """The rows of a data set as dicts, streamed; fetches its file at first use.
+
+    Raises:
+        UnknownNameError: there is no such data set.
+        FetchError: the file can be neither found in the cache nor fetched.
+        DataError: a line is malformed (``open_source`` collects such lines instead).
+    """
+    dataset = DATASETS.get(name)  # outside the generator, so that a wrong name is reported at once
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for line in dataset.read():
+            if line.problem:
+                raise DataError(f"{name}, line {line.number}: {line.problem}; received {line.raw!r}")
+            yield dict(line.values)
+
+    return rows()

@@ -1,0 +1,44 @@
+"""What a data set is, where it comes from, and how it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetCard:
+    """The facts about a data set. ``columns`` maps names to Arrow type aliases; ``notes`` say what a user must know."""
+
+    name: str
+    title: str
+    license: str
+    citation: str
+    homepage: str
+    columns: Mapping[str, str]
+    language: str
+    rows: int
+    notes: str = ""
+
+    def metadata(self) -> dict[str, str]:
+        """The facts that a table made from the data set keeps."""
+        return {"source": self.name, "title": self.title, "license": self.license, "citation": self.citation}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a data set: its values, or the ``problem`` that keeps it from having any. ``number`` is 1-based."""
+
+    number: int
+    values: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
+    raw: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A card and the function that reads the lines, fetching the file at first use."""
+
+    card: DatasetCard
+    read: Callable[[], Iterator[Line]]

@@ -1,0 +1,77 @@
+"""Importing is cheap, and the public surface changes only on purpose."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SURFACE = {
+    "deepseek": [
+        "Bundle", "DeepSeekInference", "LoRAConfig", "Predictor", "Recipe", "Server", "Table", "__version__",
+        "from_pretrained", "load_recipe", "run_recipe",
+    ],
+    "deepseek.artifacts": ["PackageFile", "cache_dir", "fetch", "snapshot", "unpack"],
+    "deepseek.bundles": ["Bundle", "DataRecord", "Manifest", "write_bundle"],
+    "deepseek.data": [
+        "SOURCES", "CleaningConfig", "CleaningReport", "CleaningResult", "IngestReport", "Source", "SplitConfig", "Table",
+        "TableVersion", "assign_splits", "clean", "clean_table", "datasets", "ingest", "open_source", "profile",
+    ],
+    "deepseek.hub": ["Entry", "entries", "pull"],
+    "deepseek.inference": ["RUNTIMES", "Predictor", "Runtime", "evaluate"],
+    "deepseek.models": [
+        "CATALOGUE", "Checkpoint", "LoRAConfig", "ModelCard", "from_pretrained", "resolve", "resolve_targets",
+        "tokenizer_for",
+    ],
+    "deepseek.plugins": ["Plugin", "Registry", "discover"],
+    "deepseek.recipe": ["Recipe", "RecipeError", "RunResult", "json_schema", "load_recipe", "read_recipe", "run_recipe"],
+    "deepseek.serving": ["DeepSeekInference", "MicroBatcher", "ModelRepository", "Server", "ServingConfig"],
+    "deepseek.tasks": ["TASKS", "Executable", "Field", "Generated", "Signature", "Task", "TextTask"],
+    "deepseek.training": ["FitResult", "TrainingConfig", "fit", "tfidf_baseline"],
+}  # fmt: skip
+
+
+def imported_by(statement: str) -> set[str]:
+    code = f"import sys, json\n{statement}\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return set(json.loads(done.stdout))
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    modules = imported_by("import deepseek")
+    heavy = {"torch", "transformers", "lance", "pyarrow", "pydantic", "numpy", "grpc", "typer", "rich", "duckdb"}
+    assert not heavy & modules
+
+
+@pytest.mark.parametrize("layer", [name for name in SURFACE if name != "deepseek"])
+def test_importing_a_layer_imports_no_torch(layer: str) -> None:
+    assert not {"torch", "transformers", "peft"} & imported_by(f"import {layer}")
+
+
+def test_help_imports_no_torch() -> None:
+    statement = (
+        "sys.argv = ['deepseek', '--help']\nfrom deepseek.cli import main\ntry:\n    main()\nexcept SystemExit: pass"
+    )
+    code = f"import sys\n{statement}\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip().endswith("False")
+
+
+@pytest.mark.parametrize("name", SURFACE)
+def test_public_names_are_frozen_and_there(name: str) -> None:
+    module = importlib.import_module(name)
+    assert sorted(module.__all__) == sorted(SURFACE[name])
+    for public in module.__all__:
+        assert getattr(module, public) is not None
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = module.nonsense
+
+
+def test_the_package_is_typed() -> None:
+    import deepseek
+
+    assert (Path(deepseek.__file__).parent / "py.typed").exists()
