@@ -13,6 +13,7 @@ from deepseek.artifacts.cache import sha256, staged_directory
 from deepseek.bundles.bundle import Bundle
 from deepseek.bundles.manifest import FILE, DataRecord, FileRecord, Manifest, TaskRecord
 from deepseek.errors import BundleError
+from deepseek.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -59,7 +60,8 @@ def write_bundle(
             model.save_adapter(stage / folder, adapter)
         plain = model.merge_adapter(model.active_adapters()[0]) if adapters else model
         parameters = sum(p.numel() for p in plain.parameters())
-        plain.save_pretrained(stage)
+        with quiet_transformers():
+            plain.save_pretrained(stage)
         tokenizer.save_pretrained(stage)
         manifest = Manifest(
             name=name,

@@ -106,9 +106,11 @@ def clean(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write a new version if the output exists.")] = False,
 ) -> None:
     """Remove duplicates, conflicting labels, leakage and unusable rows; rejected rows are kept with their reasons."""
+    from rich.console import Console
+
     from deepseek.data import CleaningConfig, Table, clean_table
 
-    done = clean_table(
+    cleaned, done = clean_table(
         Table.open(table),
         output,
         CleaningConfig(),
@@ -117,10 +119,10 @@ def clean(
         split=split or None,
         overwrite=overwrite,
     )
-    done.report.render()
+    Console().print(done.render())
+    typer.echo(f"{done.rows_out:,} of {done.rows_in:,} rows kept in {cleaned.path}, version {cleaned.version}")
     if report is not None:
-        done.report.to_html(report)
-        typer.echo(f"report: {report}")
+        typer.echo(f"report: {done.to_html(report)}")
 
 
 def _cell(value: object) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 SENTENCES = (
     "A quiet, luminous film that trusts its audience.",
-    "Two hours of my life that I would like to have back.",
+    "A tedious, overlong mess without a single laugh.",
     "The plot creaks, but the two leads are a joy to watch.",
 )
 
@@ -84,8 +84,8 @@ def _print_calls(calls: list[Call], http_url: str, grpc_address: str, model: str
     console.print("\n[bold]answers[/]    as a client got them")
     for call in calls:
         console.print(f"  {call.protocol}  {call.label:<9}{call.score:.2f}  {escape(call.text)}")
-    console.print(f"\n[bold]REST[/]       {http_url}   (OpenAPI: {http_url}/openapi.json)")
-    console.print(f"[bold]gRPC[/]       {grpc_address}   (Open Inference Protocol v2, reflection on)")
+    console.print(f"\n[bold]REST[/]       {http_url}   (what it takes: {http_url}/openapi.json)", soft_wrap=True)
+    console.print(f"[bold]gRPC[/]       {grpc_address}   (Open Inference Protocol v2, reflection on)", soft_wrap=True)
     body = f'{{"model": "{model}", "inputs": ["An instant classic."]}}'
     console.print(
         f"[bold]try it[/]     curl -s {http_url}/v1/tasks/text-classification -H 'content-type: application/json' "

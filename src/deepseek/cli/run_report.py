@@ -13,7 +13,7 @@ def print_run(result: RunResult) -> None:
     """Print scores, weights, rows, and time and memory of each step."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     console.print()
     metrics, baseline = result.metrics, result.baseline
     if "accuracy" in metrics:
@@ -34,7 +34,7 @@ def print_run(result: RunResult) -> None:
     rejected = ", ".join(f"{count:,} {reason}" for reason, count in result.cleaning.items())
     console.print(f"[bold]rows[/]       {rows}; rejected: {rejected or 'none'}")
     print_steps(result.steps)
-    console.print(f"[bold]bundle[/]     {result.bundle.path}", soft_wrap=True)
+    console.print(f"[bold]bundle[/]     {result.bundle.path}")
 
 
 def print_steps(steps: Steps) -> None:

@@ -229,7 +229,7 @@ class _Text(_Other):
 
     def result(self) -> dict[str, Any]:
         full = len(self._heap) == SKETCH
-        distinct = round((SKETCH - 1) / (-self._heap[0] / 2**64)) if full else len(self._heap)
+        distinct = min(round((SKETCH - 1) / (-self._heap[0] / 2**64)), self.count) if full else len(self._heap)
         length: dict[str, Any] = {"edges": list(LENGTH_EDGES), "counts": self._lengths.tolist()}
         if self.count:
             length |= {"min": self._low, "max": self._high, "mean": self._chars / self.count}

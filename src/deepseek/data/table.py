@@ -222,7 +222,7 @@ class Table:
             raise TableError(f"add_columns: expected {len(self)} rows, received {columns.num_rows}")
         try:
             if isinstance(columns, pa.Table):
-                self._dataset.add_columns(check_schema_of(columns).to_reader())
+                self._dataset.add_columns(columns.cast(check_schema(columns.schema, None, "add_columns")).to_reader())
             else:
                 self._dataset.add_columns(dict(columns))
         except (ValueError, OSError) as error:
@@ -288,11 +288,6 @@ class Table:
                 f"{self.path} is open at version {self.version}, and the newest is {newest}; an older version can "
                 f"only be read. Open the table without a version to change it."
             )
-
-
-def check_schema_of(table: pa.Table) -> pa.Table:
-    """``table`` without metadata; raises :class:`TableError` when a column appears twice."""
-    return table.cast(check_schema(table.schema, None, "add_columns"))
 
 
 def _listed(columns: Sequence[str] | None) -> list[str] | None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from deepseek.bundles import Bundle, DataRecord, write_bundle
-from deepseek.data import Table, assign_splits, clean, ingest, open_source, profile
+from deepseek.data import Table, ingest, open_source, profile
 from deepseek.errors import ConfigError, DataError, UnknownNameError
 from deepseek.models import from_pretrained, resolve, tokenizer_for
+from deepseek.recipe.preparation import prepare
 from deepseek.recipe.schema import Recipe
 from deepseek.resources import Steps
 from deepseek.training import FitResult, fit, tfidf_baseline
@@ -85,17 +86,19 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
     text = task.text_columns[0]
     label = getattr(task, "label", None)
     with steps.step("clean and split") as step:
-        rows = assign_splits(raw.to_arrow(), recipe.data.split, seed=recipe.seed, text=text, label=label)
-        cleaning: dict[str, int] = {}
-        if recipe.data.clean is not None:
-            result = clean(rows, recipe.data.clean, text=text, label=label, split="split")
-            cleaning = result.report.reasons
-            if result.rejected.num_rows:
-                Table.create(target / "clean.rejects.lance", result.rejected, overwrite=True)
-            _write_text(target / "cleaning.json", json.dumps(result.report.to_dict(), indent=2, ensure_ascii=False))
-            rows = result.kept
-        table = Table.create(target / "clean.lance", rows, overwrite=True, metadata={"source": recipe.data.source})
-        step.note = f"{len(table):,} rows kept, {sum(cleaning.values()):,} rejected"
+        prepared = prepare(raw.to_arrow(), recipe.data.clean, recipe.data.split, text=text, label=label)
+        if prepared.rejected is not None and prepared.rejected.num_rows:
+            Table.create(target / "clean.rejects.lance", prepared.rejected, overwrite=True)
+        if prepared.reports:
+            _write_text(target / "cleaning.json", json.dumps(prepared.reports, indent=2, ensure_ascii=False))
+        table = Table.create(
+            target / "clean.lance",
+            prepared.rows,
+            overwrite=True,
+            metadata={**raw.metadata, "source": recipe.data.source},
+        )
+        rejected = sum(prepared.reasons.values())
+        step.note = f"{len(table):,} rows kept, {rejected:,} rejected"
 
     train = list(table.rows(where="split = 'train'"))
     test = list(table.rows(where="split = 'test'"))
@@ -155,7 +158,7 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
         step.note = f"{sum(f.size for f in bundle.manifest.files.values()) / 1e6:.0f} MB"
     return RunResult(
         folder=target, bundle=bundle, metrics=metrics, baseline=baseline, trainable=trainable, parameters=parameters,
-        rows=_counts(table), cleaning=cleaning, steps=steps, training=trained,
+        rows=_counts(table), cleaning=prepared.reasons, steps=steps, training=trained,
     )  # fmt: skip
 
 
@@ -175,7 +178,8 @@ def _check_columns(task: Task, table: Table) -> None:
 
 def _counts(table: Table) -> dict[str, int]:
     counted = table.to_arrow(columns=["split"]).group_by("split").aggregate([("split", "count")]).to_pylist()
-    return {str(row["split"]): int(row["split_count"]) for row in sorted(counted, key=lambda r: str(r["split"]))}
+    found = {str(row["split"]): int(row["split_count"]) for row in counted}
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def _check_same_recipe(recipe: Recipe, folder: Path) -> None:

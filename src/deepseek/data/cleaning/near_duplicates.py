@@ -7,6 +7,7 @@ repeat one another: "it is good" beside "it is not good" is the contrast that a 
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,7 +23,9 @@ def near_duplicates(table: pa.Table, columns: Columns, config: CleaningConfig) -
     threshold = config.near_duplicates
     assert threshold is not None
     keys, labels, splits = keys_of(table, columns), values_of(table, columns.label), values_of(table, columns.split)
-    kept = defaultdict(lambda: SimilarityIndex(threshold, config.shingle_chars))
+    kept: defaultdict[tuple[Any, Any], SimilarityIndex] = defaultdict(
+        lambda: SimilarityIndex(threshold, config.shingle_chars)
+    )
     rejections = []
     codes_of_rows = band_codes(keys, threshold, config.shingle_chars, config.seed)
     for row, (key, codes) in enumerate(zip(keys, codes_of_rows, strict=True)):

@@ -103,7 +103,7 @@ def clean_table(
         DataError, UnknownNameError, MissingExtraError: as :func:`clean`.
     """
     result = clean(source.to_arrow(), config, text=text, label=label, split=split)
-    origin = {"cleaned_from": source.path, "cleaned_from_version": str(source.version)}
+    origin = {"cleaned_from": Path(source.path).name, "cleaned_from_version": str(source.version)}
     rejected = result.rejected
     cleaned = Table.create(
         dest_path,

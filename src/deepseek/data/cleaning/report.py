@@ -125,9 +125,8 @@ def _page(report: CleaningReport) -> str:
 def _examples(step: StepReport) -> str:
     parts = [f"<h2>Examples: {html.escape(step.step)}</h2>"]
     for example in step.examples:
-        parts.append(
-            f"<p>{html.escape(example.reason)}, row {example.row}</p><blockquote>{html.escape(example.text)}</blockquote>"
-        )
+        text = html.escape(example.text)
+        parts.append(f"<p>{html.escape(example.reason)}, row {example.row}</p><blockquote>{text}</blockquote>")
         if example.duplicate_text is not None:
             text = html.escape(example.duplicate_text)
             parts.append(f"<p>repeats row {example.duplicate_of}</p><blockquote>{text}</blockquote>")

@@ -55,4 +55,4 @@ def _problem(text: str, config: CleaningConfig) -> str:
 
 
 def _unlabelled(label: object) -> bool:
-    return label is None or (isinstance(label, str) and not label.strip()) or label != label  # noqa: PLR0124 - NaN
+    return label is None or (isinstance(label, str) and not label.strip()) or label != label  # NaN

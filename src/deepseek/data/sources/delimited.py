@@ -17,12 +17,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from deepseek.data.sources.base import Located, OnReject, Reject, Source, encode, refuse
+from deepseek.data.sources.base import EXCERPT_CHARS, Located, OnReject, Reject, Source, encode, refuse
 from deepseek.data.sources.lines import excerpt, invalid_reason, open_text, undecodable
 from deepseek.errors import ConfigError, DataError
 
 MAX_FIELD_CHARS = 16 << 20
 """A cell beyond this many characters is a reject; it bounds the memory that one broken quote can take."""
+
+EXCERPT_LINES = 3
 
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d{0,17})\Z", re.ASCII)
 _FLOAT = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\Z", re.ASCII)
@@ -87,16 +89,25 @@ class Delimited(Source):
         csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARS))
         names = self._columns
         with open_text(self.path, self.encoding, newline="") as text:
+            recent: list[str] = []  # the beginning of the row in hand, for a reject's excerpt
+
+            def remembered() -> Iterator[str]:
+                for raw in text:
+                    if len(recent) < EXCERPT_LINES:
+                        recent.append(raw[:EXCERPT_CHARS])
+                    yield raw
+
             quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
-            reader = csv.reader(text, delimiter=self.delimiter, quoting=quoting, strict=True)
+            reader = csv.reader(remembered(), delimiter=self.delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
             while True:
                 line = reader.line_num + 1
+                recent.clear()
                 try:
                     cells = next(reader, None)
                 except csv.Error as error:
                     last = f" (lines {line} to {reader.line_num})" if reader.line_num > line else ""
                     reason = "a quote is opened and never closed" if "end of data" in str(error) else str(error)
-                    self._reject(on_reject, f"not valid CSV: {reason}{last}", line, "")
+                    self._reject(on_reject, f"not valid CSV: {reason}{last}", line, "".join(recent))
                     continue
                 if cells is None:
                     return

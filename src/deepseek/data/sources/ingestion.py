@@ -12,13 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from deepseek.data.rejects import REJECTS_SUFFIX, rejects_path, write_rejects
+from deepseek.data.rejects import rejects_path, write_rejects
 from deepseek.data.sources.base import Reject, Source, refuse
 from deepseek.data.sources.registry import open_source
 from deepseek.data.table import Table
 from deepseek.errors import DataError
-
-__all__ = ["REJECTS_SUFFIX", "IngestReport", "ingest"]
 
 REJECTS_SCHEMA = pa.schema(
     [("reason", pa.string()), ("source", pa.string()), ("line", pa.int64()), ("raw", pa.string())]
