@@ -7,6 +7,17 @@ import sys
 
 def main() -> None:
     """Entry point: run the command; print our own errors as one message, without a traceback."""
+    try:
+        _run()
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; nothing half-written was left behind\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output left, e.g. `deepseek data show T | head`
+        sys.exit(0)
+
+
+def _run() -> None:
     from deepseek.cli.app import app
     from deepseek.errors import DeepSeekError
 
@@ -24,9 +35,3 @@ def main() -> None:
 
         console().print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted; nothing half-written was left behind\n")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output left, e.g. `deepseek data show T | head`
-        sys.exit(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,7 +35,8 @@ def ingest(
     """Write a file or data set into a versioned table. Rows that cannot be read go to a rejects table beside it."""
     from deepseek.data import ingest as write
 
-    report = write(source, table, strict=strict, overwrite=overwrite, **({"encoding": encoding} if encoding else {}))
+    options: dict[str, Any] = {"encoding": encoding} if encoding else {}
+    report = write(source, table, strict=strict, overwrite=overwrite, **options)
     typer.echo(f"{report.rows:,} rows in {report.table}, version {report.version}")
     if report.rejected:
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in report.reasons.items())

@@ -1,7 +1,7 @@
 """Clean and split the rows of a run.
 
-Rows that bring a ``split`` column are cleaned with it. Otherwise the whole table is cleaned first, so that no copies are
-left to fall on both sides, then split, then checked for leakage (near copies with different labels may remain).
+Rows that bring a ``split`` column are cleaned with it. Otherwise the whole table is cleaned first, so that no copies
+are left to fall on both sides, then split, then checked for leakage (near copies with different labels may remain).
 """
 
 from __future__ import annotations

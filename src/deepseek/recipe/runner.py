@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,10 +126,13 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
             model.add_adapter(recipe.adapter.name, recipe.adapter.lora())
         trainable, parameters = model.count_parameters()
         step.note = f"{trainable:,} of {parameters:,} weights train ({trainable / parameters:.2%})"
+    checkpoints = target / "checkpoints"
+    if not resume:
+        shutil.rmtree(checkpoints, ignore_errors=True)  # an older run's would be of another model
     with steps.step("train") as step:
         trained = fit(
             model, task, tokenizer, train,
-            config=recipe.training, seed=recipe.seed, checkpoints=target / "checkpoints", resume=resume,
+            config=recipe.training, seed=recipe.seed, checkpoints=checkpoints, resume=resume,
         )  # fmt: skip
         step.note = f"{trained.steps} steps in {trained.precision}, loss {trained.loss:.3f}"
     with steps.step("evaluate") as step:
@@ -156,6 +160,7 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
             overwrite=True,
         )
         step.note = f"{sum(f.size for f in bundle.manifest.files.values()) / 1e6:.0f} MB"
+    shutil.rmtree(checkpoints, ignore_errors=True)  # the bundle has all that they had
     return RunResult(
         folder=target, bundle=bundle, metrics=metrics, baseline=baseline, trainable=trainable, parameters=parameters,
         rows=_counts(table), cleaning=prepared.reasons, steps=steps, training=trained,

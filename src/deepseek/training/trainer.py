@@ -153,7 +153,7 @@ def _trainer_class() -> type[Any]:
 
         def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
             target = model if model is not None else self.model
-            names = getattr(target, "adapter_names", list)()
+            names: list[str] = getattr(target, "adapter_names", list)()
             if names:
                 target.restore_adapter(resume_from_checkpoint, target.active_adapters()[0])
             else:

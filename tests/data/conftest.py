@@ -1,9 +1,0 @@
-import pytest
-
-from deepseek import progress
-
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    with progress.quiet():
-        yield

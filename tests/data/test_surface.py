@@ -1,0 +1,41 @@
+"""The public names, and that they cost nothing until they are used."""
+
+import subprocess
+import sys
+
+from deepseek import data
+
+
+def test_public_names_resolve():
+    assert data.__all__ == [
+        "SOURCES",
+        "CleaningConfig",
+        "CleaningReport",
+        "CleaningResult",
+        "IngestReport",
+        "Source",
+        "SplitConfig",
+        "Table",
+        "TableVersion",
+        "assign_splits",
+        "clean",
+        "clean_table",
+        "datasets",
+        "ingest",
+        "open_source",
+        "profile",
+    ]
+    assert all(getattr(data, name) is not None for name in data.__all__)
+
+
+def test_import_is_lazy():
+    heavy = "{'lance', 'pyarrow', 'numpy', 'pydantic', 'rensa', 'torch'}"
+    script = f"import sys, deepseek.data; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_catalogue_needs_no_arrow():
+    script = "import sys; from deepseek.data import datasets; datasets.cards(); print('pyarrow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
