@@ -21,7 +21,7 @@ def command(json: Annotated[bool, typer.Option("--json", help="Print one JSON ob
     else:
         marks = {"ok": "ok", "missing": "--", "broken": "!!"}
         print_table(
-            ("", "what", "found", "what to do"), [(marks[f.state], f.subject, f.detail, f.remedy) for f in findings]
+            ("what", "", "found", "what to do"), [(f.subject, marks[f.state], f.detail, f.remedy) for f in findings]
         )
     if any(f.state == "broken" for f in findings):
         raise typer.Exit(1)

@@ -23,9 +23,9 @@ def list_plugins() -> None:
         for name in parts
     }
     print_table(
-        ("kind", "name", "from", "defined in"),
+        ("name", "kind", "from", "defined in"),
         [
-            (registry.kind, name, origin.get((registry.kind, name), "deepseek"), registry.target(name))
+            (name, registry.kind, origin.get((registry.kind, name), "deepseek"), registry.target(name))
             for registry in (TASKS, RUNTIMES, SOURCES)
             for name in registry.names()
         ],
