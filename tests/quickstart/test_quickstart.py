@@ -166,10 +166,10 @@ def test_one_class_only_and_empty_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="only 'good'"):
         run(tmp_path, data={"source": str(path)})
     path.write_text("text,label\n")
-    with pytest.raises(DataError, match="one.csv"):
+    with pytest.raises(DataError, match=r"one\.csv"):
         run(tmp_path, data={"source": str(path)})
     path.write_text("")
-    with pytest.raises(DataError, match="one.csv"):
+    with pytest.raises(DataError, match=r"one\.csv"):
         run(tmp_path, data={"source": str(path)})
 
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-
 PIPE_WIDTH = 200
 """Columns when the output goes to a file or a pipe, where nothing needs to be folded at 80."""
 
