@@ -42,6 +42,20 @@ def sync_file(path: Path) -> None:
         os.close(handle)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that a reader finds the old or the new one, never a part (UTF-8)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.tmp-", dir=path.parent)
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        part.chmod(0o644)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def staged_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield an empty sibling folder that becomes ``target`` when the block ends well, and vanishes when it does not.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepseek.artifacts.cache import sha256, staged_directory
 from deepseek.bundles.bundle import Bundle
 from deepseek.bundles.manifest import FILE, DataRecord, FileRecord, Manifest, TaskRecord
+from deepseek.bundles.versions import library_versions
 from deepseek.errors import BundleError
 from deepseek.models.loading import quiet_transformers
 
@@ -76,7 +76,7 @@ def write_bundle(
             data=data,
             reference=dict(reference or {}),
             recipe=dict(recipe or {}),
-            versions=_versions(),
+            versions=library_versions(RECORDED_LIBRARIES),
         )
         (stage / "README.md").write_text(_card(manifest), encoding="utf-8")
         files = {
@@ -87,16 +87,6 @@ def write_bundle(
         complete = manifest.model_copy(update={"files": files})
         (stage / FILE).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return Bundle.open(target)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for library in RECORDED_LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _card(manifest: Manifest) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from deepseek.artifacts.cache import write_text
+from deepseek.bundles.versions import library_versions
 
 if TYPE_CHECKING:
     from deepseek.recipe import RunResult
@@ -37,13 +38,10 @@ def write_results(path: Path, result: RunResult, *, wall_seconds: float, command
         "commit": _commit(),
         "command": command,
         "hardware": _hardware(),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **library_versions(LIBRARIES)},
         "figures": figures,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_text(path, json.dumps(document, indent=2) + "\n")
 
 
 def _figure(value: float, unit: str, baseline: float | None, name: str, note: str) -> dict[str, Any]:
@@ -56,16 +54,6 @@ def _figure(value: float, unit: str, baseline: float | None, name: str, note: st
         "ratio": ratio,
         "note": note,
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _hardware() -> dict[str, Any]:

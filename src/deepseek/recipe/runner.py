@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from deepseek.artifacts.cache import write_text
 from deepseek.bundles import Bundle, DataRecord, write_bundle
 from deepseek.data import Table, ingest, open_source, profile
 from deepseek.errors import ConfigError, DataError, UnknownNameError
@@ -70,7 +70,7 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
     if resume:
         _check_same_recipe(recipe, target)
     target.mkdir(parents=True, exist_ok=True)
-    _write_text(
+    write_text(
         target / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     )
 
@@ -91,7 +91,7 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
         if prepared.rejected is not None and prepared.rejected.num_rows:
             Table.create(target / "clean.rejects.lance", prepared.rejected, overwrite=True)
         if prepared.reports:
-            _write_text(target / "cleaning.json", json.dumps(prepared.reports, indent=2, ensure_ascii=False))
+            write_text(target / "cleaning.json", json.dumps(prepared.reports, indent=2, ensure_ascii=False))
         table = Table.create(
             target / "clean.lance",
             prepared.rows,
@@ -195,9 +195,3 @@ def _check_same_recipe(recipe: Recipe, folder: Path) -> None:
         raise ConfigError(
             f"the run in {folder} was started with another recipe; resume with {path}, or choose another folder"
         )
-
-
-def _write_text(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".tmp-", delete=False) as file:
-        file.write(text)
-    Path(file.name).replace(path)

@@ -8,7 +8,7 @@ in its fields, so that a task is written to and read from a bundle as JSON.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -158,6 +158,3 @@ class TextTask(Task):
         names = set(tokenizer.model_input_names)
         kept = [{k: v for k, v in f.items() if k in names} for f in features]
         return dict(tokenizer.pad(kept, padding=True, return_tensors="pt"))
-
-
-TaskFactory = Callable[..., Task]
