@@ -113,7 +113,8 @@ def _wilson(right: int, count: int, z: float = 1.959964) -> tuple[float, float]:
     share = right / count
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5 / (1 + z * z / count)
-    return centre - half, centre + half
+    # at 0 and at all right the bounds are exactly 0 and 1; rounding may pass them by one ulp
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _f1(predicted: Sequence[str], references: Sequence[str], label: str) -> float:
