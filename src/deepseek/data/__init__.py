@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deepseek.data import datasets
     from deepseek.data.cleaning import CleaningConfig, CleaningReport, CleaningResult, clean, clean_table
+    from deepseek.data.profiles import profile
     from deepseek.data.sources import SOURCES, IngestReport, Source, ingest, open_source
     from deepseek.data.splits import SplitConfig, assign_splits
-    from deepseek.data.statistics import profile
     from deepseek.data.table import Table, TableVersion
 
 _HOMES = {
@@ -31,7 +31,7 @@ _HOMES = {
     "clean_table": "deepseek.data.cleaning",
     "ingest": "deepseek.data.sources",
     "open_source": "deepseek.data.sources",
-    "profile": "deepseek.data.statistics",
+    "profile": "deepseek.data.profiles",
 }
 
 __all__ = [

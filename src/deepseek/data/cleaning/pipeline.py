@@ -19,8 +19,8 @@ from deepseek.data.cleaning.repeats import conflicting_labels, exact_duplicates
 from deepseek.data.cleaning.report import EXAMPLES, CleaningReport, Example, StepReport, excerpt
 from deepseek.data.cleaning.row_checks import check_rows
 from deepseek.data.cleaning.step import Columns, Rejection, Step, StepResult
-from deepseek.data.rejects import write_rejects
 from deepseek.data.table import Table
+from deepseek.data.table.rejects import write_rejects
 from deepseek.errors import DataError, UnknownNameError
 
 REJECT_FIELDS = pa.schema(

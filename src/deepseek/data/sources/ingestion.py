@@ -12,10 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from deepseek.data.rejects import rejects_path, write_rejects
 from deepseek.data.sources.base import Reject, Source, refuse
 from deepseek.data.sources.registry import open_source
 from deepseek.data.table import Table
+from deepseek.data.table.rejects import rejects_path, write_rejects
 from deepseek.errors import DataError
 
 REJECTS_SCHEMA = pa.schema(

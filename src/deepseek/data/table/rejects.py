@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from deepseek.data import location
-from deepseek.data.rows import RowsLike
-from deepseek.data.table import Table
-from deepseek.data.transaction import table_exists
+from deepseek.data.table import location
+from deepseek.data.table.rows import RowsLike
+from deepseek.data.table.table import Table
+from deepseek.data.table.transaction import table_exists
 
 REJECTS_SUFFIX = ".rejects.lance"
 

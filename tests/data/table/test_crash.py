@@ -9,7 +9,7 @@ import time
 import pytest
 
 from deepseek.data import Table
-from deepseek.data.location import Found, inspect
+from deepseek.data.table.location import Found, inspect
 from deepseek.errors import TableError
 
 ROWS = [{"n": n, "text": "x" * 50} for n in range(500)]

@@ -188,7 +188,7 @@ SCHEMA = pa.schema(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(VALUES, max_size=12), st.integers(1, 5), st.data())
 def test_fingerprint_depends_on_content_only(rows, batch_rows, data):
-    from deepseek.data.fingerprint import fingerprint
+    from deepseek.data.table.fingerprint import fingerprint
 
     arrow = pa.Table.from_pylist(rows, SCHEMA)
     one = fingerprint(SCHEMA, arrow.to_batches())

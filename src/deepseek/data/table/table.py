@@ -16,11 +16,11 @@ from typing import Any, Literal
 import lance
 import pyarrow as pa
 
-from deepseek.data import location
-from deepseek.data.fingerprint import fingerprint
-from deepseek.data.lance_errors import filter_error
-from deepseek.data.rows import RowsLike, check_schema
-from deepseek.data.transaction import table_exists, write_transaction
+from deepseek.data.table import location
+from deepseek.data.table.fingerprint import fingerprint
+from deepseek.data.table.lance_errors import filter_error
+from deepseek.data.table.rows import RowsLike, check_schema
+from deepseek.data.table.transaction import table_exists, write_transaction
 from deepseek.errors import TableError, UnknownNameError
 
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 from lance.fragment import write_fragments
 
 from deepseek import progress
-from deepseek.data import location
-from deepseek.data.lance_errors import write_error
-from deepseek.data.rows import RowsLike, stream
+from deepseek.data.table import location
+from deepseek.data.table.lance_errors import write_error
+from deepseek.data.table.rows import RowsLike, stream
 from deepseek.errors import TableError
 
 
