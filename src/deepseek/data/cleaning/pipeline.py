@@ -18,7 +18,7 @@ from deepseek.data.cleaning.near_duplicates import near_duplicates
 from deepseek.data.cleaning.repeats import conflicting_labels, exact_duplicates
 from deepseek.data.cleaning.report import EXAMPLES, CleaningReport, Example, StepReport, excerpt
 from deepseek.data.cleaning.row_checks import check_rows
-from deepseek.data.cleaning.step import Columns, Rejection, Step, StepResult
+from deepseek.data.cleaning.step import Columns, Rejection, RowStep, StepResult
 from deepseek.data.table import Table
 from deepseek.data.table.rejects import write_rejects
 from deepseek.errors import DataError, UnknownNameError
@@ -115,7 +115,7 @@ def clean_table(
     return cleaned, result.report
 
 
-def _steps(config: CleaningConfig, columns: Columns) -> Iterator[tuple[str, Step]]:
+def _steps(config: CleaningConfig, columns: Columns) -> Iterator[tuple[str, RowStep]]:
     yield "row checks", check_rows
     if config.exact_duplicates:
         yield "exact duplicates", exact_duplicates
