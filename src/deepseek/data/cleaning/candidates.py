@@ -1,7 +1,8 @@
 """Which texts are similar to which, for very many texts: candidates by band, verified, and resolved in row order.
 
 One band after the other: texts are sorted by their code in it, and those with one code form a bucket. All pairs of a
-small bucket become candidates; they are collected over the bands without repeats and verified in blocks. Large buckets
+small bucket become candidates, unless bitmaps rule them out; what is left is collected over the bands without repeats
+and verified in blocks. Large buckets
 (boilerplate, templates) would make quadratically many pairs, so their texts go to :mod:`large_buckets` instead.
 
 Memory: about 40 bytes a text at a time, and blocks of fixed size; signatures lie in a file.
@@ -9,17 +10,16 @@ Memory: about 40 bytes a text at a time, and blocks of fixed size; signatures li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
-import pyarrow as pa
 
 from deepseek.data.cleaning.large_buckets import LargeBuckets
-from deepseek.data.cleaning.shingles import Hashes, Integers, bitmaps, common, shingle_sets
+from deepseek.data.cleaning.shingles import Hashes, Integers, not_ruled_out, shingle_sets, similar_pairs
+from deepseek.data.cleaning.signatures import Signatures
 
 Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
-Keys: TypeAlias = Callable[[Integers], pa.Array]
 
 SMALL_BUCKET = 32
 BLOCK_PAIRS = 1 << 15
@@ -28,7 +28,7 @@ RANGE_TEXTS = 1 << 23
 
 
 class Candidates:
-    """Texts 0 to ``count - 1`` in row order; ``keys`` gives the keys of some of them.
+    """Texts 0 to ``count - 1`` in row order, as their signatures describe them.
 
     Args:
         threshold: the least Jaccard similarity, in (0, 1].
@@ -36,13 +36,14 @@ class Candidates:
         groups: a number for each text; texts of different groups are not compared.
     """
 
-    def __init__(self, count: int, keys: Keys, *, threshold: float, length: int, groups: Hashes | None = None) -> None:
-        self._count, self._keys, self._groups = count, keys, groups
+    def __init__(self, signatures: Signatures, *, threshold: float, length: int, groups: Hashes | None = None) -> None:
+        self._signatures, self._groups = signatures, groups
+        self._count = len(signatures.numbers)
         self._threshold, self._length = threshold, length
         self._buffer: list[Integers] = []
         self._buffered = 0
         self._similar = np.empty(0, np.int64)
-        self._large = np.zeros(count, np.bool_)
+        self._large = np.zeros(self._count, np.bool_)
 
     def add_band(self, codes: Hashes, held_out: Bools | None) -> None:
         """Take in one band's codes (one a text). With ``held_out``, only pairs of a held-out and another text count."""
@@ -81,13 +82,20 @@ class Candidates:
             if held_out is not None:
                 mixed = held_out[left] != held_out[right]
                 left, right = left[mixed], right[mixed]
+            alike = self._not_ruled_out(left, right)
+            left, right = left[alike], right[alike]
             self._buffer.append(left * self._count + right)
             self._buffered += len(left)
             if self._buffered >= BUFFER_PAIRS:
                 self._flush()
 
+    def _not_ruled_out(self, left: Integers, right: Integers) -> Bools:
+        maps, sizes = self._signatures.maps, self._signatures.sizes
+        return not_ruled_out(maps[left], maps[right], sizes[left] + sizes[right], self._threshold)
+
     def _flush(self) -> None:
-        pairs = np.unique(np.concatenate([*self._buffer, np.empty(0, np.int64)]))
+        pairs = np.sort(np.concatenate([*self._buffer, np.empty(0, np.int64)]))
+        pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
         pairs = np.setdiff1d(pairs, self._similar, assume_unique=True)
         self._buffer, self._buffered = [], 0
         found = [self._similar]
@@ -99,14 +107,9 @@ class Candidates:
     def _verified(self, left: Integers, right: Integers) -> Bools:
         """Which pairs have at least the threshold's similarity."""
         texts, back = np.unique(np.concatenate([left, right]), return_inverse=True)
-        hashes, offsets = shingle_sets(self._keys(texts), self._length)
+        hashes, offsets = shingle_sets(self._signatures.keys(texts), self._length)
         starts, sizes = offsets[:-1], np.diff(offsets)
-        left, right = back[: len(left)], back[len(left) :]
-        maps = bitmaps(hashes, offsets)
-        alike = not_ruled_out(maps[left], maps[right], sizes[left] + sizes[right], self._threshold)
-        good = np.flatnonzero(alike)
-        alike[good] = similar_pairs(hashes, starts, sizes, left[good], right[good], self._threshold)
-        return alike
+        return similar_pairs(hashes, starts, sizes, back[: len(left)], back[len(left) :], self._threshold)
 
     def first_similar(self, held_out: Bools | None, eligible: Bools | None = None) -> Integers:
         """For each text the first one that it repeats, or -1.
@@ -131,7 +134,7 @@ class Candidates:
             members = np.flatnonzero(self._large)
             large = LargeBuckets(
                 members,
-                self._keys,
+                self._signatures,
                 threshold=self._threshold,
                 length=self._length,
                 groups=None if self._groups is None else self._groups[members],
@@ -150,18 +153,3 @@ class Candidates:
                 others = large.similar(text, open_)
                 owner[others], open_[others] = text, False
         return owner
-
-
-def not_ruled_out(left: Hashes, right: Hashes, sizes: Integers, threshold: float) -> Bools:
-    """Whether sets with these bitmaps, of so many elements together, can have the threshold's similarity."""
-    differing = np.bitwise_count(left ^ right).sum(axis=-1, dtype=np.int64)
-    return differing <= (1 - threshold) / (1 + threshold) * sizes + 1e-6
-
-
-def similar_pairs(
-    hashes: Hashes, starts: Integers, sizes: Integers, left: Integers, right: Integers, threshold: float
-) -> Bools:
-    """Whether each pair of sets has at least the threshold's Jaccard similarity."""
-    shared = common(hashes, starts, sizes, left, right)
-    good: Bools = shared / (sizes[left] + sizes[right] - shared) >= threshold
-    return good

@@ -51,9 +51,7 @@ def _similar(rows: Rows, config: CleaningConfig, equal: np.ndarray[Any, Any]) ->
     if not held_out.any() or held_out.all():
         return
     signatures = Signatures(rows, config)
-    candidates = Candidates(
-        len(held_out), signatures.keys, threshold=config.near_duplicates, length=config.shingle_chars
-    )
+    candidates = Candidates(signatures, threshold=config.near_duplicates, length=config.shingle_chars)
     for band in range(signatures.bands):
         candidates.add_band(signatures.band(band), held_out)
     owner = candidates.first_similar(held_out, ~np.isin(signatures.numbers, equal))

@@ -30,9 +30,7 @@ def near_duplicates(rows: Rows, columns: Columns, config: CleaningConfig) -> Ite
             for _, batch in rows.batches([LABEL, SPLIT])
         ]
     )
-    candidates = Candidates(
-        len(groups), signatures.keys, threshold=config.near_duplicates, length=config.shingle_chars, groups=groups
-    )
+    candidates = Candidates(signatures, threshold=config.near_duplicates, length=config.shingle_chars, groups=groups)
     for band in range(signatures.bands):
         candidates.add_band(signatures.band(band) ^ groups, None)
     owner = candidates.first_similar(None)
