@@ -24,7 +24,6 @@ import pyarrow as pa
 
 from deepseek.data.cleaning.config import CleaningConfig
 from deepseek.data.engines import Engine
-from deepseek.data.text_key import text_key
 
 Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 RowNumbers: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
@@ -86,11 +85,13 @@ class StepResult:
 class Rows(ABC):
     """The rows that are still kept, as a table step reads them.
 
-    ``scratch`` is an empty folder for the step's files, removed when the step ends; ``engine`` is where batches may be
-    worked on in parallel; what the step puts into ``details`` (plain values) is shown in its report.
+    ``scratch`` is an empty folder for the step's files, removed when the step ends, ``shared`` one that lives as long
+    as the cleaning; ``engine`` is where batches may be worked on in parallel; what the step puts into ``details``
+    (plain values) is shown in its report.
     """
 
     scratch: Path
+    shared: Path
     engine: Engine
     details: dict[str, Any]
 
@@ -129,11 +130,6 @@ class Rows(ABC):
 
 RowStep: TypeAlias = Callable[[pa.Table, Columns, CleaningConfig], StepResult]
 TableStep: TypeAlias = Callable[[Rows, Columns, CleaningConfig], Iterable[Rejection]]
-
-
-def keys_of(table: pa.Table, columns: Columns) -> list[str]:
-    """The grouping key of each row's text."""
-    return [text_key(text) for text in table.column(columns.text).to_pylist()]
 
 
 def values_of(table: pa.Table, column: str | None) -> list[Any]:
