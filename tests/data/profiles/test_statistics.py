@@ -170,7 +170,7 @@ def test_other_kinds():
     assert columns["vector"]["mean"] == pytest.approx(matrix.mean(axis=0).tolist())
     assert columns["vector"]["std"] == pytest.approx(matrix.std(axis=0).tolist())
     assert columns["vector"]["norm"]["mean"] == pytest.approx(np.linalg.norm(matrix, axis=1).mean())
-    assert columns["seen"]["first"] == min(data["seen"].to_pylist()).isoformat() + "+00:00"
+    assert columns["seen"]["first"] == min(data["seen"].to_pylist()).isoformat() + "Z"
     assert columns["tags"]["items"]["top"].keys() == {"t0", "t1", "t2"}
     assert columns["place"]["fields"]["lat"]["mean"] == pytest.approx(
         np.mean([p["lat"] for p in data["place"].to_pylist()])

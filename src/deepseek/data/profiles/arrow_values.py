@@ -115,9 +115,9 @@ def matrix(array: pa.Array, dimension: int) -> Floats:
 
 
 def iso(seconds: float) -> str:
-    """ISO 8601 in UTC; seconds themselves where the calendar of Python ends."""
+    """ISO 8601 in UTC, ``"2026-01-31T12:00:00Z"``; seconds themselves where the calendar of Python ends."""
     try:
-        return (dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=seconds)).isoformat()
+        return (dt.datetime(1970, 1, 1) + dt.timedelta(seconds=seconds)).isoformat() + "Z"
     except OverflowError:
         return f"{seconds:.0f} s"
 

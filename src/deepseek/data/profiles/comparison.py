@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from deepseek.data.profiles import significance
+from deepseek.data.profiles.arrow_values import iso
 from deepseek.data.profiles.columns import (
     BlobSketch,
     BooleanSketch,
@@ -108,7 +109,8 @@ def bars(reference: Mapping[str, Any], sketch: ColumnSketch) -> Bars | None:
         if (reference.get("distinct") or DISCRETE + 1) <= DISCRETE:
             return _bars([short(edge) for edge in edges[:-1]], first, sketch.histogram.counts)
         grid = plain_grid(reference)
-        labels = [f"{short(low)} to {short(high)}" for low, high in itertools.pairwise(grid)]
+        write = iso if isinstance(sketch, TimeSketch) else short
+        labels = [f"{write(low)} to {write(high)}" for low, high in itertools.pairwise(grid)]
         return _bars(labels, regrid(edges, first, grid), regrid(edges, sketch.histogram.counts, grid))
     if isinstance(sketch, BooleanSketch):
         top = reference["top"]
@@ -119,10 +121,13 @@ def bars(reference: Mapping[str, Any], sketch: ColumnSketch) -> Bars | None:
             total, weight = max(sum(before.values()), 1), max(sum(now.values()), 1)
             share = {name: max(before.get(name, 0) / total, now[name] / weight) for name in {*before, *now}}
             names = sorted(share, key=lambda name: (-share[name], name))[:20]
-            return _bars(names, [before.get(name, 0) for name in names], [now[name] for name in names])
+            sides = [before.get(name, 0) / total for name in names], [now[name] / weight for name in names]
+            return Bars(tuple(names), *map(tuple, sides))
         length = reference["length"]
         kept = [i for i in range(len(length["counts"])) if length["counts"][i] or sketch.lengths[i]]
         labels = [f"{length['edges'][i]}+ characters" for i in kept]
+        if len(kept) < 2:
+            return None
         return _bars(labels, [length["counts"][i] for i in kept], [sketch.lengths[i] for i in kept])
     if isinstance(sketch, VectorSketch) and sketch.used and "norm" in reference:
         return bars(reference["norm"], sketch.norm)

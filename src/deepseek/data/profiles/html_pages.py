@@ -21,11 +21,12 @@ _STYLE = """
 font:15px/1.5 system-ui,-apple-system,"Segoe UI","Noto Sans","Noto Sans SC",sans-serif}
 main{max-width:1160px;margin:0 auto;padding:32px 20px 56px}h1{font-size:26px;margin:0 0 4px}
 .lead{color:var(--soft);margin:0 0 24px}
-.grid{display:grid;gap:16px;grid-template-columns:repeat(auto-fill,minmax(340px,1fr))}
+.grid{display:grid;gap:16px;align-items:start;
+grid-template-columns:repeat(auto-fill,minmax(340px,1fr))}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:16px;min-width:0}
 .card h2{font-size:16px;margin:0;overflow-wrap:anywhere}.kind{color:var(--soft);font-size:12.5px;margin:2px 0 10px}
 .row{display:flex;justify-content:space-between;gap:10px;align-items:baseline}svg{width:100%;height:auto;display:block}
-svg text{fill:var(--soft);font-size:10px;dominant-baseline:auto}svg .axis{stroke:var(--line)}rect.a{fill:var(--a)}
+svg text{fill:var(--soft);font-size:10px}svg .value{font-size:8.5px}svg .axis{stroke:var(--line)}rect.a{fill:var(--a)}
 rect.b{fill:var(--b)}dl{display:grid;grid-template-columns:auto 1fr;gap:2px 14px;margin:10px 0 0;font-size:13px}
 dt{color:var(--soft)}dd{margin:0;text-align:right;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 .badge{font-size:12px;font-weight:600;border-radius:99px;padding:1px 10px;
@@ -86,6 +87,8 @@ def _drawing(column: Mapping[str, Any]) -> str:
     if not found or not sum(found[1]):
         return ""
     labels, counts = found
+    if len(labels) < 2 and column["kind"] == "text" and not column["top"]:
+        return ""
     shares = [count / sum(counts) for count in counts]
     if (column["kind"] == "text" and column["top"]) or column["kind"] == "boolean":
         whole = [count / column["count"] for count in counts]
@@ -102,7 +105,10 @@ def _ends(labels: Any, column: Mapping[str, Any] | None = None) -> tuple[str, st
         return column["first"][:10], column["last"][:10]
     first, last = labels[0], labels[-1]
     unit = {"blob": " bytes", "vector": " (norm)", "list": " items"}.get(column["kind"], "") if column else ""
-    return first.partition(" to ")[0], (last.partition(" to ")[2] or last) + unit
+    low, high = first.partition(" to ")[0], last.partition(" to ")[2] or last
+    if low.endswith("Z") and high.endswith("Z"):
+        return low[:16], high[:16]
+    return low, high + unit
 
 
 def drift_page(report: DriftReport, title: str = "Drift") -> str:
