@@ -1,8 +1,8 @@
 """The measured side of a benchmark: a process of its own that runs named steps on request and times them.
 
 Ours and every peer run in such a process, so that memory is measured apart, and a peer can live in an environment of
-its own. Only the standard library is imported here, because peers' environments hold nothing of ours. The protocol is one
-line of JSON a request on standard input and one a reply; whatever a library prints goes to the log instead.
+its own. Only the standard library is imported here, because peers' environments hold nothing of ours. The protocol is
+one line of JSON a request on standard input and one a reply; whatever a library prints goes to the log instead.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Claims: reads on line take less than 1 ms at the 99th percentile, embedded, and are 10 times faster than Feast's.
 
 Both sides materialise the same Parquet rows (100,000 drivers, 5 features), then answer the same keys in turns: blocks
-of reads alternate between the contestants, so that a slow minute hits them alike. Ours embedded stands against Feast with
-SQLite, ours on Redis against Feast on the same Redis server, which is real, on loopback, without persistence. A read
-takes the caller's keys as dicts and ends with plain Python values. Feast is read in each way that its documentation
-offers (a list of references, a feature service, on Redis also pre-computed vectors), and the fastest is its figure.
-Answers are compared before times count. The views have no TTL, so that all rows count as fresh.
+of reads alternate between the contestants, so that a slow minute hits them alike. Ours embedded stands against Feast
+with SQLite, ours on Redis against Feast on the same Redis server, which is real, on loopback, without persistence. A
+read takes the caller's keys as dicts and ends with plain Python values. Feast is read in each way that its
+documentation offers (a list of references, a feature service, on Redis also pre-computed vectors), and the fastest is
+its figure. Answers are compared before times count. The views have no TTL, so that all rows count as fresh.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Claim: random access to blobs is 50 times faster than in Parquet, and keeps up with a folder of files.
 
-All contestants hold the same image-like blobs (10 to 60 kB, incompressible) and read the same rows, given as positions,
-as Python ``bytes``, through a handle that is open already. Parquet is read as well as it can be: only the row groups
-and the column that are needed. It is written twice: with the writer's default settings, which is the claim, and tuned for
-random access (row groups of 16 rows, no compression, no dictionary), which costs it scans. Pages come from the page
-cache for all of them; the cold figures drop the files' pages before each round, for all of them.
+All contestants hold the same image-like blobs (10 to 60 kB, incompressible) and read the same rows, given as
+positions, as Python ``bytes``, through a handle that is open already. Parquet is read as well as it can be: only the
+row groups and the column that are needed. It is written twice: with the writer's default settings, which is the
+claim, and tuned for random access (row groups of 16 rows, no compression, no dictionary), which costs it scans. Pages
+come from the page cache for all of them; the cold figures drop the files' pages before each round, for all of them.
 """
 
 from __future__ import annotations
