@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 CORES = 2
 MEMORY_CAP = 10 << 30
-"""Address space that a measured process may take, in bytes."""
+"""Address space that a peer may take which might otherwise take all memory, in bytes."""
 STEP_LIMIT_S = 600.0
 
 
@@ -81,7 +81,7 @@ class Worker:
         module: str,
         *,
         python: Path | None = None,
-        memory_cap: int | None = MEMORY_CAP,
+        memory_cap: int | None = None,
         env: dict[str, str] | None = None,
     ) -> None:
         self._log = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")  # noqa: SIM115

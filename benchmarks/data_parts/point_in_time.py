@@ -73,7 +73,7 @@ class _Contest:
         folder.mkdir()
         self.folder = folder
         self.features, self.requests = generate.driver_stats(folder, size, size // 10, keys, seed)
-        self.ours = Worker(OURS)
+        self.ours = Worker(OURS, memory_cap=MEMORY_CAP)
         self.ours.run("load_features", folder=str(folder), features=str(self.features), ttl_s=TTL_S)
         self.ours.run("open_store", folder=str(folder))
         self.ours.run("load_requests", requests=str(self.requests))
@@ -88,7 +88,7 @@ class _Contest:
 
     def against_pandas(self, rounds: int) -> tuple[Measured, Measured]:
         """Ours and pandas', after their answers were compared."""
-        with Worker(PANDAS) as pandas:
+        with Worker(PANDAS, memory_cap=MEMORY_CAP) as pandas:
             pandas.run("load_requests", requests=str(self.requests))
             theirs = partial(pandas.run, "history", features=str(self.features), ttl_s=TTL_S)
             measured = self._measure("pandas", theirs, rounds, by_created=False)
@@ -97,7 +97,7 @@ class _Contest:
     def against_feast(self, store: str, rounds: int) -> tuple[Measured, Measured]:
         """Ours and Feast's; :class:`StepFailed` when Feast cannot do this size."""
         home = self.folder / store
-        with Worker(FEAST, python=peers.environment("feast", peers.FEAST)) as feast:
+        with Worker(FEAST, python=peers.environment("feast", peers.FEAST), memory_cap=MEMORY_CAP) as feast:
             online = {"type": "sqlite", "path": str(home / "online.db")}
             feast.run(
                 "open_store", folder=str(home), features=str(self.features), offline=store, online=online, ttl_s=TTL_S,
