@@ -57,11 +57,16 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The rounds of one contestant: median and extremes in seconds, peak memory in MB, what the last round returned."""
+    """The rounds of one contestant: seconds and what was returned of each, and the peak memory of all in MB."""
 
     rounds: tuple[float, ...]
     peak_mb: float
-    value: Any
+    values: tuple[Any, ...]
+
+    @property
+    def value(self) -> Any:
+        """What the last round returned."""
+        return self.values[-1]
 
     @property
     def median(self) -> float:
@@ -168,7 +173,9 @@ def alternate(contestants: Mapping[str, Callable[[], Mapping[str, Any]]], rounds
             replies[name].append(contestants[name]())
     measured = {
         name: Measured(
-            rounds=tuple(r["seconds"] for r in each), peak_mb=max(r["peak_mb"] for r in each), value=each[-1]["value"]
+            rounds=tuple(reply["seconds"] for reply in each),
+            peak_mb=max(reply["peak_mb"] for reply in each),
+            values=tuple(reply["value"] for reply in each),
         )
         for name, each in replies.items()
     }

@@ -96,7 +96,10 @@ def test_contestants_alternate_and_none_is_always_first() -> None:
 
 
 def test_a_ratio_above_one_means_that_ours_is_faster() -> None:
-    ours, theirs = Measured(rounds=(1.0,), peak_mb=1, value=None), Measured(rounds=(5.0,), peak_mb=1, value=None)
+    ours, theirs = (
+        Measured(rounds=(1.0,), peak_mb=1, values=(None,)),
+        Measured(rounds=(5.0,), peak_mb=1, values=(None,)),
+    )
     figure = times_faster(ours, theirs, "Peer", "Some data.").as_dict()
     assert (figure["value"], figure["baseline"], figure["ratio"]) == (5.0, 1.0, 5.0)
     assert "bigger is better" in figure["note"]
