@@ -36,6 +36,10 @@ class FetchError(DeepSeekError, OSError):
     """A pinned file could not be fetched or does not match its hash."""
 
 
+class OnlineStoreError(DeepSeekError, OSError):
+    """An online store cannot be reached, read or written."""
+
+
 class UnknownNameError(DeepSeekError, LookupError):
     """A name (model, task, column, ...) is not known; the nearest known names are in the message."""
 
