@@ -40,6 +40,10 @@ class OnlineStoreError(DeepSeekError, OSError):
     """An online store cannot be reached, read or written."""
 
 
+class EngineError(DeepSeekError, RuntimeError):
+    """The cluster that work was given to cannot be reached, or could not run a piece of it."""
+
+
 class UnknownNameError(DeepSeekError, LookupError):
     """A name (model, task, column, ...) is not known; the nearest known names are in the message."""
 
@@ -48,7 +52,11 @@ class UnknownNameError(DeepSeekError, LookupError):
         self.name = name
         self.known = sorted(known)
         self.nearest = nearest(name, self.known)
+        self.hint = hint
         super().__init__(self._message(hint))
+
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, list[str], str]]:
+        return type(self), (self.kind, self.name, self.known, self.hint)  # or it could not cross processes
 
     def _message(self, hint: str) -> str:
         if self.nearest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deepseek.data.engines.engine import Engine
+from deepseek.data.engines.engine import Engine, Shared
 from deepseek.data.engines.local import LocalEngine
 from deepseek.plugins.registry import Registry
 
@@ -12,7 +12,7 @@ ENGINES: Registry[type[Engine]] = Registry(
 )
 """Engines by name; ``engine=`` arguments take a name or an :class:`Engine`."""
 
-__all__ = ["ENGINES", "Engine", "LocalEngine", "get_engine"]
+__all__ = ["ENGINES", "Engine", "LocalEngine", "Shared", "get_engine"]
 
 
 def get_engine(engine: str | Engine = "local") -> Engine:

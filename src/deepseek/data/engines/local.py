@@ -10,8 +10,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
-from deepseek.data.engines.engine import Engine, Item, Result
+from deepseek.data.engines.engine import Engine, Item, Result, call
 from deepseek.errors import ConfigError
 
 
@@ -30,23 +31,23 @@ class LocalEngine(Engine):
         """How many threads there are."""
         return self._workers
 
-    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Apply ``function`` to each item in a thread; see :meth:`Engine.map`."""
+    def _run(self, function: Callable[..., Result], items: Iterable[Item], handle: Any) -> Iterator[Result]:
         if self.workers == 1:
-            yield from map(function, items)
+            for item in items:
+                yield call(function, item, handle)
             return
         pending: deque[Future[Result]] = deque()
         with ThreadPoolExecutor(self.workers, thread_name_prefix="deepseek-data") as pool:
             try:
                 for item in items:
-                    pending.append(pool.submit(function, item))
+                    pending.append(pool.submit(call, function, item, handle))
                     if len(pending) >= 2 * self.workers:
                         yield pending.popleft().result()
                 while pending:
                     yield pending.popleft().result()
             finally:
                 for future in pending:
-                    future.cancel()
+                    future.cancel()  # a piece that runs already is waited for: a thread cannot be stopped
 
 
 def _cores() -> int:

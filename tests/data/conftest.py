@@ -1,0 +1,41 @@
+"""What the data layer's tests share: one small Ray cluster for the whole session, started on its first use."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RAY_NODE = {"num_cpus": 2, "object_store_memory": 100 << 20, "include_dashboard": False}
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Any]:
+    """A ``ray.cluster_utils.Cluster`` with one node of two (virtual) cores that this process is connected to.
+
+    ``get_engine("ray")`` then runs on it. Workers can import what the tests can, test modules included. A test that
+    adds nodes must remove them. Starting takes 5 to 10 s on two cores, once a session, and only if a test asks for it.
+    """
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    patch = pytest.MonkeyPatch()
+    patch.delenv("RAY_ADDRESS", raising=False)
+    patch.setenv("PYTHONPATH", os.pathsep.join(path or str(Path.cwd()) for path in sys.path))
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_enable_metrics_collection"):
+        patch.setenv(name, "0")
+    cluster = None
+    try:
+        cluster = Cluster(initialize_head=True, head_node_args=RAY_NODE)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        patch.setenv("RAY_ADDRESS", cluster.address)  # also for what tests run as a subprocess
+        yield cluster
+    finally:
+        ray.shutdown()
+        if cluster is not None:
+            cluster.shutdown()
+        patch.undo()
