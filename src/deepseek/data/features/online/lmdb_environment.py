@@ -16,8 +16,20 @@ import lmdb
 from deepseek.errors import OnlineStoreError
 
 _MAX_READERS = 1024  # read transactions at the same time, over all processes
-_open: dict[tuple[int, str], tuple[Any, int]] = {}  # (process, path) -> environment, users
+_open: dict[str, tuple[Any, int]] = {}  # path -> environment, users
 _lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread may have held it
+    for environment, _ in _open.values():
+        environment.close()  # the child's copy only; LMDB's locks and reader slots belong to the parent
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def acquire(path: str, map_size: int) -> Any:
@@ -26,7 +38,7 @@ def acquire(path: str, map_size: int) -> Any:
     Raises:
         OnlineStoreError: LMDB cannot open it.
     """
-    name = (os.getpid(), os.path.realpath(path))
+    name = os.path.realpath(path)
     with _lock:
         environment, users = _open.get(name, (None, 0))
         if environment is None:
@@ -37,7 +49,7 @@ def acquire(path: str, map_size: int) -> Any:
 
 def release(path: str, process: int) -> None:
     """Close the environment when its last user lets go of it."""
-    name = (process, os.path.realpath(path))
+    name = os.path.realpath(path)
     with _lock:
         if process != os.getpid() or name not in _open:
             return

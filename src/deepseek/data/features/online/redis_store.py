@@ -188,12 +188,9 @@ class RedisStore(OnlineStore):
     def records(self, space: Space) -> Iterator[KeyRecord]:
         """See :meth:`OnlineStore.records`."""
         prefix = self._place(space, b"r:")
-        seen: set[bytes] = set()  # a scan may show a key twice
         try:
             for places in self._scan(space):
-                fresh = [place for place in dict.fromkeys(places) if place not in seen]
-                seen.update(fresh)
-                for place, record in zip(fresh, self._client.mget(fresh) if fresh else [], strict=True):
+                for place, record in zip(places, self._client.mget(places), strict=True):
                     if record is not None:
                         yield place[len(prefix) :], record
         except self._redis.RedisError as error:

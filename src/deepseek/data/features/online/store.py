@@ -112,7 +112,7 @@ class OnlineStore(ABC):
 
     @abstractmethod
     def records(self, space: Space) -> Iterator[KeyRecord]:
-        """All keys and records of the space in no particular order; for exports and checks, not for serving."""
+        """All keys and records of the space, in no particular order and some perhaps twice; for exports and checks."""
 
     @abstractmethod
     def spaces(self) -> list[Space]:
