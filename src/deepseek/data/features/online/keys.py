@@ -23,7 +23,7 @@ class KeyCodec:
 
     def __init__(self, names: Sequence[str], kinds: Sequence[pa.DataType]) -> None:
         self.names = tuple(names)
-        self._kinds = list(kinds)
+        self.kinds = list(kinds)
         self._storage = [storage_type(kind, name) for name, kind in zip(names, kinds, strict=True)]
         self._native = [_native(kind) for kind in kinds]
         self._parts = list(zip(self.names, self._native, range(len(self.names)), strict=True))
@@ -53,7 +53,7 @@ class KeyCodec:
         return _encode(values)
 
     def _convert(self, name: str, index: int, value: Any) -> Any:
-        kind = self._kinds[index]
+        kind = self.kinds[index]
         try:
             return to_storage(pa.array([value], kind), self._storage[index])[0]
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:

@@ -28,6 +28,8 @@ Convert: TypeAlias = "Callable[[Any], Any]"
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list).decode
+NO_FEATURES = _encode([])
+"""The bytes of a row without stored features."""
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - naive on purpose: a zone is added where the type has one
 _DAY_ZERO = dt.date(1970, 1, 1)
 _UNIT_US = {"s": 1_000_000, "ms": 1_000, "us": 1}
@@ -51,8 +53,6 @@ class ValueCodec:
     def encode(self, rows: pa.Table | pa.RecordBatch) -> list[bytes]:
         """The rows' features, one byte string each; ``rows`` has the columns of the schema, in its order."""
         columns = [to_storage(rows.column(i), kind) for i, kind in enumerate(self._storage)]
-        if not columns:
-            return [_encode([])] * rows.num_rows
         return [_encode(row) for row in zip(*columns, strict=True)]
 
     def decode(self, payload: bytes | memoryview) -> Row:
