@@ -12,10 +12,64 @@ from collections.abc import Hashable, Sequence
 
 STOP_WORDS: dict[str, frozenset[str]] = {
     "en": frozenset(
-        "the be is are was were been to of and that have has had with a in it for on i you this not but as at by from "
-        "he she they we his her their my your or an so if what which who do does did can will would there".split()
+        [
+            "the",
+            "be",
+            "is",
+            "are",
+            "was",
+            "were",
+            "been",
+            "to",
+            "of",
+            "and",
+            "that",
+            "have",
+            "has",
+            "had",
+            "with",
+            "a",
+            "in",
+            "it",
+            "for",
+            "on",
+            "i",
+            "you",
+            "this",
+            "not",
+            "but",
+            "as",
+            "at",
+            "by",
+            "from",
+            "he",
+            "she",
+            "they",
+            "we",
+            "his",
+            "her",
+            "their",
+            "my",
+            "your",
+            "or",
+            "an",
+            "so",
+            "if",
+            "what",
+            "which",
+            "who",
+            "do",
+            "does",
+            "did",
+            "can",
+            "will",
+            "would",
+            "there",
+        ]
     ),
-    "zh": frozenset("的了是在我有和不就这那也都很到说要去你会着没看好自己他她它们吗呢吧啊与及其被把对从为而但所以因于之"),
+    "zh": frozenset(
+        "的了是在我有和不就这那也都很到说要去你会着没看好自己他她它们吗呢吧啊与及其被把对从为而但所以因于之"
+    ),
 }
 """Words so common that prose of some length has them; lists of keywords and menus do not."""
 
