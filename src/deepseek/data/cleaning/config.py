@@ -43,6 +43,27 @@ class CleaningConfig(BaseModel):
     leakage: bool = Field(
         default=True, description="Remove training rows that equal, or nearly equal, a row of any other split."
     )
+    image: str | None = Field(
+        default=None,
+        description="The column with encoded images (PNG, JPEG, ... as bytes) to check and to compare; null for none.",
+    )
+    near_images: int | None = Field(
+        default=6,
+        ge=0,
+        le=20,
+        description="Images whose 64-bit perceptual hashes differ in at most so many bits, confirmed by a second hash, "
+        "are duplicates. Null turns it off.",
+    )
+    vector: str | None = Field(
+        default=None,
+        description="The column with embeddings (a list of floats for each row) to compare; null for none.",
+    )
+    near_vectors: float | None = Field(
+        default=0.98,
+        ge=0.5,
+        le=1.0,
+        description="Rows whose embeddings have at least this cosine similarity are duplicates. Null turns it off.",
+    )
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of the MinHash permutations.")
 
     @model_validator(mode="after")

@@ -6,38 +6,60 @@ not called ``train`` is held out.
 
 from __future__ import annotations
 
-import pyarrow as pa
+from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
+
+from deepseek.data.cleaning.candidates import Candidates
 from deepseek.data.cleaning.config import CleaningConfig
-from deepseek.data.cleaning.similarity import SimilarityIndex, band_codes
-from deepseek.data.cleaning.step import Columns, Rejection, StepResult, keys_of, values_of
+from deepseek.data.cleaning.groups import by, partitions, spread
+from deepseek.data.cleaning.signatures import Signatures
+from deepseek.data.cleaning.step import Columns, Rejection, Rows
+from deepseek.data.cleaning.text_facts import HELD_OUT, HIGH, LOW
 
-TRAIN = "train"
 EQUAL = "leakage: equals a held-out row"
 SIMILAR = "leakage: nearly equals a held-out row"
 
 
-def leakage(table: pa.Table, columns: Columns, config: CleaningConfig) -> StepResult:
+def leakage(rows: Rows, columns: Columns, config: CleaningConfig) -> Iterator[Rejection]:
     """Reject training rows whose text key equals a held-out one, or is similar at the near-duplicate threshold."""
-    keys, splits = keys_of(table, columns), values_of(table, columns.split)
-    held_out: dict[str, int] = {}
-    for row, (key, split) in enumerate(zip(keys, splits, strict=True)):
-        if split != TRAIN:
-            held_out.setdefault(key, row)
-    rejections = [
-        Rejection(row=row, reason=EQUAL, duplicate_of=held_out[key])
-        for row, key in enumerate(keys)
-        if splits[row] == TRAIN and key in held_out
-    ]
-    threshold = config.near_duplicates
-    if held_out and threshold is not None:
-        equal = {rejection.row for rejection in rejections}
-        codes = list(band_codes(keys, threshold, config.shingle_chars, config.seed))
-        index = SimilarityIndex(threshold, config.shingle_chars)
-        for key, row in held_out.items():
-            index.add(row, key, codes[row])
-        for row, key in enumerate(keys):
-            if splits[row] == TRAIN and row not in equal and (found := index.find(key, codes[row])) is not None:
-                rejections.append(Rejection(row=row, reason=SIMILAR, duplicate_of=found))
-    rejections.sort(key=lambda rejection: rejection.row)
-    return StepResult(table=table, rejections=rejections)
+    equal = []
+    for row, held_out in equal_to_held_out(rows, HIGH, LOW):
+        equal.append(row)
+        yield Rejection(row=row, reason=EQUAL, duplicate_of=held_out)
+    if config.near_duplicates is not None:
+        yield from _similar(rows, config, np.array(equal, np.int64))
+
+
+def equal_to_held_out(rows: Rows, high: str, low: str) -> Iterator[tuple[int, int]]:
+    """Training rows whose key (in two facts) a held-out row has, with the first such row."""
+    for facts in partitions(rows, high, low):
+        ordered, starts = by(facts, HIGH, LOW)
+        if not len(starts):
+            continue
+        held_out = ordered[HELD_OUT]
+        never = np.iinfo(np.int64).max
+        first = np.minimum.reduceat(np.where(held_out, ordered["row"], never), starts)[spread(starts, len(ordered))]
+        leaked = ~held_out & (first != never)
+        yield from zip(ordered["row"][leaked].tolist(), first[leaked].tolist(), strict=True)
+
+
+def _similar(rows: Rows, config: CleaningConfig, equal: np.ndarray[Any, Any]) -> Iterator[Rejection]:
+    assert config.near_duplicates is not None
+    held_out = np.concatenate([batch.column(0).to_numpy(zero_copy_only=False) for _, batch in rows.batches([HELD_OUT])])
+    if not held_out.any() or held_out.all():
+        return
+    signatures = Signatures(rows, config)
+    candidates = Candidates(
+        len(held_out), signatures.keys, threshold=config.near_duplicates, length=config.shingle_chars
+    )
+    for band in range(signatures.bands):
+        candidates.add_band(signatures.band(band), held_out)
+    owner = candidates.first_similar(held_out, ~np.isin(signatures.numbers, equal))
+    for position in np.flatnonzero(owner >= 0):
+        yield Rejection(
+            row=int(signatures.numbers[position]),
+            reason=SIMILAR,
+            duplicate_of=int(signatures.numbers[owner[position]]),
+        )

@@ -6,32 +6,39 @@ repeat one another: "it is good" beside "it is not good" is the contrast that a 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from typing import Any
+from collections.abc import Iterator
 
-import pyarrow as pa
+import numpy as np
 
+from deepseek.data.cleaning.candidates import Candidates
 from deepseek.data.cleaning.config import CleaningConfig
-from deepseek.data.cleaning.similarity import SimilarityIndex, band_codes
-from deepseek.data.cleaning.step import Columns, Rejection, StepResult, keys_of, values_of
+from deepseek.data.cleaning.shingles import mixed
+from deepseek.data.cleaning.signatures import Signatures
+from deepseek.data.cleaning.step import Columns, Rejection, Rows
+from deepseek.data.cleaning.text_facts import LABEL, SPLIT
 
 NEAR = "near duplicate"
 
 
-def near_duplicates(table: pa.Table, columns: Columns, config: CleaningConfig) -> StepResult:
+def near_duplicates(rows: Rows, columns: Columns, config: CleaningConfig) -> Iterator[Rejection]:
     """Reject rows whose shingles have a Jaccard similarity of at least the threshold to an earlier kept row's."""
-    threshold = config.near_duplicates
-    assert threshold is not None
-    keys, labels, splits = keys_of(table, columns), values_of(table, columns.label), values_of(table, columns.split)
-    kept: defaultdict[tuple[Any, Any], SimilarityIndex] = defaultdict(
-        lambda: SimilarityIndex(threshold, config.shingle_chars)
+    assert config.near_duplicates is not None
+    signatures = Signatures(rows, config)
+    groups = np.concatenate(
+        [
+            mixed(batch.column(0).to_numpy() ^ mixed(batch.column(1).to_numpy() + np.uint64(1)))
+            for _, batch in rows.batches([LABEL, SPLIT])
+        ]
     )
-    rejections = []
-    codes_of_rows = band_codes(keys, threshold, config.shingle_chars, config.seed)
-    for row, (key, codes) in enumerate(zip(keys, codes_of_rows, strict=True)):
-        index = kept[(splits[row], labels[row])]
-        if (earlier := index.find(key, codes)) is not None:
-            rejections.append(Rejection(row=row, reason=NEAR, duplicate_of=earlier))
-        else:
-            index.add(row, key, codes)
-    return StepResult(table=table, rejections=rejections)
+    candidates = Candidates(
+        len(groups), signatures.keys, threshold=config.near_duplicates, length=config.shingle_chars, groups=groups
+    )
+    for band in range(signatures.bands):
+        candidates.add_band(signatures.band(band) ^ groups, None)
+    owner = candidates.first_similar(None)
+    for position in np.flatnonzero(owner >= 0):
+        yield Rejection(
+            row=int(signatures.numbers[position]),
+            reason=NEAR,
+            duplicate_of=int(signatures.numbers[owner[position]]),
+        )

@@ -1,47 +1,52 @@
 """Steps over rows with one text: exact duplicates, and copies whose labels contradict each other.
 
-Both look inside a split only. Copies in different splits are leakage, which is the training split's to resolve.
+Both look inside a split only. Copies in different splits are leakage, which is the training split's to resolve. Texts
+are compared by the 128-bit hashes of their keys.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from typing import Any
+from collections.abc import Iterator
 
-import pyarrow as pa
+import numpy as np
 
 from deepseek.data.cleaning.config import CleaningConfig
-from deepseek.data.cleaning.step import Columns, Rejection, StepResult, keys_of, values_of
+from deepseek.data.cleaning.groups import by, partitions, spread
+from deepseek.data.cleaning.step import Columns, Rejection, Rows
+from deepseek.data.cleaning.text_facts import HIGH, LABEL, LOW, SPLIT
 
 EXACT = "exact duplicate"
 CONFLICT = "conflicting labels"
 
 
-def exact_duplicates(table: pa.Table, columns: Columns, config: CleaningConfig) -> StepResult:
+def exact_duplicates(rows: Rows, columns: Columns, config: CleaningConfig) -> Iterator[Rejection]:
     """Keep the first row of each (split, text key, label)."""
-    first: dict[tuple[Any, ...], int] = {}
-    rejections = []
-    splits, labels = values_of(table, columns.split), values_of(table, columns.label)
-    for row, identity in enumerate(zip(splits, keys_of(table, columns), labels, strict=True)):
-        kept = first.setdefault(identity, row)
-        if kept != row:
-            rejections.append(Rejection(row=row, reason=EXACT, duplicate_of=kept))
-    return StepResult(table=table, rejections=rejections)
+    return equal_rows(rows, HIGH, LOW, EXACT)
 
 
-def conflicting_labels(table: pa.Table, columns: Columns, config: CleaningConfig) -> StepResult:
+def equal_rows(rows: Rows, high: str, low: str, reason: str) -> Iterator[Rejection]:
+    """Reject all but the first row of each (split, key, label), for a key that the two facts hold."""
+    for facts in partitions(rows, high, low):
+        ordered, starts = by(facts, HIGH, LOW, SPLIT, LABEL)
+        first = ordered["row"][starts][spread(starts, len(ordered))]
+        repeats = ordered["row"] != first
+        for row, kept in zip(ordered["row"][repeats].tolist(), first[repeats].tolist(), strict=True):
+            yield Rejection(row=row, reason=reason, duplicate_of=kept)
+
+
+def conflicting_labels(rows: Rows, columns: Columns, config: CleaningConfig) -> Iterator[Rejection]:
     """Reject the copies of a text whose labels differ: all of them, or all but the first."""
-    groups: defaultdict[tuple[Any, str], list[int]] = defaultdict(list)
-    splits, labels = values_of(table, columns.split), values_of(table, columns.label)
-    for row, identity in enumerate(zip(splits, keys_of(table, columns), strict=True)):
-        groups[identity].append(row)
-    rejections = []
-    for rows in groups.values():
-        if len({labels[row] for row in rows}) < 2:
+    for facts in partitions(rows):
+        ordered, starts = by(facts, HIGH, LOW, SPLIT)
+        if not len(starts):
             continue
-        first, *others = rows
-        if config.conflicting_labels == "reject":
-            rejections.append(Rejection(row=first, reason=CONFLICT))
-        rejections += [Rejection(row=row, reason=CONFLICT, duplicate_of=first) for row in others]
-    rejections.sort(key=lambda rejection: rejection.row)
-    return StepResult(table=table, rejections=rejections)
+        labels = ordered[LABEL]
+        differ = np.minimum.reduceat(labels, starts) != np.maximum.reduceat(labels, starts)
+        group = spread(starts, len(ordered))
+        first = ordered["row"][starts][group]
+        for position in np.flatnonzero(differ[group]):
+            row, kept = int(ordered["row"][position]), int(first[position])
+            if row != kept:
+                yield Rejection(row=row, reason=CONFLICT, duplicate_of=kept)
+            elif config.conflicting_labels == "reject":
+                yield Rejection(row=row, reason=CONFLICT)

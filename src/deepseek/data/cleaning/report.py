@@ -28,7 +28,10 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """What one step did: ``changed`` counts texts that were rewritten and kept; up to three examples a reason."""
+    """What one step did: ``changed`` counts texts that were rewritten and kept; up to three examples a reason.
+
+    ``details`` are a step's own findings, as plain values.
+    """
 
     step: str
     rows_in: int
@@ -36,6 +39,7 @@ class StepReport:
     changed: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,20 +17,12 @@ def normalised(text: str) -> str:
 
 def check_rows(table: pa.Table, columns: Columns, config: CleaningConfig) -> StepResult:
     """Normalise texts, then reject those outside the length bounds and rows without a label."""
-    original = table.column(columns.text)
     labels = values_of(table, columns.label)
-    texts: list[str | None] = original.to_pylist()
+    texts: list[str | None] = values_of(table, columns.text)
     rejections = []
     changed = 0
     for row, text in enumerate(texts):
-        if text is None:
-            rejections.append(Rejection(row=row, reason="missing text"))
-            continue
-        new = normalised(text) if config.normalise else text
-        if len(new) > config.max_chars and config.on_too_long == "truncate":
-            new = new[: config.max_chars]
-            new = new.rstrip() if config.normalise else new
-        reason = _problem(new, config)
+        new, reason = (None, "") if columns.text is None else _checked(text, config)
         if not reason and columns.label is not None and _unlabelled(labels[row]):
             reason = "no label"
         if reason:
@@ -40,8 +32,20 @@ def check_rows(table: pa.Table, columns: Columns, config: CleaningConfig) -> Ste
             changed += 1
     if changed:
         index = table.schema.get_field_index(columns.text)
-        table = table.set_column(index, table.schema.field(index), pa.array(texts, original.type))
+        field = table.schema.field(index)
+        table = table.set_column(index, field, pa.array(texts, field.type))
     return StepResult(table=table, rejections=rejections, changed=changed)
+
+
+def _checked(text: str | None, config: CleaningConfig) -> tuple[str | None, str]:
+    """The text as it should be, and what is wrong with it."""
+    if text is None:
+        return None, "missing text"
+    new = normalised(text) if config.normalise else text
+    if len(new) > config.max_chars and config.on_too_long == "truncate":
+        new = new[: config.max_chars]
+        new = new.rstrip() if config.normalise else new
+    return new, _problem(new, config)
 
 
 def _problem(text: str, config: CleaningConfig) -> str:

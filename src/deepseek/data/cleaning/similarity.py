@@ -1,22 +1,28 @@
 """Finding similar texts: MinHash signatures propose, exact Jaccard similarity decides.
 
-Signatures (through ``rensa``) are cut into bands; two texts that agree in one band are a candidate pair (Leskovec,
-Rajaraman & Ullman, Mining of Massive Datasets, ch. 3). The number of rows in a band is the largest that still finds a
-pair at the threshold with probability 0.9995, so what can be missed is small, and every pair that is reported was
-verified on the shingles themselves, so nothing is reported that is not similar.
+Signatures are cut into bands; two texts that agree in one band are a candidate pair (Leskovec, Rajaraman & Ullman,
+Mining of Massive Datasets, ch. 3). The number of rows in a band is the largest that still finds a pair at the threshold
+with probability 0.9995, so what can be missed is small, and every pair that is reported was verified on the shingles
+themselves, so nothing is reported that is not similar.
+
+The signatures are computed in NumPy, for a batch of texts at a time and without the interpreter's lock: handing
+signatures from a compiled library over as Python numbers takes longer than computing them here.
+
+:class:`SimilarityIndex` is the plain reference: one text after the other, strings and sets. What the cleaner runs is
+:mod:`deepseek.data.cleaning.candidates`, which must find the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import pyarrow as pa
 
-from deepseek.errors import require
+from deepseek.data.cleaning.shingles import Hashes, mixed, shingle_hashes
 
 PERMUTATIONS = 128
 RECALL = 0.9995
-_CHUNK = 4096
 
 
 def shingles(key: str, length: int) -> frozenset[str]:
@@ -40,37 +46,53 @@ def band_rows(threshold: float) -> int:
     return 1
 
 
-def band_codes(keys: Sequence[str], threshold: float, length: int, seed: int) -> Iterator[list[bytes]]:
-    """For each key the codes of its bands, computed in chunks (memory is bounded by a chunk)."""
-    minhash = require("rensa", "clean").RMinHash
-    rows = band_rows(threshold)
-    bands = PERMUTATIONS // rows
-    for start in range(0, len(keys), _CHUNK):
-        # sorted: a set's order changes between processes, and the result must not depend on it
-        sets = [sorted(shingles(key, length)) for key in keys[start : start + _CHUNK]]
-        matrix = minhash.digest_matrix_from_token_sets(sets, PERMUTATIONS, seed).to_rows()
-        width = rows * 4
-        for signature in np.asarray(matrix, dtype=np.uint32):
-            raw = signature.tobytes()
-            yield [raw[band * width : (band + 1) * width] for band in range(bands)]
+def band_count(threshold: float) -> int:
+    """How many bands a signature has."""
+    return PERMUTATIONS // band_rows(threshold)
+
+
+def band_codes(keys: pa.Array, threshold: float, length: int, seed: int) -> Hashes:
+    """A 64-bit code of each band of each text, ``[bands, texts]``.
+
+    Args:
+        keys: text keys, a ``large_string`` array without nulls.
+        length: of the shingles, in characters.
+        seed: of the permutations ``h -> a * h + b`` modulo 2**32, with odd ``a``.
+    """
+    rows, bands = band_rows(threshold), band_count(threshold)
+    codes = np.zeros((bands, len(keys)), np.uint64)
+    if not len(keys):
+        return codes
+    hashes, offsets = shingle_hashes(keys, length)
+    high = (hashes >> np.uint64(32)).astype(np.uint32)
+    del hashes
+    raw = np.random.PCG64(seed).random_raw(2 * rows * bands).astype(np.uint32)
+    factors, shifts = raw[::2] | np.uint32(1), raw[1::2]
+    values = np.empty_like(high)
+    for band in range(bands):
+        for row in range(band * rows, (band + 1) * rows):
+            np.multiply(high, factors[row], out=values)
+            np.add(values, shifts[row], out=values)
+            codes[band] = mixed(codes[band] + np.minimum.reduceat(values, offsets[:-1]))
+    return codes
 
 
 class SimilarityIndex:
-    """Texts that were added, and the first of them that is similar to another text."""
+    """Texts that were added, and the first of them that is similar to another text. The plain reference."""
 
     def __init__(self, threshold: float, length: int) -> None:
         self._threshold = threshold
         self._length = length
-        self._buckets: dict[tuple[int, bytes], list[int]] = {}
+        self._buckets: dict[tuple[int, int], list[int]] = {}
         self._keys: dict[int, str] = {}
 
-    def add(self, row: int, key: str, codes: list[bytes]) -> None:
+    def add(self, row: int, key: str, codes: Sequence[int]) -> None:
         """Remember a text under its row number."""
         self._keys[row] = key
         for bucket in enumerate(codes):
             self._buckets.setdefault(bucket, []).append(row)
 
-    def find(self, key: str, codes: list[bytes], accept: Callable[[int], bool] = lambda _row: True) -> int | None:
+    def find(self, key: str, codes: Sequence[int], accept: Callable[[int], bool] = lambda _row: True) -> int | None:
         """The lowest row that is accepted and at least as similar as the threshold, or ``None``."""
         candidates = sorted({row for bucket in enumerate(codes) for row in self._buckets.get(bucket, ())})
         if not candidates:

@@ -1,0 +1,170 @@
+"""The feature store: registered views, and the features of entities at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from deepseek.data.engines import Engine, get_engine
+from deepseek.data.features.definitions import Definitions
+from deepseek.data.features.entity_rows import EntityRows, EntityStream
+from deepseek.data.features.history import history_batches
+from deepseek.data.features.selection import Selection, select
+from deepseek.data.features.view import FeatureView
+from deepseek.data.table import Table
+from deepseek.errors import ConfigError, UnknownNameError
+
+CHUNK_ROWS = 4_000_000
+"""Entity rows that are worked on at once; each chunk reads the views' keys and times once."""
+
+
+class FeatureStore:
+    """A folder (or object-store prefix) with the definitions of feature views; the features stay in their tables.
+
+    Args:
+        path: made at the first :meth:`register`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._definitions = Definitions(path)
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({self.path!r})"
+
+    @property
+    def path(self) -> str:
+        """Where the definitions are, as an address or an absolute path."""
+        return self._definitions.path
+
+    def register(self, view: FeatureView) -> FeatureView:
+        """Check a view against its table and keep its definition; registering the same again changes nothing.
+
+        Returns:
+            The view as it is registered, with an absolute source.
+
+        Raises:
+            UnknownNameError: the table lacks a column; the nearest names are in the message.
+            ConfigError: a column has the wrong type, a transformation cannot be imported by another process, or this
+                version is registered with another definition (the difference is in the message).
+            TableError: there is no table at ``source``.
+        """
+        view.validate_schema(view.open().schema)
+        for step in view.transformations:
+            step.require_registrable()
+        return self._definitions.write(view)
+
+    def view(self, name: str, version: int | None = None) -> FeatureView:
+        """A registered view, at its highest version by default.
+
+        Raises:
+            UnknownNameError: there is no such view or version.
+        """
+        return self._definitions.read(name, version)
+
+    def views(self) -> list[FeatureView]:
+        """All registered views, each at its highest version, by name."""
+        return [self._definitions.read(name) for name in self._definitions.names()]
+
+    def versions(self, name: str) -> list[int]:
+        """The registered versions of a view, ascending; empty when there is no such view."""
+        return self._definitions.versions(name)
+
+    def delete(self, name: str, version: int | None = None) -> None:
+        """Remove a version of a view, or all of them, from the registry; the table stays.
+
+        Raises:
+            UnknownNameError: there is no such view or version.
+        """
+        self._definitions.delete(name, version)
+
+    def select(
+        self,
+        features: str | FeatureView | Sequence[str | FeatureView],
+        *,
+        at_version: Mapping[str, int | str] | None = None,
+        taken: Sequence[str] = (),
+        full_feature_names: bool = False,
+    ) -> list[Selection]:
+        """What ``features`` ask for: views, tables and the names of the result's columns; see :meth:`history`."""
+        pinned = dict(at_version or {})
+        used: set[str] = set()
+
+        def open_table(view: FeatureView) -> Table:
+            used.add(view.name)
+            return view.open(pinned.get(view.name))
+
+        selections = select(features, self.view, open_table, taken=taken, full_feature_names=full_feature_names)
+        if unused := [name for name in pinned if name not in used]:
+            raise UnknownNameError("view in at_version", unused[0], used, hint="It is not among the features.")
+        return selections
+
+    def history(
+        self,
+        entity_rows: EntityRows,
+        features: str | FeatureView | Sequence[str | FeatureView],
+        *,
+        time: str = "event_time",
+        engine: str | Engine = "local",
+        at_version: Mapping[str, int | str] | None = None,
+        full_feature_names: bool = False,
+    ) -> pa.Table:
+        """Each entity row with the features as they were known at its time; no later row has any influence.
+
+        Args:
+            entity_rows: Arrow table, batch or reader, :class:`Table`, pandas frame, or iterable of dicts or batches,
+                with the views' entity columns, a time column, request columns of transformations, and any others.
+            features: ``"view"`` for all features, ``"view:feature"``; ``"view@2"`` for version 2 of a definition; or
+                views that are not registered.
+            time: the column that says at what time a row is (timestamps; without a zone, UTC).
+            engine: ``"local"`` or ``"ray"``; the result is the same.
+            at_version: view name to the version number or tag of its table to read; the newest by default.
+            full_feature_names: call all feature columns ``view__feature``, not only those that would be ambiguous.
+
+        Returns:
+            The columns of the entity rows in their order, then the features, by view. Features are null where nothing
+            was known yet, or it was older than the view's ttl. The schema's metadata ``deepseek.features`` says which
+            versions of definitions and tables were read.
+
+        Raises:
+            UnknownNameError: a view, feature or column is not there; the nearest names are in the message.
+            ConfigError: the time column is not a timestamp, or names of columns collide.
+            DataError: a key has another type than in the view's table, or a transformation failed.
+        """
+        return self.history_batches(
+            entity_rows,
+            features,
+            time=time,
+            engine=engine,
+            at_version=at_version,
+            full_feature_names=full_feature_names,
+        ).read_all()
+
+    def history_batches(
+        self,
+        entity_rows: EntityRows,
+        features: str | FeatureView | Sequence[str | FeatureView],
+        *,
+        time: str = "event_time",
+        engine: str | Engine = "local",
+        at_version: Mapping[str, int | str] | None = None,
+        full_feature_names: bool = False,
+        chunk_rows: int = CHUNK_ROWS,
+    ) -> pa.RecordBatchReader:
+        """As :meth:`history`, for entity rows or features that are larger than memory; the rows are the same.
+
+        Args:
+            chunk_rows: entity rows held at once, about 100 bytes each and what they themselves take. Each chunk reads
+                the keys and times of the views' tables once, so larger chunks are faster.
+
+        Returns:
+            A reader of record batches of at most about 64 MB of features, which :meth:`Table.create` takes as rows.
+        """
+        if chunk_rows < 1:
+            raise ConfigError(f"chunk_rows: expected at least 1, received {chunk_rows}")
+        rows = EntityStream(entity_rows)
+        selections = self.select(
+            features, at_version=at_version, taken=rows.schema.names, full_feature_names=full_feature_names
+        )
+        return history_batches(rows, selections, time=time, engine=get_engine(engine), chunk_rows=chunk_rows)
