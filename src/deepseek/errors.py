@@ -40,6 +40,10 @@ class FetchError(DeepSeekError, OSError):
     """A pinned file could not be fetched or does not match its hash."""
 
 
+class OnlineStoreError(DeepSeekError, OSError):
+    """An online store cannot be reached, read or written."""
+
+
 class EngineError(DeepSeekError, RuntimeError):
     """The cluster that work was given to cannot be reached, or could not run a piece of it."""
 

@@ -28,6 +28,7 @@ def ray_cluster() -> Iterator[Any]:
     patch.setenv("PYTHONPATH", os.pathsep.join(path or str(Path.cwd()) for path in sys.path))
     for name in ("RAY_USAGE_STATS_ENABLED", "RAY_enable_metrics_collection"):
         patch.setenv(name, "0")
+    patch.setenv("RAY_gcs_rpc_server_connect_timeout_s", "60")  # 5 by default, after which Ray ends the whole process
     cluster = None
     try:
         cluster = Cluster(initialize_head=True, head_node_args=RAY_NODE)

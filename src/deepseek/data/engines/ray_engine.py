@@ -85,6 +85,7 @@ class RayEngine(Engine):
         try:
             if not own:
                 _require_listener(address)
+            os.environ.setdefault("RAY_gcs_rpc_server_connect_timeout_s", "30")  # after that Ray ends the process
             with _search_path() if own else contextlib.nullcontext():
                 self._ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
         except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError) as error:

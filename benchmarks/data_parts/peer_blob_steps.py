@@ -1,0 +1,107 @@
+"""Parquet, a folder of files and a plain copy, in a process of their own."""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import itertools
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.data_parts import generate
+from benchmarks.data_parts.page_cache import drop_pages, flush
+from benchmarks.worker import Clock, serve
+
+TUNED_ROW_GROUP = 16
+state: dict[str, Any] = {}
+
+
+def write(clock: Clock, *, path: str, count: int, seed: int) -> None:
+    """Write the blobs: a folder of files, or Parquet with default settings or, when so named, tuned ones."""
+    target = Path(path)
+    batches = generate.blobs(count, seed)
+    if target.suffix != ".parquet":
+        target.mkdir()
+        for batch in batches:
+            for number, blob in zip(batch["id"].to_pylist(), batch["image"].to_pylist(), strict=True):
+                (target / f"{number:08}.jpg").write_bytes(blob)
+    elif target.stem == "tuned":
+        first = next(batches)
+        with pq.ParquetWriter(target, first.schema, compression="none", use_dictionary=False) as writer:
+            for batch in itertools.chain([first], batches):
+                writer.write_table(pa.Table.from_batches([batch]), row_group_size=TUNED_ROW_GROUP)
+    else:
+        pq.write_table(pa.Table.from_batches(batches), target)
+    flush(target)
+
+
+def open_blobs(clock: Clock, *, path: str) -> None:
+    """Open what :func:`read` reads."""
+    target = Path(path)
+    state["path"] = target
+    state["read"] = _file_reader(target) if target.is_dir() else _parquet_reader(target)
+
+
+def read(clock: Clock, *, positions: list[int], cold: bool) -> str:
+    """Read the blobs at ``positions`` as bytes; returns their digest."""
+    if cold:
+        drop_pages(state["path"])
+    with clock:
+        blobs = state["read"](positions)
+    return hashlib.sha256(b"".join(blobs)).hexdigest()
+
+
+def copy(clock: Clock, *, source: str, target: str, durable: bool) -> None:
+    """A plain copy of a file or folder; with ``durable``, it counts until the bytes are on the disk."""
+    shutil.rmtree(target, ignore_errors=True)
+    Path(target).unlink(missing_ok=True)
+    with clock:
+        if Path(source).is_dir():
+            shutil.copytree(source, target, copy_function=shutil.copyfile)
+        else:
+            shutil.copyfile(source, target)
+        if durable:
+            flush(Path(target))
+
+
+def _file_reader(folder: Path) -> Callable[[list[int]], list[bytes]]:
+    names = sorted(entry.path for entry in os.scandir(folder))
+
+    def read_files(positions: list[int]) -> list[bytes]:
+        blobs = []
+        for position in positions:
+            with open(names[position], "rb") as file:  # noqa: PTH123  # the fastest way that Python has
+                blobs.append(file.read())
+        return blobs
+
+    return read_files
+
+
+def _parquet_reader(path: Path) -> Callable[[list[int]], list[bytes]]:
+    file = pq.ParquetFile(path, memory_map=True)
+    groups = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
+    starts = [0, *itertools.accumulate(groups)]
+
+    def read_rows(positions: list[int]) -> list[bytes]:
+        wanted: dict[int, list[int]] = {}
+        for place, position in enumerate(positions):
+            wanted.setdefault(bisect.bisect_right(starts, position) - 1, []).append(place)
+        blobs: list[bytes] = [b""] * len(positions)
+        for group, places in sorted(wanted.items()):
+            column = file.read_row_group(group, columns=["image"]).column("image")
+            rows = column.take(pa.array([positions[place] - starts[group] for place in places]))
+            for place, blob in zip(places, rows.to_pylist(), strict=True):
+                blobs[place] = blob
+        return blobs
+
+    return read_rows
+
+
+if __name__ == "__main__":
+    serve(write, open_blobs, read, copy)

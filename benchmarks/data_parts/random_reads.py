@@ -1,0 +1,80 @@
+"""Claim: random access to blobs is 50 times faster than in Parquet, and keeps up with a folder of files.
+
+All contestants hold the same image-like blobs (JPEG files of 10 to 75 kB) and read the same rows, given as
+positions, as Python ``bytes``, through a handle that is open already. Parquet is read as well as it can be: only the
+row groups and the column that are needed. It is written twice: with the writer's default settings, which is the
+claim, and tuned for random access (row groups of 16 rows, no compression, no dictionary), which costs it scans. Pages
+come from the page cache for all of them; the cold figures drop the files' pages before each round, for all of them.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from pathlib import Path
+
+from benchmarks.data_parts.context import Context
+from benchmarks.harness import Figure, Measured, Worker, alternate, say, times_faster
+
+OURS = "benchmarks.data_parts.our_blob_steps"
+PEER = "benchmarks.data_parts.peer_blob_steps"
+CONTESTANTS = {"ours": "table", "Parquet": "default.parquet", "tuned Parquet": "tuned.parquet", "files": "files"}
+
+
+def run(context: Context) -> dict[str, Figure]:
+    """Figures of warm and cold random reads."""
+    count, reads, rounds = context.pick(50_000, 3_000), context.pick(1_000, 100), context.pick(5, 2)
+    folder = context.workspace("random_reads")
+    say(f"random reads: writing {count:,} blobs four times")
+    with Worker(OURS) as writer:
+        writer.run("write", path=str(folder / "table"), count=count, seed=context.seed)
+    with Worker(PEER) as writer:
+        for name in ("default.parquet", "tuned.parquet", "files"):
+            writer.run("write", path=str(folder / name), count=count, seed=context.seed)
+    figures: dict[str, Figure] = {}
+    for cold in (False, True):
+        say(f"random reads: {reads:,} blobs, {rounds} rounds, {'cold' if cold else 'warm'} page cache")
+        measured = _contest(folder, count, reads, rounds, context.seed, cold=cold)
+        figures |= _figures(measured, count, reads, cold=cold)
+    return figures
+
+
+def _contest(folder: Path, count: int, reads: int, rounds: int, seed: int, *, cold: bool) -> dict[str, Measured]:
+    draws = random.Random(seed)  # noqa: S311  # a benchmark's draw
+    positions = [draws.sample(range(count), reads) for _ in range(rounds + 1)]
+    workers = {name: Worker(OURS if name == "ours" else PEER) for name in CONTESTANTS}
+    try:
+        turns = {}
+        for name, worker in workers.items():
+            worker.run("open_blobs", path=str(folder / CONTESTANTS[name]))
+            turns[name] = partial(_next_read, worker, iter(positions), cold)
+        digests = {name: turn()["value"] for name, turn in turns.items()}
+        assert len(set(digests.values())) == 1, f"the contestants read different bytes: {digests}"
+        return alternate(turns, rounds)
+    finally:
+        for worker in workers.values():
+            worker.close()
+
+
+def _next_read(worker: Worker, positions: object, cold: bool) -> dict[str, object]:
+    return worker.run("read", positions=next(positions), cold=cold)  # type: ignore[call-overload]
+
+
+def _figures(measured: dict[str, Measured], count: int, reads: int, *, cold: bool) -> dict[str, Figure]:
+    ours, suffix = measured["ours"], "_cold" if cold else ""
+    setting = f"{reads:,} of {count:,} blobs of 10 to 75 kB as bytes, {'cold' if cold else 'warm'} page cache."
+    return {
+        f"random_read_vs_parquet{suffix}": times_faster(
+            ours,
+            measured["Parquet"],
+            "Parquet, default writer settings",
+            f"{setting} The default puts all of them in one row group, so this ratio grows with the table",
+        ),
+        f"random_read_vs_tuned_parquet{suffix}": times_faster(
+            ours, measured["tuned Parquet"], "Parquet, row groups of 16 rows, uncompressed", setting
+        ),
+        f"random_read_vs_files{suffix}": times_faster(ours, measured["files"], "a folder of files", setting),
+        f"random_read_ms_a_blob{suffix}": Figure(
+            value=ours.median / reads * 1000, unit="ms", note=f"ours, smaller is better. {setting}"
+        ),
+    }
