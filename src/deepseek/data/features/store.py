@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
+from deepseek.data.engines import Engine, get_engine
 from deepseek.data.features.definitions import Definitions
+from deepseek.data.features.entity_rows import EntityRows, EntityStream
+from deepseek.data.features.history import history_batches
+from deepseek.data.features.selection import Selection, select
 from deepseek.data.features.view import FeatureView
+from deepseek.data.table import Table
+from deepseek.errors import ConfigError, UnknownNameError
+
+CHUNK_ROWS = 4_000_000
+"""Entity rows that are worked on at once; each chunk reads the views' keys and times once."""
 
 
 class FeatureStore:
@@ -66,3 +78,93 @@ class FeatureStore:
             UnknownNameError: there is no such view or version.
         """
         self._definitions.delete(name, version)
+
+    def select(
+        self,
+        features: str | FeatureView | Sequence[str | FeatureView],
+        *,
+        at_version: Mapping[str, int | str] | None = None,
+        taken: Sequence[str] = (),
+        full_feature_names: bool = False,
+    ) -> list[Selection]:
+        """What ``features`` ask for: views, tables and the names of the result's columns; see :meth:`history`."""
+        pinned = dict(at_version or {})
+        used: set[str] = set()
+
+        def open_table(view: FeatureView) -> Table:
+            used.add(view.name)
+            return view.open(pinned.get(view.name))
+
+        selections = select(features, self.view, open_table, taken=taken, full_feature_names=full_feature_names)
+        if unused := [name for name in pinned if name not in used]:
+            raise UnknownNameError("view in at_version", unused[0], used, hint="It is not among the features.")
+        return selections
+
+    def history(
+        self,
+        entity_rows: EntityRows,
+        features: str | FeatureView | Sequence[str | FeatureView],
+        *,
+        time: str = "event_time",
+        engine: str | Engine = "local",
+        at_version: Mapping[str, int | str] | None = None,
+        full_feature_names: bool = False,
+    ) -> pa.Table:
+        """Each entity row with the features as they were known at its time; no later row has any influence.
+
+        Args:
+            entity_rows: Arrow table, batch or reader, :class:`Table`, pandas frame, or iterable of dicts or batches,
+                with the views' entity columns, a time column, request columns of transformations, and any others.
+            features: ``"view"`` for all features, ``"view:feature"``; ``"view@2"`` for version 2 of a definition; or
+                views that are not registered.
+            time: the column that says at what time a row is (timestamps; without a zone, UTC).
+            engine: ``"local"`` or ``"ray"``; the result is the same.
+            at_version: view name to the version number or tag of its table to read; the newest by default.
+            full_feature_names: call all feature columns ``view__feature``, not only those that would be ambiguous.
+
+        Returns:
+            The columns of the entity rows in their order, then the features, by view. Features are null where nothing
+            was known yet, or it was older than the view's ttl. The schema's metadata ``deepseek.features`` says which
+            versions of definitions and tables were read.
+
+        Raises:
+            UnknownNameError: a view, feature or column is not there; the nearest names are in the message.
+            ConfigError: the time column is not a timestamp, or names of columns collide.
+            DataError: a key has another type than in the view's table, or a transformation failed.
+        """
+        return self.history_batches(
+            entity_rows,
+            features,
+            time=time,
+            engine=engine,
+            at_version=at_version,
+            full_feature_names=full_feature_names,
+        ).read_all()
+
+    def history_batches(
+        self,
+        entity_rows: EntityRows,
+        features: str | FeatureView | Sequence[str | FeatureView],
+        *,
+        time: str = "event_time",
+        engine: str | Engine = "local",
+        at_version: Mapping[str, int | str] | None = None,
+        full_feature_names: bool = False,
+        chunk_rows: int = CHUNK_ROWS,
+    ) -> pa.RecordBatchReader:
+        """As :meth:`history`, for entity rows or features that are larger than memory; the rows are the same.
+
+        Args:
+            chunk_rows: entity rows held at once, about 100 bytes each and what they themselves take. Each chunk reads
+                the keys and times of the views' tables once, so larger chunks are faster.
+
+        Returns:
+            A reader of record batches of at most about 64 MB of features, which :meth:`Table.create` takes as rows.
+        """
+        if chunk_rows < 1:
+            raise ConfigError(f"chunk_rows: expected at least 1, received {chunk_rows}")
+        rows = EntityStream(entity_rows)
+        selections = self.select(
+            features, at_version=at_version, taken=rows.schema.names, full_feature_names=full_feature_names
+        )
+        return history_batches(rows, selections, time=time, engine=get_engine(engine), chunk_rows=chunk_rows)

@@ -1,0 +1,251 @@
+"""Point-in-time search: for each entity row, the feature row that was visible and current at its time.
+
+The rule. A feature row is visible to an entity row of the same key at time t iff ``event_time <= t`` and, where the
+view has a created time, ``created_time <= t``. Of the visible rows the greatest ``(event_time, created_time,
+position)`` wins; if it is older than the ttl, nothing does. Null keys and null times match nothing: a time that is not
+known cannot be shown to have passed.
+
+The method. Visibility grows with t, so the winner is a running maximum over the entity rows of a key in time order.
+Each feature row becomes a candidate of one slot, the first entity row that sees it; a slot keeps the greatest; at the
+end a running maximum along each key hands the candidates on. So the feature table is read once, in pieces whose results
+merge by maximum: results are the same however it is cut and wherever the pieces run. Memory is bounded by the entity
+rows (about 100 bytes each) and a batch of keys and times per worker. Time is linear in the feature rows, times the
+logarithm of the entity rows of one key.
+
+``deepseek.data.features.point_in_time_plain`` does the same, row by row, for tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from deepseek.data.engines import Engine
+from deepseek.data.features.fragments import Piece, pieces
+from deepseek.data.features.keys import KeyNumbers, as_key, key_type
+from deepseek.data.features.times import EARLIEST, Integers, Mask, counts, expired, floor_to
+from deepseek.data.features.view import FeatureView
+from deepseek.data.table import Table
+
+_BLOCK = 1 << 16  # feature rows worked on at once: their temporary arrays stay in the processor's cache
+
+
+def find_rows(view: FeatureView, table: Table, keys: Sequence[pa.Array], times: pa.Array, engine: Engine) -> Integers:
+    """For each entity row, the position in ``table`` of its feature row, or -1.
+
+    Args:
+        keys: the entity rows' key columns, in the order of ``view.entities``.
+        times: their timestamps.
+    """
+    slots = _Slots(view, table.schema, keys, times)
+    best = _Best(slots.count, view.created_time is not None)
+    work = pieces(table) if slots.count else []
+    shared = engine.broadcast(slots.search)
+    for candidates in engine.map(_search, work, shared=shared, description=f"search {view.name}"):
+        best.add(*candidates)
+    return slots.rows(best, view, table.schema)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Search:
+    """What a worker needs: the entity rows with key and time, in order of key number and time (the slots)."""
+
+    view: FeatureView
+    numbers: KeyNumbers
+    starts: Integers  # key number -> its first slot, and one past the last
+    seen: tuple[Integers, ...]  # slot -> its time, in the unit of the event time, and of the created time if it differs
+
+    @property
+    def columns(self) -> list[str]:
+        view = self.view
+        return [*view.entities, view.event_time, *([view.created_time] if view.created_time else [])]
+
+
+class _Slots:
+    """The entity rows in search order, and the way back."""
+
+    def __init__(self, view: FeatureView, schema: pa.Schema, keys: Sequence[pa.Array], times: pa.Array) -> None:
+        kinds = [schema.field(name).type for name in view.entities]
+        normal = [
+            as_key(key, kind, f"entity column {name!r}")
+            for key, kind, name in zip(keys, kinds, view.entities, strict=True)
+        ]
+        self.total = len(times)
+        self.times, usable = counts(times)
+        self.unit = times.type.unit
+        units = dict.fromkeys(schema.field(name).type.unit for name in (view.event_time, view.created_time) if name)
+        floors = []
+        for unit in units:
+            floor, possible = floor_to(self.times, self.unit, unit)
+            floors.append(floor)
+            usable = _both(usable, possible)
+        numbers = KeyNumbers(normal)
+        usable = _both(usable, numbers.codes >= 0)
+        rows = np.arange(self.total) if usable is None else np.flatnonzero(usable)
+        codes = numbers.codes[rows]
+        order = _order(codes, self.times[rows])
+        self.order = rows[order]  # slot -> entity row
+        self.codes = codes[order]  # slot -> key number
+        self.count = len(rows)
+        starts = np.searchsorted(self.codes, np.arange(numbers.size + 1))
+        self.search = _Search(
+            view=view, numbers=numbers, starts=starts, seen=tuple(floor[self.order] for floor in floors)
+        )
+
+    def rows(self, best: _Best, view: FeatureView, schema: pa.Schema) -> Integers:
+        """The position of the winner of each entity row, or -1."""
+        winner = self._hand_on(best)
+        found = winner >= 0
+        rows, winner = self.order[found], winner[found]
+        result = np.full(self.total, -1, np.int64)
+        result[rows] = best.position[winner]
+        if view.ttl is not None:
+            unit = schema.field(view.event_time).type.unit
+            result[rows[expired(best.event[winner], unit, self.times[rows], self.unit, view.ttl)]] = -1
+        return result
+
+    def _hand_on(self, best: _Best) -> Integers:
+        """Slot -> the slot whose candidate wins there, or -1: a running maximum along the slots of each key."""
+        filled = np.flatnonzero(best.position >= 0)
+        rank = np.zeros(self.count, np.int64)
+        if best.created is None:  # candidates ascend with their slots, as an event is seen from its own time on
+            by_rank = filled
+            rank[filled] = np.arange(1, len(filled) + 1)
+        else:
+            by_rank = filled[_ranking(best.event[filled], best.created[filled], best.position[filled])]
+            rank[by_rank] = np.arange(1, len(filled) + 1)
+        base = self.codes * (len(filled) + 1)  # a later key's ranks are above all of an earlier one's
+        reached = np.maximum.accumulate(base + rank) - base
+        winner = np.full(self.count, -1, np.int64)
+        has = reached > 0
+        winner[has] = by_rank[reached[has] - 1]
+        return winner
+
+
+class _Best:
+    """The greatest candidate of each slot; ``position`` is -1 where there is none yet."""
+
+    def __init__(self, slots: int, with_created: bool) -> None:
+        self.event = np.full(slots, EARLIEST, np.int64)
+        self.created = np.full(slots, EARLIEST, np.int64) if with_created else None
+        self.position = np.full(slots, -1, np.int64)
+
+    def add(self, slot: Integers, event: Integers, created: Integers | None, position: Integers) -> None:
+        """Take in candidates whose positions ascend, and are above all that were added before."""
+        before = self.event[slot]
+        np.maximum.at(self.event, slot, event)
+        keep = event == self.event[slot]
+        if self.created is not None and created is not None:
+            self.created[slot[keep & (event > before)]] = EARLIEST
+            slot, created, position = slot[keep], created[keep], position[keep]
+            np.maximum.at(self.created, slot, created)
+            keep = created == self.created[slot]
+        self.position[slot[keep]] = position[keep]  # of equal slots the last one stays: the highest position
+
+    def candidates(self) -> tuple[Integers, Integers, Integers | None, Integers]:
+        """Slot, event, created, position of the slots that have a candidate, by position."""
+        slot = np.flatnonzero(self.position >= 0)
+        slot = slot[np.argsort(self.position[slot])]
+        created = None if self.created is None else self.created[slot]
+        return slot, self.event[slot], created, self.position[slot]
+
+
+def _search(piece: Piece, search: _Search) -> tuple[Integers, Integers, Integers | None, Integers]:
+    """The best candidates among the rows of a piece."""
+    view = search.view
+    best = _Best(len(search.seen[0]), view.created_time is not None)
+    for start, batch in piece.batches(search.columns):
+        codes = search.numbers.find([_key(batch.column(name)) for name in view.entities])
+        event, known = counts(batch.column(view.event_time))
+        created = None
+        if view.created_time is not None:
+            created, created_known = counts(batch.column(view.created_time))
+            known = _both(known, created_known)
+        if known is not None:
+            codes[~known] = -1
+        for block in range(0, len(codes), _BLOCK):
+            part = slice(block, block + _BLOCK)
+            rows = np.flatnonzero(codes[part] >= 0) + block
+            events = event[rows]
+            createds = None if created is None else created[rows]
+            slot = _first_slots(search, codes[rows], events, createds)
+            seen = slot >= 0
+            if not bool(seen.all()):
+                slot, rows, events = slot[seen], rows[seen], events[seen]
+                createds = None if createds is None else createds[seen]
+            best.add(slot, events, createds, rows + start)
+    return best.candidates()
+
+
+def _first_slots(search: _Search, codes: Integers, events: Integers, createds: Integers | None) -> Integers:
+    """The first slot of each row's key whose time has reached the row's times; -1 where none does."""
+    low, high = search.starts[codes], search.starts[codes + 1]
+    if createds is None or len(search.seen) == 1:
+        times = events if createds is None else np.maximum(events, createds)
+        slot = _first_reached(search.seen[0], low, high, times)
+    else:
+        slot = _first_reached(search.seen[0], low, high, events)
+        slot = np.maximum(slot, _first_reached(search.seen[1], low, high, createds))
+    slot[slot == high] = -1
+    return slot
+
+
+def _first_reached(seen: Integers, low: Integers, high: Integers, times: Integers) -> Integers:
+    """For each row the first index in ``[low, high)`` with ``seen[index] >= time``, or ``high``: binary search."""
+    result = low.copy()
+    rows: Any = slice(None)
+    at, left = low.copy(), high - low
+    while True:
+        open_ = np.flatnonzero(left)
+        if len(open_) == 0:
+            result[rows] = at
+            return result
+        if len(open_) < len(left) // 2:  # keys with few slots are done early; go on with the others
+            result[rows] = at
+            rows = open_ if isinstance(rows, slice) else rows[open_]
+            at, left, times = at[open_], left[open_], times[open_]
+        half = left >> 1
+        middle = at + half
+        later = seen[np.minimum(middle, len(seen) - 1)] < times
+        later &= left > 0
+        at = np.where(later, middle + 1, at)
+        left = np.where(later, left - half - 1, half)
+
+
+def _order(codes: Integers, times: Integers) -> Integers:
+    """Sorts by key number, then time. One combined number sorts several times faster, where it fits."""
+    if len(codes) == 0:
+        return np.zeros(0, np.int64)
+    low, span = int(times.min()), int(times.max()) - int(times.min()) + 1
+    if span * (int(codes.max()) + 1) < 1 << 63:
+        return np.argsort(codes * span + (times - low))
+    return np.lexsort((times, codes))
+
+
+def _ranking(event: Integers, created: Integers, position: Integers) -> Integers:
+    """Sorts by event, created, position; only rows of equal events are compared by more than their event."""
+    order = np.argsort(event)
+    same = np.zeros(len(order) + 1, np.bool_)
+    same[1:-1] = event[order][1:] == event[order][:-1]
+    tied = np.flatnonzero(same[1:] | same[:-1])
+    if len(tied):
+        rows = order[tied]
+        order[tied] = rows[np.lexsort((position[rows], created[rows], event[rows]))]
+    return order
+
+
+def _key(column: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    kind = key_type(column.type)
+    return column if column.type == kind else column.cast(kind)
+
+
+def _both(left: Mask | None, right: Mask | None) -> Mask | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return left & right
