@@ -1,9 +1,9 @@
 """A row's features as bytes and back, exactly: what comes out equals what Arrow would give for the row, types included.
 
-One msgpack array a row, typed by the schema that is stored once for all rows, so names and types cost nothing per row.
-Values that msgpack lacks become ones that it has: times and dates integers in their unit, decimals text, dictionaries their
-values, structs arrays; lists of numbers without nulls become their little-endian bytes, a vector of 384 float32 being
-1,539 bytes and read at one stroke.
+One msgpack array a row, typed by the schema that is stored once for all rows, so names and types cost nothing per
+row. Values that msgpack lacks become ones that it has: times and dates integers in their unit, decimals text,
+dictionaries their values, structs arrays; lists of numbers without nulls become their little-endian bytes, a vector
+of 384 float32 being 1,539 bytes and read at one stroke.
 
 Measured on rows of ten mixed features (benchmarks/LOG.md): decoding takes 1 µs, against 30 µs for an Arrow IPC message
 per row, which is also eight times as large; a fixed struct layout decodes as fast and cannot hold text or nulls simply.
@@ -30,10 +30,19 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list).decode
 NO_FEATURES = _encode([])
 """The bytes of a row without stored features."""
-_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - naive on purpose: a zone is added where the type has one
+_EPOCH = dt.datetime(1970, 1, 1)  # naive on purpose: a zone is added where the type has one
 _DAY_ZERO = dt.date(1970, 1, 1)
 _UNIT_US = {"s": 1_000_000, "ms": 1_000, "us": 1}
-_CODES = {"int8": "b", "int16": "h", "int32": "i", "int64": "q", "uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q"}
+_CODES = {
+    "int8": "b",
+    "int16": "h",
+    "int32": "i",
+    "int64": "q",
+    "uint8": "B",
+    "uint16": "H",
+    "uint32": "I",
+    "uint64": "Q",
+}
 _CODES |= {"float": "f", "double": "d"}
 
 
@@ -48,7 +57,9 @@ class ValueCodec:
         self.schema = schema
         self.names: list[str] = list(schema.names)
         self._storage = [storage_type(field.type, field.name) for field in schema]
-        self._converters = [(index, convert) for index, field in enumerate(schema) if (convert := _converter(field.type))]
+        self._converters = [
+            (index, convert) for index, field in enumerate(schema) if (convert := _converter(field.type))
+        ]
 
     def encode(self, rows: pa.Table | pa.RecordBatch) -> list[bytes]:
         """The rows' features, one byte string each; ``rows`` has the columns of the schema, in its order."""
@@ -57,7 +68,7 @@ class ValueCodec:
 
     def decode(self, payload: bytes | memoryview) -> Row:
         """The values of one row as they are stored; :meth:`python` and :meth:`arrow` take them."""
-        return _decode(payload)  # type: ignore[no-any-return]
+        return _decode(payload)
 
     def python(self, row: Row) -> Row:
         """The values as Python objects, each what Arrow's ``as_py()`` gives; changes ``row`` in place."""
@@ -85,7 +96,12 @@ def storage_type(kind: pa.DataType, name: str) -> pa.DataType:
         return kind
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return pa.large_string()
-    if types.is_fixed_size_binary(kind) or types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind):
+    if (
+        types.is_fixed_size_binary(kind)
+        or types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_binary_view(kind)
+    ):
         return pa.large_binary()
     if types.is_decimal(kind):
         return pa.string()
@@ -101,7 +117,9 @@ def storage_type(kind: pa.DataType, name: str) -> pa.DataType:
         return pa.large_list(storage_type(kind.value_type, name))
     if types.is_struct(kind):
         return pa.struct([pa.field(field.name, storage_type(field.type, name)) for field in kind])
-    raise ConfigError(f"the feature {name!r} is {kind}, which cannot be stored online; leave it out of the view's features")
+    raise ConfigError(
+        f"the feature {name!r} is {kind}, which cannot be stored online; leave it out of the view's features"
+    )
 
 
 def to_storage(column: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> list[Any]:
@@ -158,7 +176,7 @@ def _unpack(value: Any, code: str) -> Any:
 
 
 def _plain(kind: pa.DataType) -> Convert:
-    """What turns Arrow's Python objects of a nested storage type into msgpack's: structs become lists of their values."""
+    """What turns Arrow's Python objects of a nested type into msgpack's: structs become lists of their values."""
     if pa.types.is_struct(kind):
         parts = [(field.name, _plain(field.type)) for field in kind]
         return lambda value: None if value is None else [part(value[name]) for name, part in parts]
