@@ -6,12 +6,10 @@ import contextlib
 import multiprocessing
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,32 +20,6 @@ from deepseek.errors import ConfigError, OnlineStoreError, UnknownNameError
 
 VIEW = Space("people", 1)
 CONTRACT = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory):
-    program = shutil.which("redis-server")
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("redis-server is not installed; CI must test against a real one (Debian: redis-server)")
-        pytest.skip("redis-server is not installed (Debian: apt install redis-server)")
-    folder = tmp_path_factory.mktemp("redis")
-    socket = folder / "redis.sock"
-    if len(str(socket)) > 100:  # a socket's path is limited to 107 bytes
-        socket = tmp_path_factory.getbasetemp().parent / "r.sock"
-    command = [program, "--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", ""]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        address = f"unix://{socket}"
-        for _ in range(100):
-            with contextlib.suppress(OnlineStoreError):
-                open_online_store(address).close()
-                break
-            time.sleep(0.05)
-        yield address
-    finally:
-        server.terminate()
-        server.wait(10)
 
 
 @pytest.fixture(params=ONLINE_STORES.names())
@@ -303,7 +275,7 @@ def test_a_closed_store_that_was_opened_twice_stays_open_for_the_other(address):
 
 
 def test_addresses(tmp_path):
-    with pytest.raises(UnknownNameError, match="address scheme 'reddis'.*'redis'"):
+    with pytest.raises(UnknownNameError, match=r"address scheme 'reddis'.*'redis'"):
         open_online_store("reddis://localhost")
     with pytest.raises(ConfigError, match="has no option 'ttl'"):
         open_online_store(tmp_path / "x", ttl=3)
@@ -312,7 +284,7 @@ def test_addresses(tmp_path):
 
 
 def test_the_embedded_store_says_what_is_wrong_with_its_folder(tmp_path):
-    with pytest.raises(OnlineStoreError, match="there is no online store at .*materialise"):
+    with pytest.raises(OnlineStoreError, match=r"there is no online store at .*materialise"):
         open_online_store(tmp_path / "none", read_only=True)
     assert not (tmp_path / "none").exists()
     (tmp_path / "file").write_text("x")

@@ -1,8 +1,7 @@
 """The key of a row as bytes: the same for an Arrow column offline and for a Python value online.
 
-The entity columns' values as one msgpack array, in the view's order. msgpack writes every value in one way and says where
-it ends, so two keys are equal as bytes exactly when all their values are equal.
-"""
+The entity columns' values as one msgpack array, in the view's order. msgpack writes every value in one way and says
+where it ends, so two keys are equal as bytes exactly when all their values are equal."""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
 """Reads from an online store: features of given keys, as rows or as an Arrow table, equal to what ``history`` gives.
 
-Everything that does not depend on the keys is prepared once: names, key and value codecs, transformations. A read is then one
-round trip to the store for each view, and per key one unpacking of times and one msgpack decoding. No table is opened:
-the store holds the columns' types, by epoch, next to the records.
+Everything that does not depend on the keys is prepared once: names, key and value codecs, transformations. A read
+is then one round trip to the store for each view, and per key one unpacking of times and one msgpack decoding. No
+table is opened: the store holds the columns' types, by epoch, next to the records.
 
-Time. A row's time to live is applied at ``at``. The store keeps the newest row of a key only, so a read at an ``at``
-before that row was visible cannot be answered, and says so. Without ``at`` the time is now, and rows are not checked for
-lying in the future, which clocks that differ by some milliseconds would otherwise make them.
-"""
+Time. A row's time to live is applied at ``at``. The store keeps the newest row of a key only, so a read at an
+``at`` before that row was visible cannot be answered, and says so. Without ``at`` the time is now, and rows are not
+checked for lying in the future, which clocks that differ by some milliseconds would otherwise make them."""
 
 from __future__ import annotations
 
@@ -195,9 +194,9 @@ class _Part:
         if late or (self.view.created_time and created > at * layout.created // 1_000_000):
             count, unit = (event, layout.event) if late else (created, layout.created)
             raise DataError(
-                f"at={_EPOCH + dt.timedelta(microseconds=at)}: the row of {self.space} that is online became visible at "
-                f"{_EPOCH + dt.timedelta(microseconds=count * 1_000_000 // unit)}. The online store keeps the newest row "
-                f"of a key only; use history for earlier times, or materialise with until= that time."
+                f"at={_EPOCH + dt.timedelta(microseconds=at)}: the row of {self.space} that is online became visible "
+                f"at {_EPOCH + dt.timedelta(microseconds=count * 1_000_000 // unit)}. The online store keeps the newest "
+                f"row of a key only; use history for earlier times, or materialise with until= that time."
             )
 
 
@@ -211,7 +210,6 @@ class OnlineReader:
         self._request = {
             name: kind for each in selections for name, kind in each.view.request_columns(each.features).items()
         }
-        self._plain = not any(part.steps for part in self._parts)
 
     def rows(self, keys: Keys, at: dt.datetime | None = None) -> list[dict[str, Any]]:
         """The keys, each with its features, as dicts in the order of the keys.
@@ -286,7 +284,7 @@ def _listed(keys: Keys) -> Sequence[Mapping[str, Any]]:
         if len(lengths) > 1:
             raise DataError(f"keys: expected columns of one length, received lengths {sorted(lengths)}")
         return [dict(zip(keys, values, strict=True)) for values in zip(*keys.values(), strict=True)]
-    if isinstance(keys, Sequence) and not isinstance(keys, str | bytes):
+    if isinstance(keys, list | tuple):
         return keys
     raise DataError(f"keys: expected a list of dicts or a dict of lists, received {type(keys).__name__}")
 

@@ -1,9 +1,9 @@
 """A row's features as bytes and back, exactly: what comes out equals what Arrow would give for the row, types included.
 
-One msgpack array a row, typed by the schema that is stored once for all rows, so names and types cost nothing per row.
-Values that msgpack lacks become ones that it has: times and dates integers in their unit, decimals text, dictionaries their
-values, structs arrays; lists of numbers without nulls become their little-endian bytes, a vector of 384 float32 being
-1,539 bytes and read at one stroke.
+One msgpack array a row, typed by the schema that is stored once for all rows, so names and types cost nothing per
+row. Values that msgpack lacks become ones that it has: times and dates integers in their unit, decimals text,
+dictionaries their values, structs arrays; lists of numbers without nulls become their little-endian bytes, a vector
+of 384 float32 being 1,539 bytes and read at one stroke.
 
 Measured on rows of ten mixed features (benchmarks/LOG.md): decoding takes 1 µs, against 30 µs for an Arrow IPC message
 per row, which is also eight times as large; a fixed struct layout decodes as fast and cannot hold text or nulls simply.
@@ -68,7 +68,7 @@ class ValueCodec:
 
     def decode(self, payload: bytes | memoryview) -> Row:
         """The values of one row as they are stored; :meth:`python` and :meth:`arrow` take them."""
-        return _decode(payload)  # type: ignore[no-any-return]
+        return _decode(payload)
 
     def python(self, row: Row) -> Row:
         """The values as Python objects, each what Arrow's ``as_py()`` gives; changes ``row`` in place."""
@@ -176,7 +176,7 @@ def _unpack(value: Any, code: str) -> Any:
 
 
 def _plain(kind: pa.DataType) -> Convert:
-    """What turns Arrow's Python objects of a nested storage type into msgpack's: structs become lists of their values."""
+    """What turns Arrow's Python objects of a nested type into msgpack's: structs become lists of their values."""
     if pa.types.is_struct(kind):
         parts = [(field.name, _plain(field.type)) for field in kind]
         return lambda value: None if value is None else [part(value[name]) for name, part in parts]
