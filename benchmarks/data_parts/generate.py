@@ -5,6 +5,7 @@ Nothing here is downloaded, and another seed gives other data of the same kind.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,13 +79,34 @@ def _distinct_times(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def blobs(count: int, seed: int, batch: int = 500) -> Iterator[pa.RecordBatch]:
-    """Batches of ``id`` and ``image``: random bytes of 10 to 60 kB, incompressible as JPEG files are."""
+    """Batches of ``id`` and ``image``: JPEG files of 10 to 75 kB, no two alike.
+
+    Encoding tens of thousands of pictures would take minutes, so each is one of 64 pictures of smooth noise with a JPEG
+    comment of random bytes behind its head: a decoder has its usual work, and compression finds nothing.
+    """
+    pictures = _pictures(np.random.default_rng([seed, 0]), 64)
     for start in range(0, count, batch):
-        rng = np.random.default_rng([seed, start])
-        sizes = rng.integers(10_000, 60_000, min(batch, count - start))
-        content = [b"\xff\xd8\xff\xe0" + rng.bytes(int(size)) for size in sizes]
-        ids = pa.array(np.arange(start, start + len(sizes)))
-        yield pa.record_batch({"id": ids, "image": pa.array(content, pa.large_binary())})
+        rng = np.random.default_rng([seed, 1, start])
+        numbers = np.arange(start, min(start + batch, count))
+        content = []
+        for picture in rng.integers(len(pictures), size=len(numbers)):
+            comment = rng.bytes(64)
+            head = b"\xff\xd8\xff\xfe" + (len(comment) + 2).to_bytes(2, "big")
+            content.append(head + comment + pictures[picture][2:])
+        yield pa.record_batch({"id": pa.array(numbers), "image": pa.array(content, pa.large_binary())})
+
+
+def _pictures(rng: np.random.Generator, count: int) -> list[bytes]:
+    """JPEG files of 10 to 75 kB."""
+    from PIL import Image
+
+    pictures = []
+    for size in np.linspace(150, 420, count).astype(int):
+        coarse = Image.fromarray(rng.integers(0, 256, (size // 4, size // 4, 3), dtype=np.uint8))
+        file = io.BytesIO()
+        coarse.resize((int(size), int(size)), Image.Resampling.BICUBIC).save(file, "JPEG", quality=85)
+        pictures.append(file.getvalue())
+    return pictures
 
 
 def short_texts(

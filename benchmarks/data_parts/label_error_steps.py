@@ -16,7 +16,7 @@ def load(clock: Clock, *, rows: int) -> int:
     """Hold the sentences and their labels; ``rows`` takes a part, 0 all."""
     from deepseek.data.datasets import load_dataset_rows
 
-    content = list(load_dataset_rows("hutto-movie-reviews"))
+    content = [row for row in load_dataset_rows("hutto-movie-reviews") if row["label"] is not None]
     chosen = [content[index] for index in np.random.default_rng(0).permutation(len(content))[: rows or None]]
     state["texts"] = [row["text"] for row in chosen]
     state["names"], state["truth"] = np.unique([row["label"] for row in chosen], return_inverse=True)

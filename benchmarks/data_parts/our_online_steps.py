@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-from deepseek.data.features import FeatureStore, FeatureView
 
 from benchmarks.worker import Clock, serve
 from deepseek.data import Table, ingest
+from deepseek.data.features import FeatureStore, FeatureView
 
 VIEW = "driver_stats"
 FEATURES = ("conv_rate", "acc_rate", "rating", "avg_daily_trips", "late_minutes")

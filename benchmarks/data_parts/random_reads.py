@@ -1,6 +1,6 @@
 """Claim: random access to blobs is 50 times faster than in Parquet, and keeps up with a folder of files.
 
-All contestants hold the same image-like blobs (10 to 60 kB, incompressible) and read the same rows, given as
+All contestants hold the same image-like blobs (JPEG files of 10 to 75 kB) and read the same rows, given as
 positions, as Python ``bytes``, through a handle that is open already. Parquet is read as well as it can be: only the
 row groups and the column that are needed. It is written twice: with the writer's default settings, which is the
 claim, and tuned for random access (row groups of 16 rows, no compression, no dictionary), which costs it scans. Pages
@@ -62,7 +62,7 @@ def _next_read(worker: Worker, positions: object, cold: bool) -> dict[str, objec
 
 def _figures(measured: dict[str, Measured], count: int, reads: int, *, cold: bool) -> dict[str, Figure]:
     ours, suffix = measured["ours"], "_cold" if cold else ""
-    setting = f"{reads:,} of {count:,} blobs of 10 to 60 kB as bytes, {'cold' if cold else 'warm'} page cache."
+    setting = f"{reads:,} of {count:,} blobs of 10 to 75 kB as bytes, {'cold' if cold else 'warm'} page cache."
     return {
         f"random_read_vs_parquet{suffix}": times_faster(
             ours,
