@@ -34,7 +34,6 @@ from deepseek.data.sources.base import (
 )
 from deepseek.data.sources.encoding import Located, encode_batch
 from deepseek.data.sources.lines import (
-    BLOCK_BYTES,
     Window,
     decode,
     excerpt,
@@ -177,7 +176,7 @@ class Delimited(Source):
         """Yield (first line, cells) of the rows up to ``end`` in the window, or of a block's worth of rows."""
         # the csv module's limit belongs to the process: raise it, never lower it under someone else
         csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARS))
-        stop = window.offset + (BLOCK_BYTES if end is None else end - window.at)
+        stop = window.offset + (window.block if end is None else end - window.at)
         recent: list[str] = []  # the beginning of the row in hand, for a reject's excerpt
 
         def lines() -> Iterator[str]:

@@ -127,9 +127,10 @@ class _Run:
             found = False
         if not self.overwrite:
             _require_free(self.where)
-        continued = found and resume and self._can_go_on(identity)
+        known = found and resume and self._can_go_on(identity)
+        continued = known and self.journal.progress.steps > 0
         try:
-            if continued:
+            if known:
                 self.source.remember(self.journal.schema)
                 self.journal.sweep()
             else:

@@ -192,7 +192,7 @@ class Journal:
             return True
         for fragments in self.progress.fragments.values():
             for text in fragments:
-                for file in FragmentMetadata.from_json(text).data_files():
+                for file in FragmentMetadata.from_json(text).files:
                     path = Path(self.where, "data", file.path)
                     size = file.file_size_bytes
                     if not path.is_file() or (size and path.stat().st_size != size):
@@ -230,7 +230,7 @@ class Journal:
 
 
 def _names(fragment: str) -> list[str]:
-    return [file.path for file in FragmentMetadata.from_json(fragment).data_files()]
+    return [file.path for file in FragmentMetadata.from_json(fragment).files]
 
 
 def _entry(raw: bytes) -> dict[str, Any] | None:

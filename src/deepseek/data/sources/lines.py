@@ -114,7 +114,7 @@ class _Transcoded:
 class Window:
     """A moving view of a UTF-8 stream: ``buffer[at:]`` is what was read and not yet used.
 
-    ``offset`` and ``line`` count the bytes and lines used so far.
+    ``offset`` and ``line`` count the bytes and lines used so far; ``block`` is how many bytes are parsed at a time.
     """
 
     def __init__(self, stream: _Reads, offset: int = 0, line: int = 0) -> None:
@@ -123,6 +123,7 @@ class Window:
         self.at = 0
         self.ended = False
         self.line = line
+        self.block = BLOCK_BYTES
         self._base = offset
         if offset == 0:
             self.more(len(_MARK))
@@ -134,18 +135,18 @@ class Window:
         """Bytes used, from the beginning of the stream."""
         return self._base + self.at
 
-    def more(self, size: int = BLOCK_BYTES) -> bool:
-        """Read ahead by ``size`` bytes; false at the end of the stream."""
-        block = b"" if self.ended else self._stream.read(size)
+    def more(self, size: int | None = None) -> bool:
+        """Read ahead by ``size`` bytes (a block); false at the end of the stream."""
+        block = b"" if self.ended else self._stream.read(size or self.block)
         self.ended = not block
         self.buffer = self.buffer[self.at :] + block
         self._base += self.at
         self.at = 0
         return not self.ended
 
-    def fill(self, size: int = BLOCK_BYTES) -> bool:
-        """Read ahead until ``size`` bytes are there or the stream ends; false when nothing is left."""
-        while len(self.buffer) - self.at < size and self.more(size - (len(self.buffer) - self.at)):
+    def fill(self) -> bool:
+        """Read ahead until a block is there or the stream ends; false when nothing is left."""
+        while (missing := self.block - (len(self.buffer) - self.at)) > 0 and self.more(missing):
             pass
         return self.at < len(self.buffer)
 

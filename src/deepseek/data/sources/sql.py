@@ -85,7 +85,9 @@ class SQL(Source):
     def _sqlite_rows(self) -> Iterator[Located]:
         path = _file(str(self.database))
         try:
-            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            with closing(
+                sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+            ) as connection:
                 cursor = connection.execute(self.query)
                 names = [column[0] for column in cursor.description or ()]
                 for number, values in enumerate(cursor, start=1):
