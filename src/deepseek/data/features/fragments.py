@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import lance
 import pyarrow as pa
 
 from deepseek.data.table import Table
@@ -16,17 +15,19 @@ PIECE_ROWS = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Fragments of a table's version. ``start`` is the position of their first row, ``rows`` how many there are."""
+    """Neighbouring fragments of a table, which travels with them, to be opened again elsewhere.
 
-    path: str
-    version: int
+    ``start`` is the position of their first row in the table, ``rows`` how many they have.
+    """
+
+    table: Table
     fragments: tuple[int, ...]
     start: int
     rows: int
 
     def batches(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
         """The columns in table order, each batch with the position of its first row."""
-        dataset = lance.dataset(self.path, version=self.version)
+        dataset = self.table._dataset
         fragments = [dataset.get_fragment(number) for number in self.fragments]
         position = self.start
         for batch in dataset.scanner(columns=list(columns), fragments=fragments, batch_size=PIECE_ROWS).to_batches():
@@ -51,4 +52,4 @@ def pieces(table: Table) -> list[Piece]:
 
 
 def _piece(table: Table, numbers: list[int], start: int, rows: int) -> Piece:
-    return Piece(path=table.path, version=table.version, fragments=tuple(numbers), start=start, rows=rows)
+    return Piece(table=table, fragments=tuple(numbers), start=start, rows=rows)

@@ -92,7 +92,8 @@ def _width(table: Table, columns: list[str], positions: Integers) -> float:
 
 def _is_blob(field: pa.Field) -> bool:
     """Whether the column is stored apart from the others, so that a pass would give its place, not its bytes."""
-    return any(key.startswith(b"lance-encoding:blob") for key in field.metadata or {})
+    metadata = field.metadata or {}
+    return metadata.get(b"deepseek.storage") == b"blob" or any(b"blob" in key for key in metadata)
 
 
 def _one(values: pa.ChunkedArray) -> pa.Array:
