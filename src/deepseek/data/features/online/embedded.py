@@ -21,7 +21,7 @@ import struct
 from contextlib import contextmanager
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lmdb
 
@@ -40,6 +40,8 @@ _SHORT, _LONG = b"\0", b"\1"
 
 class EmbeddedStore(OnlineStore):
     """The online store in a folder of this machine; use :func:`deepseek.data.features.online.open_online_store`."""
+
+    remote: ClassVar[bool] = False
 
     def __init__(self, path: str, read_only: bool, map_size: int) -> None:
         self._path = path

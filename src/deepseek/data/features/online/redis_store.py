@@ -15,7 +15,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from deepseek.data.features.online.store import KeyRecord, OnlineStore, Record, Space, StaleWriteError, State
 from deepseek.errors import ConfigError, OnlineStoreError, require
@@ -67,6 +67,8 @@ return 0
 
 class RedisStore(OnlineStore):
     """The online store in a Redis server; use :func:`deepseek.data.features.online.open_online_store`."""
+
+    remote: ClassVar[bool] = True
 
     def __init__(self, address: str, expire: dt.timedelta | None, prefix: str, timeout: float) -> None:
         self._redis = require("redis", "redis")

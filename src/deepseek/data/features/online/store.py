@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from deepseek.errors import OnlineStoreError
 
@@ -61,6 +61,9 @@ class OnlineStore(ABC):
 
     Keys are any bytes, also empty or with zero bytes, of any length. Usable as a context manager.
     """
+
+    remote: ClassVar[bool]
+    """Whether a read waits for another machine."""
 
     @classmethod
     @abstractmethod
