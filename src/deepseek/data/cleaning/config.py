@@ -6,6 +6,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from deepseek.data.cleaning.balance import BalanceConfig
+from deepseek.data.cleaning.label_errors import LabelErrorConfig
+from deepseek.data.cleaning.language import LanguageConfig
+from deepseek.data.cleaning.outliers import OutlierConfig
+from deepseek.data.cleaning.pii.config import PIIConfig
+from deepseek.data.cleaning.quality import QualityConfig
+
 
 class CleaningConfig(BaseModel):
     """Settings of :func:`deepseek.data.clean`; the defaults suit sentence and document classification."""
@@ -64,10 +71,33 @@ class CleaningConfig(BaseModel):
         le=1.0,
         description="Rows whose embeddings have at least this cosine similarity are duplicates. Null turns it off.",
     )
-    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of the MinHash permutations.")
+    quality: QualityConfig | None = Field(
+        default=None, description="Rules against damaged, repetitive and meaningless texts; null for none."
+    )
+    language: LanguageConfig | None = Field(
+        default=None, description="Keep the rows that are written in some languages; null keeps all."
+    )
+    pii: PIIConfig | None = Field(
+        default=None, description="Mask personal data (e-mail, phone, cards, ids, IP addresses); null leaves it."
+    )
+    outliers: OutlierConfig | None = Field(
+        default=None, description="Flag unusual numbers, texts or vectors; null does not look for them."
+    )
+    label_errors: LabelErrorConfig | None = Field(
+        default=None, description="Flag labels that are probably wrong; null does not look for them."
+    )
+    balance: BalanceConfig | None = Field(
+        default=None, description="Report the class balance, and cap frequent labels if asked; null does neither."
+    )
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of everything that is drawn by chance.")
 
     @model_validator(mode="after")
     def _bounds_agree(self) -> CleaningConfig:
         if self.min_chars > self.max_chars:
             raise ValueError(f"expected min_chars <= max_chars, received {self.min_chars} > {self.max_chars}")
         return self
+
+    def between_splits(self) -> CleaningConfig:
+        """The settings for rows that were cleaned before they were split: what looks at one row or label is off."""
+        off = dict.fromkeys(("quality", "language", "pii", "outliers", "label_errors", "balance"))
+        return self.model_copy(update=off)

@@ -27,21 +27,33 @@ from deepseek.data.cleaning.row_phase import RowTask, columns_read, merged, run_
 from deepseek.data.cleaning.staging import KEPT, Fates, StagedRows, staging_folder
 from deepseek.data.cleaning.step import Columns, Rejection, RowNumbers
 from deepseek.data.cleaning.steps import row_steps, table_steps
+from deepseek.data.cleaning.text_steps import presentable
 from deepseek.data.engines import Engine, get_engine
 from deepseek.data.table import Table
 from deepseek.data.table.rejects import write_rejects
 from deepseek.errors import DataError, UnknownNameError
 
 REJECT_FIELDS = pa.schema(
-    [("input_row", pa.int64()), ("step", pa.string()), ("reason", pa.string()), ("duplicate_of", pa.int64())]
+    [
+        ("input_row", pa.int64()),
+        ("step", pa.string()),
+        ("reason", pa.string()),
+        ("duplicate_of", pa.int64()),
+        ("detail", pa.string()),
+    ]
 )
-"""The columns that rejected rows get: row numbers are 0-based and count in the cleaner's input."""
+"""The columns that rejected rows get: row numbers are 0-based and count in the cleaner's input; ``detail`` is what was
+measured, empty where the reason says it all."""
 _TAKEN = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class CleaningResult:
-    """Kept rows (texts normalised), rejected rows (as they came, with :data:`REJECT_FIELDS`), and the report."""
+    """Kept rows (texts normalised), rejected rows (as they came, with :data:`REJECT_FIELDS`), and the report.
+
+    Kept rows have the columns of :data:`deepseek.data.cleaning.MARKS` that a flagging step wrote, in place of older ones
+    of that name. Rejected rows are as they came: personal data in them is not masked.
+    """
 
     kept: pa.Table
     rejected: pa.Table
@@ -78,7 +90,7 @@ def clean(
         kept = list(run.kept())
         rejected = list(run.rejected())
     return CleaningResult(
-        kept=pa.Table.from_batches(kept, table.schema),
+        kept=pa.Table.from_batches(kept, run.kept_schema),
         rejected=pa.Table.from_batches(rejected, run.rejected_schema),
         report=run.report,
     )
@@ -122,7 +134,7 @@ def clean_table(
         cleaned = Table.create(
             dest_path,
             run.kept(),
-            schema=rows.schema.remove_metadata(),
+            schema=run.kept_schema.remove_metadata(),
             overwrite=overwrite,
             metadata={**source.metadata, **origin},
             before_commit=rejects,
@@ -141,6 +153,10 @@ class _Run:
         reports = self._row_phase(engine)
         reports += self._table_phase()
         self.rejected_schema = pa.schema([*source.schema, *REJECT_FIELDS])
+        marks = self._rows.marks
+        fields = [field for field in source.schema if field.name not in marks]
+        fields += [pa.field(name, values.type) for name, (_, values) in marks.items()]
+        self.kept_schema = pa.schema(fields, source.schema.metadata)
         self.report = CleaningReport(
             rows_in=source.count, rows_out=self._rows.count, steps=reports, config=config.model_dump(mode="json")
         )
@@ -156,9 +172,9 @@ class _Run:
             for outcome in engine.map(run_row_steps, tasks):
                 reports.append(outcome.reports)
                 counts.append(outcome.counts)
-                for step, (rows, reasons) in enumerate(outcome.fates):
-                    for row, reason in zip(rows.tolist(), reasons, strict=True):
-                        self._fates.reject(step, row, reason)
+                for step, (rows, reasons, details) in enumerate(outcome.fates):
+                    for row, reason, detail in zip(rows.tolist(), reasons, details, strict=True):
+                        self._fates.reject(step, row, reason, detail=detail)
                 self._rows.add(outcome.staged)
                 bar.advance(outcome.reports[0].rows_in)
         self._rows.finish()
@@ -184,13 +200,16 @@ class _Run:
         # noted when the step is done: a step that is a generator still reads the rows while it yields
         rows, others, reasons = array("q"), array("q"), array("q")
         codes: dict[str, int] = {}
+        details: dict[int, str] = {}
         for rejection in rejections:
             rows.append(rejection.row)
             others.append(-1 if rejection.duplicate_of is None else rejection.duplicate_of)
             reasons.append(codes.setdefault(rejection.reason, len(codes)))
+            if rejection.detail:
+                details[rejection.row] = rejection.detail
         names = list(codes)
         for row, other, reason in zip(rows, others, reasons, strict=True):
-            self._fates.reject(step, row, names[reason], other)
+            self._fates.reject(step, row, names[reason], other, details.get(row, ""))
         return len(rows)
 
     def _step_report(self, step: int, rows_in: int) -> StepReport:
@@ -217,7 +236,7 @@ class _Run:
         texts: dict[int, str | None] = dict.fromkeys(wanted.tolist())
         if self._columns.text is not None and len(wanted):
             found = self._rows.take(wanted, [self._columns.text]).column(0).to_pylist()
-            texts = dict(zip(wanted.tolist(), found, strict=True))
+            texts = dict(zip(wanted.tolist(), (presentable(text, self._config) for text in found), strict=True))
         return [
             Example(
                 reason=reason,
@@ -225,8 +244,11 @@ class _Run:
                 text=excerpt(texts[row]),
                 duplicate_of=other,
                 duplicate_text=None if other is None else excerpt(texts[other]),
+                detail=detail,
             )
-            for row, reason, other in zip(rows.tolist(), self._fates.reasons(rows), others, strict=True)
+            for row, reason, other, detail in zip(
+                rows.tolist(), self._fates.reasons(rows), others, self._fates.details(rows), strict=True
+            )
         ]
 
     def kept(self) -> Iterator[pa.RecordBatch]:
@@ -244,6 +266,11 @@ class _Run:
                 column, ahead = _next_texts(texts, ahead, rows.num_rows)
                 index = rows.schema.get_field_index(text)
                 rows = rows.set_column(index, rows.schema.field(index), column)
+            if self._rows.marks:
+                numbers = np.flatnonzero(mask) + piece.start
+                rows = rows.drop_columns([name for name in self._rows.marks if name in rows.column_names])
+                for name in self._rows.marks:
+                    rows = rows.append_column(name, self._rows.marked(name, numbers))
             yield from rows.combine_chunks().to_batches()
 
     def rejected(self) -> Iterator[pa.RecordBatch]:
@@ -254,7 +281,8 @@ class _Run:
                 chosen = gone[start : start + _TAKEN]
                 rows = self._source.take(chosen.tolist())
                 steps = [self._steps[step] for step in self._fates.step[chosen]]
-                values = (chosen, steps, self._fates.reasons(chosen), self._fates.others(chosen))
+                fates = self._fates
+                values = (chosen, steps, fates.reasons(chosen), fates.others(chosen), fates.details(chosen))
                 for field, column in zip(REJECT_FIELDS, values, strict=True):
                     rows = rows.append_column(field, pa.array(column, field.type))
                 yield from rows.combine_chunks().to_batches()

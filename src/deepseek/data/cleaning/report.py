@@ -17,13 +17,17 @@ EXCERPT_CHARS = 160
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One rejected row, and the text of the row that it repeats, if it repeats one. Long texts are cut."""
+    """One rejected row, and the text of the row that it repeats, if it repeats one. Long texts are cut.
+
+    ``detail`` is what was measured. Personal data is hidden in both texts whenever the cleaning looked for it.
+    """
 
     reason: str
     row: int
     text: str
     duplicate_of: int | None = None
     duplicate_text: str | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

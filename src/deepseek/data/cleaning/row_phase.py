@@ -15,6 +15,7 @@ from deepseek.data.cleaning.report import EXAMPLES, Example, StepReport, excerpt
 from deepseek.data.cleaning.step import Columns, RowNumbers, StepResult
 from deepseek.data.cleaning.steps import row_steps
 from deepseek.data.cleaning.text_facts import text_facts
+from deepseek.data.cleaning.text_steps import presentable
 
 ROW = "input_row"
 
@@ -33,11 +34,11 @@ class RowOutcome:
     """A piece after the row steps.
 
     ``staged`` has the kept rows: their numbers (column ``input_row``), the columns that table steps need, and the
-    facts. ``fates`` lists the rejected rows, by step: input-row numbers and reasons.
+    facts. ``fates`` lists the rejected rows, by step: input-row numbers, reasons and details.
     """
 
     staged: pa.RecordBatch
-    fates: list[tuple[RowNumbers, list[str]]]
+    fates: list[tuple[RowNumbers, list[str], list[str]]]
     reports: list[StepReport]
     counts: list[Counter[str]] = field(default_factory=list)
 
@@ -52,11 +53,15 @@ def run_row_steps(task: RowTask) -> RowOutcome:
     for name, step in row_steps(config, columns):
         result = step(current, columns, config)
         facts.update(result.facts)
-        outcome.reports.append(_report(name, result, columns, numbers))
+        outcome.reports.append(_report(name, result, task, numbers))
         outcome.counts.append(Counter(result.counts))
         rejected = sorted(result.rejections, key=lambda rejection: rejection.row)
         outcome.fates.append(
-            (numbers[[rejection.row for rejection in rejected]], [rejection.reason for rejection in rejected])
+            (
+                numbers[[rejection.row for rejection in rejected]],
+                [rejection.reason for rejection in rejected],
+                [rejection.detail for rejection in rejected],
+            )
         )
         current = result.table
         if rejected:
@@ -87,7 +92,8 @@ def _one(values: pa.Array | pa.ChunkedArray) -> pa.Array:
     return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
 
-def _report(name: str, result: StepResult, columns: Columns, numbers: RowNumbers) -> StepReport:
+def _report(name: str, result: StepResult, task: RowTask, numbers: RowNumbers) -> StepReport:
+    columns = task.columns
     rows = result.table.num_rows
     reasons = Counter(rejection.reason for rejection in result.rejections)
     shown: Counter[str] = Counter()
@@ -96,7 +102,14 @@ def _report(name: str, result: StepResult, columns: Columns, numbers: RowNumbers
         shown[rejection.reason] += 1
         if shown[rejection.reason] <= EXAMPLES:
             text = None if columns.text is None else result.table.column(columns.text)[rejection.row].as_py()
-            examples.append(Example(reason=rejection.reason, row=int(numbers[rejection.row]), text=excerpt(text)))
+            examples.append(
+                Example(
+                    reason=rejection.reason,
+                    row=int(numbers[rejection.row]),
+                    text=excerpt(presentable(text, task.config)),
+                    detail=rejection.detail,
+                )
+            )
     return StepReport(
         step=name,
         rows_in=rows,

@@ -72,14 +72,27 @@ class Fates:
         self.step = _mapped(folder / "step", count, np.int16)
         self.reason = _mapped(folder / "reason", count, np.int32)
         self.duplicate_of = _mapped(folder / "duplicate_of", count, np.int64)
+        self._detail = _mapped(folder / "detail", count, np.int64)  # where in the file of details, plus 1
+        self._details: Any = (folder / "details").open("w+b")
         self.step[:] = KEPT
 
-    def reject(self, step: int, row: int, reason: str, duplicate_of: int = -1) -> None:
-        """Note that a step rejects a row, and which row it repeats (-1 for none)."""
+    def reject(self, step: int, row: int, reason: str, duplicate_of: int = -1, detail: str = "") -> None:
+        """Note that a step rejects a row, which row it repeats (-1 for none), and what was measured."""
         assert self.step[row] == KEPT, f"row {row} is rejected twice"
         self.step[row] = step
         self.reason[row] = self._reasons.setdefault(reason, len(self._reasons))
         self.duplicate_of[row] = duplicate_of
+        if detail:
+            self._detail[row] = self._details.seek(0, 2) + 1
+            self._details.write(detail.replace("\n", " ").encode("utf-8", "replace") + b"\n")
+
+    def details(self, rows: RowNumbers) -> list[str]:
+        """What was measured on rejected rows."""
+        found = []
+        for start in self._detail[rows]:
+            self._details.seek(max(0, start - 1))
+            found.append(self._details.readline().decode("utf-8").rstrip("\n") if start else "")
+        return found
 
     def reasons(self, rows: RowNumbers) -> list[str]:
         """The reasons of rejected rows."""
@@ -104,6 +117,7 @@ class StagedRows(Rows):
         self.scratch = folder / "scratch"
         self.engine = engine
         self.details = {}
+        self.marks: dict[str, tuple[RowNumbers, pa.Array]] = {}
         self._writer: Any = None
         self._file: Any = None
         self._firsts: list[int] = []
@@ -200,6 +214,18 @@ class StagedRows(Rows):
             return self.schema.empty_table().select(list(columns)).combine_chunks().to_batches()[0]
         table = pa.Table.from_batches(parts).combine_chunks().take(pa.array(back))
         return pa.RecordBatch.from_arrays([_contiguous(column) for column in table.columns], list(columns))
+
+    def mark(self, column: str, rows: RowNumbers, values: pa.Array) -> None:
+        """Give the kept table a column; see :meth:`Rows.mark`."""
+        self.marks[column] = (np.asarray(rows, np.int64), values)
+
+    def marked(self, column: str, numbers: RowNumbers) -> pa.Array:
+        """The values of a marked column for some kept rows, null in rows without a mark."""
+        rows, values = self.marks[column]
+        places = np.searchsorted(rows, numbers)
+        inside = places < len(rows)
+        inside[inside] = rows[places[inside]] == numbers[inside]
+        return values.take(pa.array(np.where(inside, places, 0), mask=~inside))
 
     def _check(self, columns: Sequence[str]) -> None:
         known = self.schema.names

@@ -44,12 +44,15 @@ class Columns:
 class Rejection:
     """A row to reject: its number, why, and the number of the row that it repeats (if it repeats one).
 
+    ``reason`` is one of few, so that it can be counted; ``detail`` says what was measured on this row.
+
     Numbers are positions in the batch for a row step, and rows of the cleaner's input for a table step.
     """
 
     row: int
     reason: str
     duplicate_of: int | None = None
+    detail: str = ""
 
 
 @dataclass(kw_only=True)
@@ -126,6 +129,10 @@ class Rows(ABC):
 
         Only for rows that passed the row steps.
         """
+
+    @abstractmethod
+    def mark(self, column: str, rows: RowNumbers, values: pa.Array) -> None:
+        """Give the kept table a column: ``values`` in ``rows`` (ascending input-row numbers), null in all others."""
 
 
 RowStep: TypeAlias = Callable[[pa.Table, Columns, CleaningConfig], StepResult]

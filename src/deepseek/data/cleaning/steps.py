@@ -6,15 +6,24 @@ from collections.abc import Iterator
 
 from deepseek.data.cleaning.config import CleaningConfig
 from deepseek.data.cleaning.leakage import leakage
+from deepseek.data.cleaning.model_steps import balance, label_errors, outliers
 from deepseek.data.cleaning.near_duplicates import near_duplicates
 from deepseek.data.cleaning.repeats import conflicting_labels, exact_duplicates
 from deepseek.data.cleaning.row_checks import check_rows
 from deepseek.data.cleaning.step import Columns, RowStep, TableStep
+from deepseek.data.cleaning.text_steps import check_language, check_quality, handle_pii
 
 
 def row_steps(config: CleaningConfig, columns: Columns) -> Iterator[tuple[str, RowStep]]:
     """The steps that look at one row at a time; the functions must be importable by name."""
+    if config.quality is not None and columns.text is not None:
+        yield "quality", check_quality
     yield "row checks", check_rows
+    if columns.text is not None:
+        if config.language is not None:
+            yield "language", check_language
+        if config.pii is not None:
+            yield "personal data", handle_pii
 
 
 def table_steps(config: CleaningConfig, columns: Columns) -> Iterator[tuple[str, TableStep]]:
@@ -28,3 +37,10 @@ def table_steps(config: CleaningConfig, columns: Columns) -> Iterator[tuple[str,
             yield "near duplicates", near_duplicates
         if config.leakage and columns.split is not None:
             yield "leakage", leakage
+    if config.outliers is not None:
+        yield "outliers", outliers
+    if columns.label is not None:
+        if config.label_errors is not None:
+            yield "label errors", label_errors
+        if config.balance is not None:
+            yield "class balance", balance
