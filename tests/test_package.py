@@ -15,12 +15,9 @@ SURFACE = {
         "Bundle", "DeepSeekInference", "LoRAConfig", "Predictor", "Recipe", "Server", "Table", "__version__",
         "from_pretrained", "load_recipe", "run_recipe",
     ],
-    "deepseek.artifacts": ["PackageFile", "cache_dir", "fetch", "snapshot", "unpack"],
+    "deepseek.artifacts": ["NpmFile", "PackageFile", "cache_dir", "fetch", "snapshot", "unpack"],
     "deepseek.bundles": ["Bundle", "DataRecord", "Manifest", "write_bundle"],
-    "deepseek.data": [
-        "SOURCES", "CleaningConfig", "CleaningReport", "CleaningResult", "IngestReport", "Source", "SplitConfig", "Table",
-        "TableVersion", "assign_splits", "clean", "clean_table", "datasets", "ingest", "open_source", "profile",
-    ],
+    "deepseek.data": ["CleaningConfig", "CleaningReport", "CleaningResult", "CleanupReport", "CompactionReport", "Dataset", "DriftConfig", "DriftMonitor", "DriftReport", "ENGINES", "Engine", "FeatureStore", "FeatureView", "IndexInfo", "IngestReport", "Loader", "MaterializationReport", "ONLINE_STORES", "OnDemand", "OnlineStore", "SOURCES", "Sampler", "Source", "SplitConfig", "Table", "TableVersion", "UpsertReport", "assign_splits", "blob_field", "clean", "clean_table", "datasets", "drift", "get_engine", "ingest", "on_demand", "open_online_store", "open_source", "profile", "sql", "vector_field"],
     "deepseek.hub": ["Entry", "entries", "pull"],
     "deepseek.inference": ["RUNTIMES", "Predictor", "Runtime", "evaluate"],
     "deepseek.models": [

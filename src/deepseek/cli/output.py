@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 PIPE_WIDTH = 200
@@ -30,3 +30,23 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
 def print_json_line(value: Any) -> None:
     """Print one JSON value on one line."""
     print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+
+
+def print_rows(rows: Iterable[Mapping[str, Any]], *, json: bool = False) -> None:
+    """Print rows as an aligned table with long values cut, or as one JSON object a line."""
+    if json:
+        for row in rows:
+            print_json_line(row)
+        return
+    shown = list(rows)
+    if shown:
+        print_table(list(shown[0]), [[_cell(value) for value in row.values()] for row in shown])
+    else:
+        print("no rows")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    text = str(value)
+    return text if len(text) <= 100 else text[:97] + "..."

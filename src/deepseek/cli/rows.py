@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any
 
 
-def rows_of(source: str, *, where: str | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table folder (with an optional SQL filter), a CSV, TSV, JSONL or Parquet file, or a data set.
+def rows_of(
+    source: str,
+    *,
+    where: str | None = None,
+    columns: list[str] | None = None,
+    version: int | str | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table (with an optional SQL filter, columns and version), a file or folder, or a data set.
 
     Raises:
         ConfigError: a filter was given for something that is not a table.
@@ -17,9 +23,12 @@ def rows_of(source: str, *, where: str | None = None) -> Iterator[dict[str, Any]
     from deepseek.data import Table, open_source
     from deepseek.errors import ConfigError
 
-    if Path(source).is_dir():
-        yield from Table.open(source).rows(where=where)
+    if "://" in source or (Path(source) / "_versions").is_dir():
+        yield from Table.open(source, version).rows(columns, where=where)
         return
-    if where:
-        raise ConfigError(f"--where and --split need a table; {source!r} is not one (`deepseek data ingest` makes one)")
+    if where or columns or version is not None:
+        raise ConfigError(
+            f"--where, --columns, --version and --split need a table; {source!r} is not one (`deepseek data import` "
+            f"makes one)"
+        )
     yield from open_source(source).rows()

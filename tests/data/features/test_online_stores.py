@@ -47,7 +47,9 @@ def content(store, space=VIEW):
     return dict(store.records(space))
 
 
-KEYS = st.one_of(st.binary(max_size=4), st.sampled_from([b"", b"\0", b"\0\1", b"*?[x]\\", b"k" * 480, b"k" * 481, b"k" * 5000]))
+KEYS = st.one_of(
+    st.binary(max_size=4), st.sampled_from([b"", b"\0", b"\0\1", b"*?[x]\\", b"k" * 480, b"k" * 481, b"k" * 5000])
+)
 RECORDS = st.lists(st.tuples(KEYS, st.binary(min_size=1, max_size=40)), max_size=40)
 
 
@@ -58,7 +60,9 @@ def test_the_greatest_record_wins_whatever_the_order_and_the_repeats(store, reco
     expected = {}
     for key, record in records:
         expected[key] = max(record, expected.get(key, b""))
-    written = data.draw(st.permutations(records)) + (data.draw(st.lists(st.sampled_from(records), max_size=10)) if records else [])
+    written = data.draw(st.permutations(records)) + (
+        data.draw(st.lists(st.sampled_from(records), max_size=10)) if records else []
+    )
     cut = data.draw(st.integers(0, len(written)))
     store.write(VIEW, written[:cut])
     store.write(VIEW, written[cut:])

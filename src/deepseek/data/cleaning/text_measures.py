@@ -19,7 +19,6 @@ STOP_WORDS: dict[str, frozenset[str]] = {
     "zh": frozenset(
         "的了是在我有和不就这那也都很到说要去你会着没看好自己他她它们吗呢吧啊与及其被把对从为而但所以因于之"
     ),
-    "zh": frozenset("的了是在我有和不就这那也都很到说要去你会着没看好自己他她它们吗呢吧啊与及其被把对从为而但所以因于之"),
 }
 """Words so common that prose of some length has them; lists of keywords and menus do not."""
 

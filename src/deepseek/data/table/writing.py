@@ -167,7 +167,7 @@ class WritingMixin(EvolvingMixin):
 
 def _require_unique(rows: StagedRows, keys: list[str], purpose: str) -> None:
     """Raise :class:`TableError` when a key comes twice; DuckDB counts, and spills when there are many."""
-    from deepseek.data.sql import connect
+    from deepseek.data.query import connect
 
     names = ", ".join('"' + key.replace('"', '""') + '"' for key in keys)
     known = " AND ".join('"' + key.replace('"', '""') + '" IS NOT NULL' for key in keys)
