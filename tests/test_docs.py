@@ -13,7 +13,8 @@ import pytest
 from typer.main import get_command
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "README.zh-CN.md", "CONTRIBUTING.md"]
+TUTORIALS = ["docs/tutorials/feature-store.md", "docs/tutorials/feature-store.zh-CN.md"]
+PAGES = ["README.md", "README.zh-CN.md", "CONTRIBUTING.md", *TUTORIALS]
 BLOCK = re.compile(r"^```(\w+)( notest)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -55,7 +56,12 @@ def test_shell_snippets_name_what_exists(page: str, line: str) -> None:
     elif words[0] == "deepseek":
         from deepseek.cli.app import app
 
-        assert words[1] in get_command(app).commands  # type: ignore[attr-defined]
+        group = get_command(app).commands  # type: ignore[attr-defined]
+        assert words[1] in group
+        if words[1] == "data":
+            command = group["data"].commands[words[2]]
+            options = {option for parameter in command.params for option in parameter.opts}
+            assert {word for word in words[3:] if word.startswith("-")} <= options
     else:
         assert words[0] == "curl"
 
@@ -90,7 +96,7 @@ def test_the_curl_line_works(bundle: Any) -> None:
 def test_links_to_files_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
-            assert (ROOT / target).exists(), f"{page} links to {target}"
+            assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}"
 
 
 def test_no_page_names_a_machine_of_ours() -> None:

@@ -135,7 +135,7 @@ def test_cleaning_profiles_and_drift(tmp_path: Path) -> None:
     (tmp_path / "n.csv").write_text("text,label,stars\n" + "\n".join(f"t,good,{n + 500}" for n in range(300)))
     moved = run("data", "drift", "p.json", "n.csv", "--columns", "stars", "--json", folder=tmp_path)
     assert moved.returncode == 1, moved.stderr
-    assert json.loads(moved.stdout)["columns"][0]["verdict"] == "drift"
+    assert json.loads(moved.stdout)["columns"]["stars"]["verdict"] == "drift"
 
 
 def test_features_in_time(tmp_path: Path) -> None:
