@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from deepseek.data.sources.base import BATCH_BYTES, BATCH_ROWS, EXCERPT_CHARS, OnReject, Reject
+from deepseek.data.table.rows import is_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,15 +54,42 @@ def encode_batch(chunk: list[Located], schema: pa.Schema, name: str, on_reject: 
 
 
 def _to_batch(chunk: list[Located], schema: pa.Schema) -> pa.RecordBatch:
-    arrays = [pa.array([row.values.get(field.name) for row in chunk], field.type) for field in schema]
+    arrays = [_array([row.values.get(field.name) for row in chunk], field.type) for field in schema]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_nested(kind):
+        for value in values:
+            _require_shape(value, kind)
+    elif not _is_text(kind) and not is_bytes(kind):
+        return pa.array(values, kind)
+    elif any(isinstance(value, bytes if _is_text(kind) else str) for value in values):
+        raise TypeError("Arrow would take bytes for text and text for bytes")
+    return pa.array(values, kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _require_shape(value: Any, kind: pa.DataType) -> None:
+    """Raise ``TypeError`` for a list where a struct belongs, which Arrow would read as pairs of name and value."""
+    if pa.types.is_struct(kind) and value is not None:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"expected a mapping for {kind}")
+        for index in range(kind.num_fields):
+            _require_shape(value.get(kind.field(index).name), kind.field(index).type)
+    elif pa.types.is_list(kind) and pa.types.is_nested(kind.value_type) and isinstance(value, list | tuple):
+        for item in value:
+            _require_shape(item, kind.value_type)
 
 
 def _unfit(row: Located, schema: pa.Schema) -> str:
     for column in schema:
         value = row.values.get(column.name)
         try:
-            pa.array([value], column.type)
+            _array([value], column.type)
         except UnicodeEncodeError:
             return f"column {column.name!r} holds half of a surrogate pair, which no UTF-8 text can"
         except UNFIT:
