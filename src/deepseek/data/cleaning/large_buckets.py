@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from deepseek.data.cleaning.candidates import Large
 from deepseek.data.cleaning.shingles import Bools, Hashes, Integers, not_ruled_out, shingle_sets, similar_pairs
 from deepseek.data.cleaning.signatures import Signatures
 
@@ -19,7 +20,7 @@ _TABLE_BITS = 22
 _PAIRS = 1 << 15
 
 
-class LargeBuckets:
+class LargeBuckets(Large):
     """The texts ``members`` (ascending), of which :meth:`similar` finds the ones similar to a given one."""
 
     def __init__(
@@ -66,9 +67,9 @@ class LargeBuckets:
     def _slots(hashes: Hashes) -> Integers:
         return (hashes >> np.uint64(64 - _TABLE_BITS)).astype(np.int64)
 
-    def similar(self, text: int, open_: Bools) -> Integers:
-        """The texts still open that are at least as similar to ``text`` as the threshold."""
-        own = int(np.searchsorted(self._members, text))
+    def similar(self, row: int, open_: Bools) -> Integers:
+        """The texts still open that are at least as similar to ``row`` as the threshold."""
+        own = int(np.searchsorted(self._members, row))
         parts = [*self._long.meeting(own), *self._short.meeting(own)]
         if not parts:
             return np.empty(0, np.int64)
