@@ -28,6 +28,10 @@ class TableError(DeepSeekError, ValueError):
     """A table cannot be created, opened or changed as asked."""
 
 
+class ConflictError(TableError):
+    """Another writer changed the table meanwhile, and the two changes cannot be combined; nothing was written."""
+
+
 class BundleError(DeepSeekError, ValueError):
     """A bundle is missing, incomplete or damaged."""
 

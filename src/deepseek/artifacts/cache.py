@@ -19,6 +19,14 @@ def cache_dir() -> Path:
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("deepseek", appauthor=False))
 
 
+class DownloadError(Exception):
+    """A download that failed; ``final`` when trying again cannot help. Callers of ``fetch`` see ``FetchError``."""
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
+
+
 def offline() -> bool:
     """Whether the user asked for no network at all (``DEEPSEEK_OFFLINE=1`` or ``HF_HUB_OFFLINE=1``)."""
     return any(os.environ.get(name, "").strip().lower() in {"1", "true", "yes", "on"} for name in _OFFLINE_SWITCHES)

@@ -21,7 +21,8 @@ from typing import IO, cast
 import platformdirs
 
 from deepseek import progress
-from deepseek.artifacts.cache import cache_dir, offline, sha256, staged_directory
+from deepseek.artifacts.cache import DownloadError, cache_dir, offline, sha256, staged_directory
+from deepseek.artifacts.npm_file import NpmFile
 from deepseek.errors import FetchError
 
 ATTEMPTS = 3
@@ -43,6 +44,15 @@ class PackageFile:
     def cached(self) -> Path:
         """Where the verified file lies once it was fetched."""
         return cache_dir() / "packages" / self.sha256[:16] / self.filename
+
+    @property
+    def mirror_hint(self) -> str:
+        """What to set to fetch from elsewhere."""
+        return "set PIP_INDEX_URL to a package index that you can reach"
+
+    def download(self, part: Path) -> None:
+        """Write the file to ``part``; raises :class:`DownloadError`."""
+        _download(self, part)
 
 
 def index_url() -> str | None:
@@ -66,7 +76,7 @@ def index_url() -> str | None:
     return found
 
 
-def fetch(file: PackageFile) -> Path:
+def fetch(file: PackageFile | NpmFile) -> Path:
     """Return the path of the verified file, downloading it if it is not cached or if the cached copy is damaged.
 
     Raises:
@@ -87,27 +97,19 @@ def fetch(file: PackageFile) -> Path:
         os.close(handle)
         part = Path(name)
         try:
-            _download(file, part)
+            file.download(part)
             arrived = sha256(part)
             if arrived == file.sha256:
                 part.replace(target)
                 return target
             reason = f"what arrived has SHA-256 {arrived[:16]}…, expected {file.sha256[:16]}…"
-        except _NetworkError as error:
+        except DownloadError as error:
             reason = str(error)
             if error.final:
                 break
         finally:
             part.unlink(missing_ok=True)
     raise FetchError(_help(file, reason))
-
-
-class _NetworkError(Exception):
-    """A download that failed; ``final`` when trying again cannot help."""
-
-    def __init__(self, message: str, *, final: bool = False) -> None:
-        super().__init__(message)
-        self.final = final
 
 
 def _download(file: PackageFile, part: Path) -> None:
@@ -120,13 +122,13 @@ def _download(file: PackageFile, part: Path) -> None:
             page = client.get_project_page(file.project, timeout=TIMEOUT_S)
             package = next((p for p in page.packages if p.filename == file.filename), None)
             if package is None:
-                raise _NetworkError(f"the package index has no file {file.filename}", final=True)
+                raise DownloadError(f"the package index has no file {file.filename}", final=True)
             client.download_package(package, part, verify=False, progress=_reporter(file.filename), timeout=TIMEOUT_S)
     except (pypi_simple.NoSuchProjectError, requests.ConnectionError, requests.HTTPError) as error:
         refused = isinstance(error, requests.ConnectionError) and part.stat().st_size == 0
-        raise _NetworkError(f"{type(error).__name__}: {error}", final=refused) from error
+        raise DownloadError(f"{type(error).__name__}: {error}", final=refused) from error
     except (requests.RequestException, ValueError) as error:
-        raise _NetworkError(f"{type(error).__name__}: {error}") from error
+        raise DownloadError(f"{type(error).__name__}: {error}") from error
 
 
 class _Tracker:
@@ -150,15 +152,15 @@ def _reporter(name: str) -> Callable[[int | None], _Tracker]:
     return lambda total: _Tracker(name, total)
 
 
-def _help(file: PackageFile, reason: str) -> str:
+def _help(file: PackageFile | NpmFile, reason: str) -> str:
     return (
         f"could not fetch {file.filename} ({file.project} {file.version}): {reason}. What you can do: connect to a "
-        f"network; set PIP_INDEX_URL to a package index that you can reach; or download that file on another machine "
-        f"and put it at {file.cached} (its SHA-256 is {file.sha256})."
+        f"network; {file.mirror_hint}; or download that file on another machine and put it "
+        f"at {file.cached} (its SHA-256 is {file.sha256})."
     )
 
 
-def unpack(file: PackageFile, prefix: str) -> Path:
+def unpack(file: PackageFile | NpmFile, prefix: str) -> Path:
     """Fetch a package file and return a folder with its members under ``prefix`` (a folder inside the archive).
 
     The folder is made once and then reused; links, absolute paths and ``..`` in an archive are refused.
@@ -169,7 +171,7 @@ def unpack(file: PackageFile, prefix: str) -> Path:
     target = (
         cache_dir()
         / "unpacked"
-        / f"{file.project}-{file.version}-{file.sha256[:16]}"
+        / f"{file.project.replace('/', '_')}-{file.version}-{file.sha256[:16]}"
         / prefix.strip("/").replace("/", "_")
     )
     if target.is_dir():

@@ -44,7 +44,7 @@ def test_combinations_need_the_forest():
     both = pa.concat_tables([table, odd])
     assert 2000 not in rows_of(find_outliers(both, OutlierConfig(columns=("x", "y"))))
     assert 2000 in rows_of(
-        find_outliers(both, OutlierConfig(columns=("x", "y"), method="isolation-forest", share=0.005))
+        find_outliers(both, OutlierConfig(columns=("x", "y"), method="isolation-forest", share=0.05))
     )
 
 

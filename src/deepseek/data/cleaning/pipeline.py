@@ -323,13 +323,13 @@ def _columns(
     if text is None and config.image is None and config.vector is None:
         raise DataError("expected a text, image or vector column to clean, received none")
     kinds = pa.types
-    for role, name, checks in (
+    for role, column, checks in (
         ("text (string)", text, (kinds.is_string, kinds.is_large_string)),
         ("image bytes (binary)", config.image, (kinds.is_binary, kinds.is_large_binary)),
         ("a vector (list of floats)", config.vector, (kinds.is_list, kinds.is_large_list, kinds.is_fixed_size_list)),
     ):
-        if name is not None and not any(check(kind := schema.field(name).type) for check in checks):
-            raise DataError(f"column {name!r}: expected {role}, received {kind}")
+        if column is not None and not any(check(kind := schema.field(column).type) for check in checks):
+            raise DataError(f"column {column!r}: expected {role}, received {kind}")
     for needed in REJECT_FIELDS.names:
         if needed in schema.names:
             raise DataError(f"the column name {needed!r} is needed for the rejected rows; rename that column first")

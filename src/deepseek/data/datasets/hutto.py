@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterator
 
 from deepseek.artifacts import PackageFile, fetch
-from deepseek.data.datasets.card import Dataset, DatasetCard, Line
+from deepseek.data.datasets.card import Dataset, DatasetCard, Line, origin_of
 from deepseek.errors import DataError
 
 ARCHIVE = PackageFile(
@@ -71,6 +71,7 @@ def _dataset(name: str, title: str, member: str, prefix: str, rows: int, neutral
         columns={"id": "string", "text": "string", "valence": "float32", "label": "string"},
         language="en",
         rows=rows,
+        origin=origin_of(ARCHIVE),
         notes=f"{origin} {neutral:,} of {rows:,} rows have a valence of exactly 0 and therefore a null label.",
     )
     return Dataset(card=card, read=lambda: _lines(member, prefix))

@@ -1,29 +1,45 @@
-"""What a source is: a schema, record batches, and the rows that it could not read.
+"""What a source is: a schema, record batches, the rows that it could not read, and where reading can go on.
 
 A row that cannot be read becomes a :class:`Reject` with the reason, the source and the line, and reading goes on; a
 caller that wants to stop at the first one passes :func:`refuse`. Sources stream: memory is bounded by a batch (and by
-the longest line of a text file), never by the file.
+the longest line of a text file, or one volume), never by the source.
+
+Two things make an ingest resumable and parallel. Each batch comes with a :data:`Position`, plain JSON that says where
+the next batch begins; ``chunks(position)`` goes on there and gives exactly the rows and rejects that would have
+followed. And a source that is made of several files or ranges names them as ``parts()``, in row order, each a source of
+its own with the same schema. A new source needs ``schema`` and ``batches`` only: the rest has defaults that are right,
+if not fast.
 """
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
 
 import pyarrow as pa
 
+from deepseek.data.sources.lines import check_file
 from deepseek.errors import DataError
 
 EXCERPT_CHARS = 200
 BATCH_ROWS = 4096
 BATCH_BYTES = 16 << 20
 
+Position: TypeAlias = "Mapping[str, Any]"
+"""Where the next batch begins: plain JSON values that only the source that made it understands."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reject:
-    """A row that could not be read. ``line`` is 1-based (``None`` where lines mean nothing); ``raw`` is an excerpt."""
+    """A row that could not be read.
+
+    ``line`` is the 1-based line or row (``None`` where ``source`` alone names the row, such as an image file); ``raw``
+    is an excerpt.
+    """
 
     reason: str
     source: str
@@ -38,6 +54,14 @@ def refuse(reject: Reject) -> NoReturn:
     """The strict way to treat a reject: raise :class:`DataError`."""
     place = f", line {reject.line}" if reject.line is not None else ""
     raise DataError(f"{reject.source}{place}: {reject.reason}; received {reject.raw!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """A batch of rows and the position behind it. All rejects before that position have been reported."""
+
+    batch: pa.RecordBatch
+    position: Position
 
 
 class Source(ABC):
@@ -59,58 +83,76 @@ class Source(ABC):
         for batch in self.batches(on_reject):
             yield from batch.to_pylist()
 
+    def chunks(self, start: Position | None = None, on_reject: OnReject = refuse) -> Iterator[Chunk]:
+        """The rows behind ``start`` (all of them for ``None``), each batch with the position that follows it.
 
-@dataclass(frozen=True, kw_only=True)
-class Located:
-    """A parsed row with the line that it begins on."""
+        This default reads from the beginning and drops what lies before ``start``; sources that can jump do.
+        """
+        skip_rows, skip_rejects = (start["rows"], start["rejects"]) if start else (0, 0)
+        rows = rejects = 0
 
-    line: int
-    values: Mapping[str, Any]
+        def report(reject: Reject) -> None:
+            nonlocal rejects
+            rejects += 1
+            if rejects > skip_rejects:
+                on_reject(reject)
 
+        for batch in self.batches(report):
+            rows += batch.num_rows
+            wanted = min(rows - skip_rows, batch.num_rows)
+            if wanted > 0:
+                rest = batch.slice(batch.num_rows - wanted)
+                yield Chunk(batch=rest, position={"rows": rows, "rejects": rejects})
 
-def encode(rows: Iterable[Located], schema: pa.Schema, name: str, on_reject: OnReject) -> Iterator[pa.RecordBatch]:
-    """Gather parsed rows into record batches; a row with a value that its column cannot hold is rejected."""
-    chunk: list[Located] = []
-    size = 0
-    for row in rows:
-        chunk.append(row)
-        size += sum(len(value) for value in row.values.values() if isinstance(value, str))
-        if len(chunk) >= BATCH_ROWS or size >= BATCH_BYTES:
-            yield _encode_chunk(chunk, schema, name, on_reject)
-            chunk, size = [], 0
-    if chunk:
-        yield _encode_chunk(chunk, schema, name, on_reject)
+    def parts(self) -> Sequence[Source]:
+        """The pieces that can be read independently, in row order; by default the source itself, undivided."""
+        return [self]
 
+    def identity(self) -> Mapping[str, Any] | None:
+        """What tells this source from another or from a changed one, as JSON values; ``None`` if nothing does.
 
-_UNFIT = (pa.ArrowException, OverflowError, TypeError, ValueError)
+        An ingest is continued only from a source with the identity that it began with; without an identity, as for
+        data in memory, it starts over.
+        """
+        return None
 
+    def remember(self, schema: pa.Schema) -> None:  # noqa: B027 - nothing to remember is a fine default
+        """Take a schema that a source of this identity reported before, and save the pass that learnt it."""
 
-def _encode_chunk(chunk: list[Located], schema: pa.Schema, name: str, on_reject: OnReject) -> pa.RecordBatch:
-    try:
-        return _to_batch(chunk, schema)
-    except _UNFIT:  # at least one row does not fit: find which, keep the others
-        fitting = []
-        for row in chunk:
-            if reason := _unfit(row, schema):
-                raw = repr(dict(row.values))[:EXCERPT_CHARS]
-                on_reject(Reject(reason=reason, source=name, line=row.line, raw=raw))
-            else:
-                fitting.append(row)
-        return _to_batch(fitting, schema)
-
-
-def _to_batch(chunk: list[Located], schema: pa.Schema) -> pa.RecordBatch:
-    arrays = [pa.array([row.values.get(field.name) for row in chunk], field.type) for field in schema]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    @property
+    def travels(self) -> bool:
+        """Whether the source can be sent to another machine as a small description (paths, not data)."""
+        return self.identity() is not None
 
 
-def _unfit(row: Located, schema: pa.Schema) -> str:
-    for field in schema:
-        value = row.values.get(field.name)
-        try:
-            pa.array([value], field.type)
-        except UnicodeEncodeError:
-            return f"column {field.name!r} holds half of a surrogate pair, which no UTF-8 text can"
-        except _UNFIT:
-            return f"column {field.name!r}: expected {field.type}, received {type(value).__name__}"
-    return ""
+_EDGE_BYTES = 64 << 10
+
+
+def file_identity(path: Path) -> dict[str, Any]:
+    """Path, size, time of change, and a hash of the first and last 64 KiB; raises :class:`DataError` if absent."""
+    check_file(path)
+    status = path.stat()
+    with path.open("rb") as file:
+        edges = hashlib.sha256(file.read(_EDGE_BYTES))
+        file.seek(max(0, status.st_size - _EDGE_BYTES))
+        edges.update(file.read(_EDGE_BYTES))
+    return {
+        "path": str(path.absolute()),
+        "bytes": status.st_size,
+        "modified_ns": status.st_mtime_ns,
+        "edges": edges.hexdigest(),
+    }
+
+
+def files_identity(paths: Sequence[Path], root: Path) -> dict[str, Any]:
+    """The identity of many files: a hash over their names, sizes and times of change (their contents are not read)."""
+    total = hashlib.sha256()
+    for path in paths:
+        status = path.stat()
+        total.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return {"path": str(root.absolute()), "files": len(paths), "listing": total.hexdigest()}
+
+
+def schema_identity(schema: pa.Schema | None) -> str | None:
+    """A schema as text, for :meth:`Source.identity`."""
+    return None if schema is None else str(schema)

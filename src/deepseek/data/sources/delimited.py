@@ -5,20 +5,42 @@ Design: types are learnt from the whole file (one streaming pass), so that no la
 in plain notation (``007`` and ``1_000`` are text, so identifiers survive), else ``string``. An empty cell is null.
 CSV follows RFC 4180 strictly: a quote that is opened and never closed is a reject, not the rest of the file in one
 cell. TSV has no quoting: a quote is a character like any other.
+
+The reference parser is Python's ``csv`` in strict mode. Blocks of rows on which Arrow's parser must give the same cells
+go through that instead (:mod:`deepseek.data.sources.delimited_blocks` says when); ``fast=False`` turns it off.
 """
 
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from deepseek.data.sources.base import EXCERPT_CHARS, Located, OnReject, Reject, Source, encode, refuse
-from deepseek.data.sources.lines import excerpt, invalid_reason, open_text, undecodable
+from deepseek.data.sources import delimited_blocks as blocks
+from deepseek.data.sources.base import (
+    EXCERPT_CHARS,
+    Chunk,
+    OnReject,
+    Position,
+    Reject,
+    Source,
+    file_identity,
+    refuse,
+    schema_identity,
+)
+from deepseek.data.sources.encoding import Located, encode_batch
+from deepseek.data.sources.lines import (
+    Window,
+    decode,
+    excerpt,
+    invalid_reason,
+    open_utf8,
+    undecodable,
+)
 from deepseek.errors import ConfigError, DataError
 
 MAX_FIELD_CHARS = 16 << 20
@@ -26,8 +48,15 @@ MAX_FIELD_CHARS = 16 << 20
 
 EXCERPT_LINES = 3
 
-_INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d{0,17})\Z", re.ASCII)
-_FLOAT = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\Z", re.ASCII)
+
+@dataclass(frozen=True, kw_only=True)
+class _Head:
+    """The column names, where the rows begin, and the lines before the header that could not be read."""
+
+    names: list[str]
+    offset: int
+    line: int
+    rejects: list[Reject]
 
 
 class Delimited(Source):
@@ -43,78 +72,167 @@ class Delimited(Source):
         encoding: str = "utf-8",
         columns: Sequence[str] | None = None,
         schema: pa.Schema | None = None,
+        fast: bool = True,
     ) -> None:
         self.path = Path(path).expanduser()
         self.name = str(path)
         self.metadata = {"source": self.path.name}
         self.encoding = encoding
+        self.fast = fast
         self._columns = list(columns) if columns is not None else None
         self._schema = schema
+        self._learnt = False
+        self._found: _Head | None = None
+        if schema is not None:
+            for field in schema:
+                _converter(field.type)  # an impossible type is said now, not in the middle of the file
 
     def schema(self) -> pa.Schema:
         """The columns; reads the file once if no schema was given."""
         if self._schema is None:
             self._schema = self._infer()
+            self._learnt = True
         return self._schema
+
+    def remember(self, schema: pa.Schema) -> None:
+        """Take types that were learnt before, from this file or from it and its siblings."""
+        if self._schema is None or self._learnt:
+            self._schema, self._learnt = schema, True
+
+    @staticmethod
+    def widened(known: pa.DataType, seen: pa.DataType) -> pa.DataType:
+        """The type that holds the cells of both columns."""
+        if known == seen:
+            return known
+        return pa.string() if pa.string() in (known, seen) else pa.float64()
+
+    def identity(self) -> dict[str, Any]:
+        """The file and the options that decide what its cells mean."""
+        given = None if self._learnt else schema_identity(self._schema)
+        options = {"encoding": self.encoding, "columns": self._columns, "schema": given, "delimiter": self.delimiter}
+        return {"kind": "delimited", **file_identity(self.path), **options}
 
     def batches(self, on_reject: OnReject = refuse) -> Iterator[pa.RecordBatch]:
         """The rows, converted to the schema's types."""
+        for chunk in self.chunks(None, on_reject):
+            if chunk.batch.num_rows:
+                yield chunk.batch
+
+    def chunks(self, start: Position | None = None, on_reject: OnReject = refuse) -> Iterator[Chunk]:
+        """The rows behind ``start`` (``offset`` and ``line`` of the UTF-8 stream), a block of rows at a time."""
         schema = self.schema()
+        head = self._head()
+        if start is None:
+            for reject in head.rejects:
+                on_reject(reject)
+        if not head.names:
+            return
+        convert = blocks.Fast(self.delimiter, self.quoted, head.names, schema, learnt=self._learnt)
         converters = {field.name: _converter(field.type) for field in schema}
+        for window, end in self._blocks(start, head):
+            batch = None
+            if end is not None and self._may_be_fast(window, end):
+                batch = convert.batch(window.buffer[window.at : end])
+            if batch is not None and end is not None:
+                window.use(end)
+            else:
+                batch = self._parsed(window, end, head.names, schema, converters, on_reject)
+            yield Chunk(batch=batch, position={"offset": window.offset, "line": window.line})
 
-        def typed() -> Iterator[Located]:
-            for line, names, cells in self._cells(on_reject):
+    def _may_be_fast(self, window: Window, end: int) -> bool:
+        return self.fast and end - window.at <= MAX_FIELD_CHARS  # a longer block may hold a cell beyond the limit
+
+    def _blocks(self, start: Position | None, head: _Head) -> Iterator[tuple[Window, int | None]]:
+        """The window and the end in it of the next block of whole rows; ``None`` when only parsing can tell."""
+        offset, line = (start["offset"], start["line"]) if start else (head.offset, head.line)
+        with open_utf8(self.path, self.encoding, offset) as stream:
+            window = Window(stream, offset, line)
+            while window.fill():
+                yield window, blocks.rows_end(window, self.quoted, MAX_FIELD_CHARS)
+
+    def _parsed(
+        self,
+        window: Window,
+        end: int | None,
+        names: list[str],
+        schema: pa.Schema,
+        converters: dict[str, Any],
+        on_reject: OnReject,
+    ) -> pa.RecordBatch:
+        """One block by the reference parser; its rejects in the order of their lines."""
+        rejects: list[Reject] = []
+        rows = []
+        for line, cells in self._rows(window, end, rejects.append):
+            if self._fits(cells, names, line, rejects.append):
                 pairs = zip(names, cells, strict=True)
-                yield Located(
-                    line=line, values={n: converters[n](c) if c else None for n, c in pairs if n in converters}
-                )
+                values = {n: converters[n](c) if c else None for n, c in pairs if n in converters}
+                rows.append(Located(line=line, values=values))
+        batch = encode_batch(rows, schema, self.name, rejects.append)
+        for reject in sorted(rejects, key=lambda reject: reject.line or 0):
+            on_reject(reject)
+        return batch
 
-        yield from encode(typed(), schema, self.name, on_reject)
-
-    def _infer(self) -> pa.Schema:
-        kinds: dict[str, pa.DataType] = {}
-        names: list[str] = []
-        for _line, found, cells in self._cells(lambda _reject: None):
-            names = found
-            for name, cell in zip(names, cells, strict=True):
-                if cell and kinds.get(name) != pa.string():
-                    kinds[name] = _widened(kinds.get(name), cell)
-        if not names:
-            raise DataError(f"{self.name} has no readable rows")
-        return pa.schema([pa.field(name, kinds.get(name, pa.string())) for name in names])
-
-    def _cells(self, on_reject: OnReject) -> Iterator[tuple[int, list[str], list[str]]]:
-        """Yield (first line of the row, column names, cells), rows of the right width only."""
+    def _rows(self, window: Window, end: int | None, on_reject: OnReject) -> Iterator[tuple[int, list[str]]]:
+        """Yield (first line, cells) of the rows up to ``end`` in the window, or of a block's worth of rows."""
         # the csv module's limit belongs to the process: raise it, never lower it under someone else
         csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARS))
-        names = self._columns
-        with open_text(self.path, self.encoding, newline="") as text:
-            recent: list[str] = []  # the beginning of the row in hand, for a reject's excerpt
+        stop = window.offset + (window.block if end is None else end - window.at)
+        recent: list[str] = []  # the beginning of the row in hand, for a reject's excerpt
 
-            def remembered() -> Iterator[str]:
-                for raw in text:
-                    if len(recent) < EXCERPT_LINES:
-                        recent.append(raw[:EXCERPT_CHARS])
-                    yield raw
+        def lines() -> Iterator[str]:
+            while raw := window.next_line():
+                text = decode(raw)
+                if len(recent) < EXCERPT_LINES:
+                    recent.append(text[:EXCERPT_CHARS])
+                yield text
 
-            quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
-            reader = csv.reader(remembered(), delimiter=self.delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
-            while True:
-                line = reader.line_num + 1
-                recent.clear()
-                try:
-                    cells = next(reader, None)
-                except csv.Error as error:
-                    last = f" (lines {line} to {reader.line_num})" if reader.line_num > line else ""
-                    reason = "a quote is opened and never closed" if "end of data" in str(error) else str(error)
-                    self._reject(on_reject, f"not valid CSV: {reason}{last}", line, "".join(recent))
+        quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
+        reader = csv.reader(lines(), delimiter=self.delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
+        while window.offset < stop:
+            line = window.line + 1
+            recent.clear()
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                last = f" (lines {line} to {window.line})" if window.line > line else ""
+                reason = "a quote is opened and never closed" if "end of data" in str(error) else str(error)
+                self._reject(on_reject, f"not valid CSV: {reason}{last}", line, "".join(recent))
+                continue
+            if cells is None:
+                return
+            if cells:
+                yield line, cells
+
+    def _infer(self) -> pa.Schema:
+        head = self._head()
+        if not head.names:
+            raise DataError(f"{self.name} has no readable rows")
+        kinds: dict[str, pa.DataType] = {}
+        learn = blocks.Learn(self.delimiter, self.quoted, head.names)
+        for window, end in self._blocks(None, head):
+            if end is not None and self._may_be_fast(window, end):
+                block = window.buffer[window.at : end]
+                if learn.block(block, kinds):
+                    window.use(end)
                     continue
-                if cells is None:
-                    return
-                if names is None and cells:
-                    names = self._header(cells)
-                elif cells and names is not None and self._fits(cells, names, line, on_reject):
-                    yield line, names, cells
+            for line, cells in self._rows(window, end, _ignore):
+                if self._fits(cells, head.names, line, _ignore):
+                    for name, cell in zip(head.names, cells, strict=True):
+                        if cell and kinds.get(name) != pa.string():
+                            kinds[name] = blocks.widened_by(kinds.get(name), cell)
+        return pa.schema([pa.field(name, kinds.get(name, pa.string())) for name in head.names])
+
+    def _head(self) -> _Head:
+        if self._found is None:
+            rejects: list[Reject] = []
+            names = self._columns or []
+            with open_utf8(self.path, self.encoding) as stream:
+                window = Window(stream)
+                while not names and window.fill():
+                    for _line, cells in self._rows(window, window.at + 1, rejects.append):
+                        names = self._header(cells)
+                self._found = _Head(names=names, offset=window.offset, line=window.line, rejects=rejects)
+        return self._found
 
     def _header(self, cells: list[str]) -> list[str]:
         names = [cell.strip() for cell in cells]
@@ -150,13 +268,8 @@ class TSV(Delimited):
     quoted = False
 
 
-def _widened(kind: pa.DataType | None, cell: str) -> pa.DataType:
-    if _INTEGER.match(cell):
-        return kind or pa.int64()
-    if _FLOAT.match(cell):
-        # an integer beyond int64 would lose digits as a float, so it is text
-        return pa.float64() if any(mark in cell for mark in ".eE") else pa.string()
-    return pa.string()
+def _ignore(_reject: Reject) -> None:
+    pass
 
 
 def _converter(kind: pa.DataType) -> Any:

@@ -2,6 +2,9 @@
 
 Column types are learnt from the whole file (one streaming pass) unless ``schema=`` is given: integers widen to floats,
 and the first other type seen in a column is its type; rows that contradict it are rejected, not converted.
+
+The reference parser is Python's ``json``. Blocks of lines on which Arrow's parser must give the same values go through
+that instead (:mod:`deepseek.data.sources.jsonl_blocks` says when); ``fast=False`` turns it off.
 """
 
 from __future__ import annotations
@@ -9,92 +12,125 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from deepseek.data.sources.base import Located, OnReject, Reject, Source, encode, refuse
-from deepseek.data.sources.lines import excerpt, invalid_reason, open_text, undecodable
+from deepseek.data.sources import jsonl_blocks as blocks
+from deepseek.data.sources.base import Chunk, OnReject, Position, Reject, Source, file_identity, refuse, schema_identity
+from deepseek.data.sources.encoding import Located, encode_batch, inferred_schema, widened
+from deepseek.data.sources.lines import Window, decode, excerpt, invalid_reason, line_block, open_utf8, undecodable
 from deepseek.errors import DataError
 
 
 class JSONL(Source):
     """A file of JSON objects, one a line; blank lines are skipped."""
 
-    def __init__(self, path: str | Path, *, encoding: str = "utf-8", schema: pa.Schema | None = None) -> None:
+    def __init__(
+        self, path: str | Path, *, encoding: str = "utf-8", schema: pa.Schema | None = None, fast: bool = True
+    ) -> None:
         self.path = Path(path).expanduser()
         self.name = str(path)
         self.metadata = {"source": self.path.name}
         self.encoding = encoding
+        self.fast = fast
         self._schema = schema
+        self._learnt = False
 
     def schema(self) -> pa.Schema:
         """The columns; reads the file once if no schema was given."""
         if self._schema is None:
             self._schema = self._infer()
+            self._learnt = True
         return self._schema
+
+    def remember(self, schema: pa.Schema) -> None:
+        """Take types that were learnt before, from this file or from it and its siblings."""
+        if self._schema is None or self._learnt:
+            self._schema, self._learnt = schema, True
+
+    widened = staticmethod(widened)
+
+    def identity(self) -> dict[str, Any]:
+        """The file and the options that decide what its values mean."""
+        given = None if self._learnt else schema_identity(self._schema)
+        return {"kind": "jsonl", **file_identity(self.path), "encoding": self.encoding, "schema": given}
 
     def batches(self, on_reject: OnReject = refuse) -> Iterator[pa.RecordBatch]:
         """The rows; keys outside the schema make a row a reject."""
+        for chunk in self.chunks(None, on_reject):
+            if chunk.batch.num_rows:
+                yield chunk.batch
+
+    def chunks(self, start: Position | None = None, on_reject: OnReject = refuse) -> Iterator[Chunk]:
+        """The rows behind ``start`` (``offset`` and ``line`` of the UTF-8 stream), a block of lines at a time."""
         schema = self.schema()
         known = set(schema.names)
+        fast = self.fast and blocks.suits(schema)
+        for first, block, position in self._blocks(start):
+            batch = blocks.batch(block, schema) if fast else None
+            if batch is None:
+                rejects: list[Reject] = []
+                rows = []
+                for row in self._objects(block, first, rejects.append):
+                    if extra := row.values.keys() - known:
+                        raw = str(dict(row.values))
+                        self._reject(rejects.append, f"unknown column {min(extra)!r}", row.line, raw)
+                    else:
+                        rows.append(row)
+                batch = encode_batch(rows, schema, self.name, rejects.append)
+                for reject in sorted(rejects, key=lambda reject: reject.line or 0):
+                    on_reject(reject)
+            yield Chunk(batch=batch, position=position)
 
-        def checked() -> Iterator[Located]:
-            for row in self._objects(on_reject):
-                if extra := row.values.keys() - known:
-                    raw = str(dict(row.values))
-                    self._reject(on_reject, f"unknown column {min(extra)!r}", row.line, raw)
-                else:
-                    yield row
-
-        yield from encode(checked(), schema, self.name, on_reject)
+    def _blocks(self, start: Position | None = None) -> Iterator[tuple[int, bytes, Position]]:
+        """The next block of whole lines, the number of its first line, and the position behind it."""
+        offset, line = (start["offset"], start["line"]) if start else (0, 0)
+        with open_utf8(self.path, self.encoding, offset) as stream:
+            window = Window(stream, offset, line)
+            while window.fill():
+                first = window.line + 1
+                block = window.use(line_block(window))
+                yield first, block, {"offset": window.offset, "line": window.line}
 
     def _infer(self) -> pa.Schema:
         kinds: dict[str, pa.DataType] = {}
-        for row in self._objects(lambda _reject: None):
-            for name, value in row.values.items():
-                try:
-                    kind = pa.infer_type([value])
-                except (pa.ArrowException, OverflowError, ValueError):
-                    continue
-                kinds[name] = _widened(kinds.get(name, pa.null()), kind)
+        for first, block, _ in self._blocks():
+            if self.fast and (learnt := blocks.learn(block, kinds)) is not None:
+                kinds = learnt
+                continue
+            for row in self._objects(block, first, _ignore):
+                for name, value in row.values.items():
+                    try:
+                        kind = pa.infer_type([value])
+                    except (pa.ArrowException, OverflowError, ValueError):
+                        continue
+                    kinds[name] = widened(kinds.get(name), kind)
         if not kinds:
             raise DataError(f"{self.name} has no readable rows")
-        return pa.schema([pa.field(n, pa.string() if pa.types.is_null(kind) else kind) for n, kind in kinds.items()])
+        return inferred_schema(kinds)
 
-    def _objects(self, on_reject: OnReject) -> Iterator[Located]:
-        with open_text(self.path, self.encoding, newline="\n") as text:
-            for line, raw in enumerate(text, start=1):
-                if undecodable(raw):
-                    self._reject(on_reject, invalid_reason(self.encoding), line, raw)
-                    continue
-                if not raw.strip():
-                    continue
-                try:
-                    value = json.loads(raw)
-                except (ValueError, RecursionError) as error:
-                    self._reject(on_reject, f"not valid JSON: {error}", line, raw)
-                    continue
-                if isinstance(value, dict):
-                    yield Located(line=line, values=value)
-                else:
-                    self._reject(on_reject, f"expected a JSON object, received {type(value).__name__}", line, raw)
+    def _objects(self, block: bytes, first: int, on_reject: OnReject) -> Iterator[Located]:
+        for line, raw in enumerate(block.removesuffix(b"\n").split(b"\n"), start=first):
+            text = decode(raw)
+            if undecodable(text):
+                self._reject(on_reject, invalid_reason(self.encoding), line, text)
+                continue
+            if not text.strip():
+                continue
+            try:
+                value = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                self._reject(on_reject, f"not valid JSON: {error}", line, text)
+                continue
+            if isinstance(value, dict):
+                yield Located(line=line, values=value)
+            else:
+                self._reject(on_reject, f"expected a JSON object, received {type(value).__name__}", line, text)
 
-    def _reject(self, on_reject: OnReject, reason: str, line: int, raw: str) -> None:
+    def _reject(self, on_reject: OnReject, reason: str, line: int | None, raw: str) -> None:
         on_reject(Reject(reason=reason, source=self.name, line=line, raw=excerpt(raw)))
 
 
-def _widened(known: pa.DataType, seen: pa.DataType) -> pa.DataType:
-    """The type for both; the known one when they contradict each other."""
-    if known.equals(seen) or pa.types.is_null(seen):
-        return known
-    if pa.types.is_null(known):
-        return seen
-    if {str(known), str(seen)} == {"int64", "double"}:
-        return pa.float64()
-    if pa.types.is_nested(known) and pa.types.is_nested(seen):
-        try:
-            fields = [pa.schema([pa.field("value", kind)]) for kind in (known, seen)]
-            return pa.unify_schemas(fields, promote_options="permissive").field("value").type
-        except (pa.ArrowException, ValueError):
-            return known
-    return known
+def _ignore(_reject: Reject) -> None:
+    pass

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from deepseek.data.datasets import Dataset
-from deepseek.data.sources.base import Located, OnReject, Reject, Source, encode, refuse
+from deepseek.data.sources.base import OnReject, Reject, Source, refuse
+from deepseek.data.sources.encoding import Located, encode
 
 
 class DatasetSource(Source):
@@ -20,7 +21,11 @@ class DatasetSource(Source):
 
     def schema(self) -> pa.Schema:
         """The columns that the card promises."""
-        return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in self._dataset.card.columns.items()])
+        return pa.schema([(name, _type(kind)) for name, kind in self._dataset.card.columns.items()])
+
+    def identity(self) -> dict[str, str]:
+        """The data set's name and its pinned origin: a named data set never changes under its name."""
+        return {"kind": "named", "name": self.name, "origin": self._dataset.card.origin}
 
     def batches(self, on_reject: OnReject = refuse) -> Iterator[pa.RecordBatch]:
         """The rows; fetches the data set's file at first use."""
@@ -33,3 +38,9 @@ class DatasetSource(Source):
                     yield Located(line=line.number, values=line.values)
 
         yield from encode(located(), self.schema(), self.name, on_reject)
+
+
+def _type(alias: str) -> pa.DataType:
+    if alias.startswith("list<"):
+        return pa.list_(_type(alias.removeprefix("list<").removesuffix(">")))
+    return pa.type_for_alias(alias)

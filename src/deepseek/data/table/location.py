@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from enum import Enum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from deepseek.errors import TableError, nearest
 
@@ -18,13 +19,25 @@ class Found(Enum):
     OTHER = "something that is not a table"
 
 
-_LANCE_FOLDERS = {"data", "_transactions", "_versions", "_deletions", "_indices", "_refs"}
+_LANCE_FOLDERS = {"data", "_transactions", "_versions", "_deletions", "_indices", "_refs", "_staging"}
 
 
 def normalise(path: str | Path) -> str:
-    """The path as Lance takes it: ``~`` expanded; addresses with a scheme (``s3://...``) stay as they are."""
+    """The path as Lance takes it: ``~`` expanded; addresses with a scheme (``s3://...``) lose only a final slash.
+
+    Raises:
+        TableError: the address has a user or password in it, which would be shown wherever the path is.
+    """
     text = str(path)
-    return text if is_remote(text) else str(Path(text).expanduser())
+    if not is_remote(text):
+        return str(Path(text).expanduser())
+    parts = urlsplit(text)
+    if "@" in parts.netloc:
+        raise TableError(
+            f"{parts.scheme}://...{parts.path}: credentials do not belong into an address; give them as "
+            f"storage_options= or in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
+        )
+    return text.rstrip("/")
 
 
 def is_remote(path: str) -> bool:

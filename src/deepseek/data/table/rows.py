@@ -32,6 +32,22 @@ class RowStream:
         self.error: BaseException | None = None
         self._batches = batches
 
+    def first(self) -> pa.RecordBatch | None:
+        """The first batch, which stays in the stream; ``None`` when there is none."""
+        iterator = iter(self._batches)
+        batch = next(iterator, None)
+        self._batches = iterator if batch is None else itertools.chain([batch], iterator)
+        return batch
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The batches, once."""
+        return iter(self._batches)
+
+    def retype(self, schema: pa.Schema, convert: Callable[[pa.RecordBatch, pa.Schema], pa.RecordBatch]) -> None:
+        """Give the stream another schema; ``convert`` turns each batch when it is read."""
+        batches, self.schema = self._batches, schema
+        self._batches = (convert(batch, schema) for batch in batches)
+
     def reader(self, on_rows: Callable[[int], None]) -> pa.RecordBatchReader:
         """The stream as an Arrow reader that reports each batch's row count to ``on_rows``."""
 
@@ -47,8 +63,18 @@ class RowStream:
         return pa.RecordBatchReader.from_batches(self.schema, watched())
 
 
-def stream(rows: RowsLike, schema: pa.Schema | None, *, purpose: str) -> RowStream:
+def stream(
+    rows: RowsLike | RowStream,
+    schema: pa.Schema | None,
+    *,
+    purpose: str,
+    like: pa.Schema | None = None,
+    extra: bool = False,
+) -> RowStream:
     """Make a :class:`RowStream` of ``rows`` with ``schema`` (inferred from the first batch when it is ``None``).
+
+    With ``like`` instead, the stream has the columns that the rows have, with the types that ``like`` gives them;
+    columns that ``like`` lacks are an error unless ``extra`` lets them in.
 
     Raises:
         TableError: a column is unknown or has another type than ``schema`` says, or there are no rows and no schema.
@@ -56,12 +82,15 @@ def stream(rows: RowsLike, schema: pa.Schema | None, *, purpose: str) -> RowStre
     """
     if isinstance(rows, pa.RecordBatch):
         rows = pa.Table.from_batches([rows])
+    if isinstance(rows, RowStream):
+        rows.retype(_target(rows.schema, schema, like, extra, purpose), conform)
+        return rows
     if isinstance(rows, pa.Table):
-        target = check_schema(rows.schema, schema, purpose)
+        target = _target(rows.schema, schema, like, extra, purpose)
         batches = rows.to_batches(max_chunksize=BATCH_ROWS)
         return RowStream(target, (conform(batch, target) for batch in batches), rows.num_rows)
     if isinstance(rows, pa.RecordBatchReader):
-        target = check_schema(rows.schema, schema, purpose)
+        target = _target(rows.schema, schema, like, extra, purpose)
         return RowStream(target, (conform(batch, target) for batch in rows), None)
     if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
         raise TypeError(
@@ -70,17 +99,22 @@ def stream(rows: RowsLike, schema: pa.Schema | None, *, purpose: str) -> RowStre
     iterator = iter(rows)
     first = next(iterator, None)
     if first is None:
+        if like is not None:
+            return RowStream(like, (), 0)
         if schema is None:
             raise TableError(f"{purpose}: there are no rows to infer a schema from; give schema= for an empty table")
         return RowStream(schema, (), 0)
     everything: Iterator[Any] = itertools.chain([first], iterator)
     if isinstance(first, pa.RecordBatch):
-        target = check_schema(first.schema, schema, purpose)
+        target = _target(first.schema, schema, like, extra, purpose)
         checked = ((check_schema(batch.schema, target, purpose), batch)[1] for batch in everything)
         return RowStream(target, (conform(batch, target) for batch in checked), None)
     chunks = _chunks(everything)
     head = next(chunks)
     target = _infer(head, purpose) if schema is None else schema
+    if like is not None:
+        known = pa.schema([like.field(f.name) if f.name in like.names else f for f in target])
+        target = _target(known, None, like, extra, purpose)
     head_batch = _encode(head, target, purpose, 0)
     return RowStream(target, itertools.chain([head_batch], _encoded(chunks, target, purpose, len(head))), None)
 
@@ -88,7 +122,8 @@ def stream(rows: RowsLike, schema: pa.Schema | None, *, purpose: str) -> RowStre
 def check_schema(received: pa.Schema, expected: pa.Schema | None, purpose: str) -> pa.Schema:
     """Return the schema to write with; raise :class:`TableError` naming the first column that does not fit.
 
-    Columns that are absent in ``received`` become null. String columns of any width fit one another.
+    Columns that are absent in ``received`` become null. String columns of any width fit one another, and so do
+    binary ones.
     """
     if len(set(received.names)) != len(received.names):
         twice = sorted({name for name in received.names if received.names.count(name) > 1})
@@ -99,10 +134,10 @@ def check_schema(received: pa.Schema, expected: pa.Schema | None, purpose: str) 
         if field.name not in expected.names:
             raise TableError(
                 f"{purpose}: the table has no column {field.name!r}; its columns: {', '.join(expected.names)}. "
-                f"Use add_columns to add one."
+                f"Use append(..., evolve=True) or add_columns to add one."
             )
         wanted = expected.field(field.name).type
-        if field.type != wanted and not (_is_text(field.type) and _is_text(wanted)):
+        if field.type != wanted and not same_family(field.type, wanted):
             raise TableError(
                 f"{purpose}: column {field.name!r}: expected {wanted}, received {field.type}; cast it before writing"
             )
@@ -112,12 +147,36 @@ def check_schema(received: pa.Schema, expected: pa.Schema | None, purpose: str) 
     return expected
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+def _target(
+    received: pa.Schema, schema: pa.Schema | None, like: pa.Schema | None, extra: bool, purpose: str
+) -> pa.Schema:
+    if like is None:
+        return check_schema(received, schema, purpose)
+    plain = check_schema(received, None, purpose)
+    shared = pa.schema([field for field in plain if field.name in like.names or not extra])
+    wanted = pa.schema([like.field(name) for name in like.names if name in shared.names])
+    check_schema(shared, wanted if set(shared.names) <= set(like.names) else like, purpose)
+    return pa.schema([like.field(field.name) if field.name in like.names else field for field in plain])
+
+
+def same_family(one: pa.DataType, other: pa.DataType) -> bool:
+    """Whether both are texts, or both are bytes, whatever their width."""
+    return any(any(test(one) for test in tests) and any(test(other) for test in tests) for tests in _FAMILIES)
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether the type holds bytes of any length."""
+    return any(test(kind) for test in _FAMILIES[1])
+
+
+_FAMILIES = (
+    (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+    (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
+)
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """``batch`` with the columns of ``schema`` in its order: missing ones null, text widths cast."""
+    """``batch`` with the columns of ``schema`` in its order: missing ones null, widths of texts and bytes cast."""
     if batch.schema.equals(schema):
         return batch
     columns = []

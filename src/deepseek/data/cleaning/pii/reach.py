@@ -29,8 +29,8 @@ _AREA_CODE = re.compile(r"\(\+?\d{1,5}\)")
 _CN_MOBILE = re.compile(r"1[3-9]\d{9}")
 _DATE = re.compile(r"(?:19|20)\d\d[-./ ]?(?:0[1-9]|1[0-2])[-./ ]?(?:0[1-9]|[12]\d|3[01])")
 _NOT_A_NUMBER_BEFORE = re.compile(
-    r"(?:[A-Za-z_#$€£¥₹]|[0-9][.:/*]|[0-9]-|\b(?:isbn|issn|id|no|nr|order|invoice|ref|doi|arxiv|pmid|sku|upc|ean)\b[.:#\s]*"
-    r"|订单号?|编号|单号|号码牌|[¥￥]\s*)$",
+    r"(?:[A-Za-z_#$€£¥₹]|[0-9][.:/*-]"
+    r"|\b(?:isbn|issn|id|no|nr|order|invoice|ref|doi|arxiv|pmid|sku|upc|ean)\b[.:#\s]*|订单号?|编号|单号|号码牌|[¥￥]\s*)$",
     re.IGNORECASE,
 )
 
@@ -76,7 +76,7 @@ def find_phone(text: str, regions: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 
 def _without_brackets(text: str) -> str:
-    """Round brackets that hold no area code become spaces: ``phonenumbers`` takes one without its other for an error."""
+    """Round brackets that hold no area code become spaces, since an unpaired one hides a number from the library."""
     if "(" not in text and ")" not in text:
         return text
     codes = {place for match in _AREA_CODE.finditer(text) for place in (match.start(), match.end() - 1)}
