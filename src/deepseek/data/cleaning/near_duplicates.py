@@ -6,6 +6,7 @@ repeat one another: "it is good" beside "it is not good" is the contrast that a 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,18 +14,33 @@ import numpy as np
 from deepseek.data.cleaning.config import CleaningConfig
 from deepseek.data.cleaning.shingles import Bools, Hashes, Integers, mixed
 from deepseek.data.cleaning.signatures import Signatures
+from deepseek.data.cleaning.similarity import jaccard, shingles
 from deepseek.data.cleaning.step import Columns, Rejection, RowNumbers, Rows
 from deepseek.data.cleaning.text_facts import HELD_OUT, LABEL, SPLIT
 from deepseek.data.cleaning.text_similarity import text_candidates
 
 NEAR = "near duplicate"
+_MEASURED = 2_000  # pairs; enough for a plot
 
 
 def near_duplicates(rows: Rows, columns: Columns, config: CleaningConfig) -> Iterator[Rejection]:
     """Reject rows whose shingles have a Jaccard similarity of at least the threshold to an earlier kept row's."""
     signatures = Signatures(rows, config)
     owner = text_candidates(signatures, config, groups=groups_of(rows)).first_similar()
+    if (owner >= 0).any():
+        rows.details["similarity"] = similarities(signatures, owner, config.shingle_chars)
     yield from repeats(signatures.numbers, owner, NEAR)
+
+
+def similarities(signatures: Signatures, owner: Integers, length: int) -> dict[str, int]:
+    """How similar the rows that have an owner are to it: pairs by similarity in steps of 0.02, of at most 2,000."""
+    found = np.flatnonzero(owner >= 0)
+    chosen = found[np.linspace(0, len(found) - 1, min(len(found), _MEASURED)).astype(np.int64)]
+    pairs = zip(signatures.keys(chosen).to_pylist(), signatures.keys(owner[chosen]).to_pylist(), strict=True)
+    groups: Counter[int] = Counter()
+    for one, other in pairs:
+        groups[int(50 * jaccard(shingles(one, length), shingles(other, length)) + 1e-9)] += 1
+    return {f"{group / 50:.2f}": groups[group] for group in range(min(groups), max(groups) + 1)}
 
 
 def groups_of(rows: Rows) -> Hashes:

@@ -248,8 +248,11 @@ class _TextEmbedding:
             dtype=np.float32,
         )
         counts_nf = require("scipy.sparse", "clean").vstack([self._counts(column) for column in sample]).tocsr()
+        # words that the sample has not say nothing about a neighbour in it, and most of the width is empty
+        self._used = np.flatnonzero(counts_nf.getnnz(axis=0))
+        counts_nf = counts_nf[:, self._used]
         self._weigh = text.TfidfTransformer(sublinear_tf=True).fit(counts_nf)
-        components = min(_COMPONENTS, counts_nf.shape[0] - 1)
+        components = min(_COMPONENTS, min(counts_nf.shape) - 1)
         decomposition = require("sklearn.decomposition", "clean")
         self._reduce = decomposition.TruncatedSVD(max(components, 1), n_iter=4, random_state=seed)
         self._reduce.fit(self._weigh.transform(counts_nf))
@@ -259,7 +262,7 @@ class _TextEmbedding:
 
     def __call__(self, column: pa.Array) -> Floats:
         """Vectors ``[rows, components]``."""
-        weighted_nf = self._weigh.transform(self._counts(column))
+        weighted_nf = self._weigh.transform(self._counts(column)[:, self._used])
         reduced_nd = self._reduce.transform(weighted_nf).astype(np.float32)
         # not scaled to length 1 by what the SVD kept: what it dropped is what makes a text unlike the others
         return np.asarray(reduced_nd)
