@@ -7,7 +7,7 @@ few dozen kilobytes a column, whatever the table's size. The result is plain JSO
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -24,6 +24,7 @@ READABLE = ("deepseek.statistics/1", FORMAT)
 PIECE_ROWS = 1 << 20
 BATCH_ROWS = 1 << 16
 BATCH_BYTES = 32 << 20
+READ_BYTES = 64 << 20
 
 Sketches = dict[str, ColumnSketch]
 
@@ -113,7 +114,10 @@ def _sketch_rows(piece: _Rows, table: pa.Table) -> Sketches:
 
 @dataclass(frozen=True)
 class TablePiece:
-    """A range of rows of one fragment of a table's version; small enough to send anywhere."""
+    """A range of rows of one fragment of a table's version; small enough to send anywhere.
+
+    ``options`` are those of the object store that the table lies in, which other machines do not know.
+    """
 
     path: str
     version: int
@@ -121,37 +125,41 @@ class TablePiece:
     start: int
     rows: int
     columns: tuple[str, ...]
+    options: Mapping[str, str] | None = field(default=None, repr=False)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Its rows, up to ``BATCH_ROWS`` rows or about ``BATCH_BYTES`` bytes at a time."""
-        yield from self._scanner().to_batches()
+        from deepseek.data.table.lance_io import open_dataset
 
-    def schema(self) -> pa.Schema:
-        """The columns as a scan gives them."""
-        return self._scanner().projected_schema
-
-    def _scanner(self) -> Any:
-        import lance
-
-        dataset = lance.dataset(self.path, version=self.version)
-        return dataset.scanner(
+        dataset = open_dataset(self.path, self.version, self.options)
+        scanner = dataset.scanner(
             columns=list(self.columns),
             fragments=[dataset.get_fragment(self.fragment)],
             offset=self.start or None,
             limit=self.rows,
             batch_size=BATCH_ROWS,
+            batch_readahead=2,  # Lance would read 16 batches ahead and up to 2 GiB of pages
+            fragment_readahead=1,
+            io_buffer_size=READ_BYTES,
         )
+        for batch in scanner.to_batches():
+            rows = max(1, BATCH_BYTES // max(batch.nbytes // max(batch.num_rows, 1), 1))
+            for start in range(0, batch.num_rows, rows):
+                yield batch.slice(start, rows)
 
 
 def table_pieces(table: Table, columns: Sequence[str]) -> list[TablePiece]:
     """The table's rows in order, cut by its fragments and at most ``PIECE_ROWS`` rows long."""
+    from deepseek.data.table import storage
+
+    options = storage.options_for(table.path)
     pieces = []
     for fragment in table._dataset.get_fragments():
         rows = fragment.count_rows()
         for start in range(0, rows, PIECE_ROWS):
             size = min(PIECE_ROWS, rows - start)
             identity = (table.path, table.version, fragment.fragment_id)
-            pieces.append(TablePiece(*identity, start, size, tuple(columns)))
+            pieces.append(TablePiece(*identity, start, size, tuple(columns), options))
     return pieces
 
 
