@@ -113,13 +113,19 @@ def storage_type(kind: pa.DataType, name: str) -> pa.DataType:
         return storage_type(kind.value_type, name)
     if types.is_map(kind):
         return pa.map_(storage_type(kind.key_type, name), storage_type(kind.item_type, name))
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+    if types.is_fixed_size_list(kind):
+        return pa.list_(storage_type(kind.value_type, name), kind.list_size)
+    if types.is_list(kind) or types.is_large_list(kind):
         return pa.large_list(storage_type(kind.value_type, name))
     if types.is_struct(kind):
         return pa.struct([pa.field(field.name, storage_type(field.type, name)) for field in kind])
     raise ConfigError(
         f"the feature {name!r} is {kind}, which cannot be stored online; leave it out of the view's features"
     )
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def to_storage(column: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> list[Any]:
@@ -130,7 +136,7 @@ def to_storage(column: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> list[An
         return to_storage(column.storage, kind)
     if column.type != kind:
         column = column.cast(kind)
-    if pa.types.is_large_list(kind) and (code := _CODES.get(str(kind.value_type))):
+    if _is_list(kind) and (code := _CODES.get(str(kind.value_type))):
         return _packed(column, code)
     values = column.to_pylist()
     if pa.types.is_nested(kind):
@@ -139,7 +145,7 @@ def to_storage(column: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> list[An
     return values  # type: ignore[no-any-return]
 
 
-def _packed(column: pa.LargeListArray, code: str) -> list[Any]:
+def _packed(column: pa.LargeListArray | pa.FixedSizeListArray, code: str) -> list[Any]:
     """Lists of numbers as their bytes; lists with nulls inside as they are."""
     flat = column.flatten()
     if flat.null_count:
@@ -183,7 +189,7 @@ def _plain(kind: pa.DataType) -> Convert:
     if pa.types.is_map(kind):
         key, item = _plain(kind.key_type), _plain(kind.item_type)
         return lambda value: None if value is None else [[key(k), item(v)] for k, v in value]
-    if pa.types.is_large_list(kind):
+    if _is_list(kind):
         part = _plain(kind.value_type)
         return lambda value: None if value is None else [part(each) for each in value]
     return lambda value: value
@@ -194,7 +200,7 @@ def from_storage(values: list[Any], kind: pa.DataType) -> pa.Array:
     if isinstance(kind, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(kind, from_storage(values, kind.storage_type))
     storage = storage_type(kind, "")
-    if pa.types.is_large_list(storage) and (code := _CODES.get(str(storage.value_type))):
+    if _is_list(storage) and (code := _CODES.get(str(storage.value_type))):
         values = [_unpack(value, code) for value in values]
     elif pa.types.is_nested(storage):
         rebuild = _rebuild(storage)
@@ -213,7 +219,7 @@ def _rebuild(kind: pa.DataType) -> Convert:
     if pa.types.is_map(kind):
         key, item = _rebuild(kind.key_type), _rebuild(kind.item_type)
         return lambda value: None if value is None else [(key(k), item(v)) for k, v in value]
-    if pa.types.is_large_list(kind):
+    if _is_list(kind):
         part = _rebuild(kind.value_type)
         return lambda value: None if value is None else [part(each) for each in value]
     return lambda value: value
