@@ -228,17 +228,17 @@ def _rebuild(kind: pa.DataType) -> Convert:
     if _is_list(kind):
         part = _rebuild(kind.value_type)
         return lambda value: None if value is None else [part(each) for each in value]
-    if pa.types.is_decimal(kind):  # Arrow would read the text of a null inside a list as well
+    if pa.types.is_decimal(kind):
         return lambda value: None if value is None else Decimal(value)
     return lambda value: value
 
 
 def _readable(kind: pa.DataType) -> pa.DataType:
-    """The storage type of ``kind``, with decimals as they are."""
+    """The storage type of ``kind``, except where a cast would trip over what lies under a null of an outer type."""
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
         return _readable(kind.storage_type)
-    if types.is_decimal(kind):
+    if types.is_decimal(kind) or types.is_fixed_size_binary(kind):
         return kind
     if types.is_dictionary(kind):
         return _readable(kind.value_type)
