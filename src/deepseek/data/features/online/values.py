@@ -63,6 +63,7 @@ class ValueCodec:
 
     def encode(self, rows: pa.Table | pa.RecordBatch) -> list[bytes]:
         """The rows' features, one byte string each; ``rows`` has the columns of the schema, in its order."""
+        assert list(rows.schema.names) == self.names
         columns = [to_storage(rows.column(i), kind) for i, kind in enumerate(self._storage)]
         return [_encode(row) for row in zip(*columns, strict=True)]
 
