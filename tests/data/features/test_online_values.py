@@ -90,7 +90,8 @@ def is_storable(kind):
         pa.nulls(1, kind)
     except pa.ArrowException:
         return False
-    return "dictionary" not in str(kind) or not pa.types.is_nested(kind)
+    # Arrow itself builds broken arrays of lists of the null type, and has no nested dictionaries from Python values
+    return not pa.types.is_nested(kind) or not ("dictionary" in str(kind) or "null" in str(kind))
 
 
 def round_trip(table):

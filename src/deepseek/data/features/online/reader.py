@@ -186,8 +186,8 @@ class _Part:
             count, unit = (event, layout.event) if late else (created, layout.created)
             raise DataError(
                 f"at={_EPOCH + dt.timedelta(microseconds=at)}: the row of {self.space} that is online became visible "
-                f"at {_EPOCH + dt.timedelta(microseconds=count * 1_000_000 // unit)}. The online store keeps the newest "
-                f"row of a key only; use history for earlier times, or materialise with until= that time."
+                f"at {_EPOCH + dt.timedelta(microseconds=count * 1_000_000 // unit)}. The online store keeps the "
+                f"newest row of a key only; use history for earlier times, or materialise with until= that time."
             )
 
 
