@@ -51,8 +51,10 @@ def outcome(path: Path):
     table = Table.open(path)
     rejects = path.with_name(path.name.replace(".lance", ".rejects.lance"))
     assert {entry.name for entry in path.parent.iterdir()} <= {path.name, rejects.name}
-    used = {file.path for fragment in lance.dataset(str(path)).get_fragments() for file in fragment.data_files()}
-    assert {file.name for file in (path / "data").iterdir()} == used
+    used = {
+        Path(file.path).stem for fragment in lance.dataset(str(path)).get_fragments() for file in fragment.data_files()
+    }
+    assert {file.stem for file in (path / "data").iterdir()} == used
     stored = Table.open(rejects) if rejects.exists() else None
     return (
         [version.version for version in table.versions()],

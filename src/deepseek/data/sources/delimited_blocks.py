@@ -32,6 +32,7 @@ _FLOAT = re.compile(rf"[+-]?{_REAL}\Z", re.ASCII)
 _INTEGERS_RE2 = rf"^[+-]?{_DIGITS}$"
 _NUMBERS_RE2 = rf"^[+-]?(?:{_DIGITS}|{_REAL})$"
 _UNSIGNED_RE2 = rf"^-?{_DIGITS}$"
+_FILLED = re.compile(rb"[^\r\n]")
 _LONE_CR = re.compile(rb"\r(?!\n)")
 _QUOTE, _COMMA, _LF, _CR = b'",\n\r'
 
@@ -97,11 +98,13 @@ class Learn:
 
     def block(self, block: bytes, kinds: dict[str, pa.DataType]) -> bool:
         """Widen ``kinds`` by a block; false, with ``kinds`` untouched, when the reference must read it."""
-        types = {name: pa.string() for name in self._names}
-        table = _read(block, self._delimiter, self._quoted, self._names, self._names, types)
+        # text stays text: only the other columns are worth converting, but all rows must be well formed
+        open_names = [name for name in self._names if kinds.get(name) != pa.string()] or self._names[:1]
+        types = {name: pa.string() for name in open_names}
+        table = _read(block, self._delimiter, self._quoted, self._names, open_names, types)
         if table is None:
             return False
-        for name in self._names:
+        for name in open_names:
             if kinds.get(name) == pa.string():
                 continue
             column = table.column(name)
@@ -154,7 +157,7 @@ def _read(
     """The cells of a well-formed block as Arrow reads them, or ``None``."""
     if b"\0" in block or (b"\r" in block and _LONE_CR.search(block)) or not _is_utf8(block):
         return None
-    if block.startswith(codecs.BOM_UTF8) or not block.strip(b"\r\n"):
+    if block.startswith(codecs.BOM_UTF8) or not _FILLED.search(block):
         return None  # Arrow drops a mark at its beginning, and takes a block without rows for an error
     try:
         return pacsv.read_csv(

@@ -53,15 +53,34 @@ def encode_batch(chunk: list[Located], schema: pa.Schema, name: str, on_reject: 
 
 
 def _to_batch(chunk: list[Located], schema: pa.Schema) -> pa.RecordBatch:
-    arrays = [pa.array([row.values.get(field.name) for row in chunk], field.type) for field in schema]
+    arrays = [_array([row.values.get(field.name) for row in chunk], field.type) for field in schema]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_nested(kind):
+        for value in values:
+            _require_shape(value, kind)
+    return pa.array(values, kind)
+
+
+def _require_shape(value: Any, kind: pa.DataType) -> None:
+    """Raise ``TypeError`` for a list where a struct belongs, which Arrow would read as pairs of name and value."""
+    if pa.types.is_struct(kind) and value is not None:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"expected a mapping for {kind}")
+        for index in range(kind.num_fields):
+            _require_shape(value.get(kind.field(index).name), kind.field(index).type)
+    elif pa.types.is_list(kind) and pa.types.is_nested(kind.value_type) and isinstance(value, list | tuple):
+        for item in value:
+            _require_shape(item, kind.value_type)
 
 
 def _unfit(row: Located, schema: pa.Schema) -> str:
     for column in schema:
         value = row.values.get(column.name)
         try:
-            pa.array([value], column.type)
+            _array([value], column.type)
         except UnicodeEncodeError:
             return f"column {column.name!r} holds half of a surrogate pair, which no UTF-8 text can"
         except UNFIT:

@@ -24,12 +24,14 @@ from deepseek.data.engines import Engine, get_engine
 from deepseek.data.sources.base import Chunk, Position, Reject, Source, refuse
 from deepseek.data.sources.journal import Journal, StepDone
 from deepseek.data.sources.registry import open_source
-from deepseek.data.table import Table, location
+from deepseek.data.table import Table, location, storage
+from deepseek.data.table.blobs import mark_blobs, stored_schema
 from deepseek.data.table.fingerprint import fingerprint
-from deepseek.data.table.lance_errors import write_error
+from deepseek.data.table.lance_errors import LANCE_ERRORS, cause, write_error
+from deepseek.data.table.lance_io import open_dataset, session
 from deepseek.data.table.rejects import rejects_path, write_rejects
 from deepseek.data.table.rows import RowStream, check_schema, stream
-from deepseek.data.table.transaction import table_exists
+from deepseek.data.table.transaction import as_stored, table_exists
 from deepseek.errors import DataError, DeepSeekError, TableError
 
 REJECTS_SCHEMA = pa.schema(
@@ -69,6 +71,8 @@ def ingest(
     metadata: Mapping[str, str] | None = None,
     engine: str | Engine = "local",
     resume: bool = True,
+    blobs: Sequence[str] | None = None,
+    storage_options: Mapping[str, str] | None = None,
     **options: Any,
 ) -> IngestReport:
     """Write all rows of ``source`` to a new table at ``table_path``.
@@ -84,6 +88,8 @@ def ingest(
         metadata: facts to keep with the table, beside the source's own.
         engine: where the parts of a source are read: ``"local"`` (threads) or ``"ray"``; the table is the same.
         resume: ``False`` forgets an interrupted run instead of going on.
+        blobs: binary columns to store as blobs; when absent, those of which the first values have 4 kB or more.
+        storage_options: how to reach an object store, as for :meth:`Table.create`.
 
     Raises:
         DataError: the source is missing, empty or has no readable row; with ``strict``, a row cannot be read.
@@ -91,12 +97,23 @@ def ingest(
     """
     opened = source if isinstance(source, Source) else open_source(source, **options)
     where = location.normalise(table_path)
+    storage.options_for(where, storage_options)
     # a table that is there already is refused before anything is made beside it
     if not overwrite and not Journal(where).path.exists():
         _require_free(where)
     journal = Journal(where)
     with journal.locked():
-        return _Run(opened, where, journal, strict, overwrite, metadata or {}, get_engine(engine)).report(resume)
+        run = _Run(
+            source=opened,
+            where=where,
+            journal=journal,
+            strict=strict,
+            overwrite=overwrite,
+            metadata=metadata or {},
+            engine=get_engine(engine),
+            blobs=blobs,
+        )
+        return run.report(resume)
 
 
 class _Run:
@@ -104,6 +121,7 @@ class _Run:
 
     def __init__(
         self,
+        *,
         source: Source,
         where: str,
         journal: Journal,
@@ -111,8 +129,9 @@ class _Run:
         overwrite: bool,
         metadata: Mapping[str, str],
         engine: Engine,
+        blobs: Sequence[str] | None,
     ) -> None:
-        self.source, self.where, self.journal = source, where, journal
+        self.source, self.where, self.journal, self.blobs = source, where, journal, blobs
         self.strict, self.overwrite, self.engine = strict, overwrite, engine
         self.metadata = {**source.metadata, **metadata}
 
@@ -131,11 +150,11 @@ class _Run:
         continued = known and self.journal.progress.steps > 0
         try:
             if known:
-                self.source.remember(self.journal.schema)
+                self.source.remember(unmarked(self.journal.schema))
                 self.journal.sweep()
             else:
                 self.journal.discard()
-                self.journal.begin(identity or "", self.source.schema(), _version(self.where))
+                self.journal.begin(identity or "", self._schema(), _version(self.where))
             self._write()
             version = self._commit()
         except BaseException as error:
@@ -147,8 +166,16 @@ class _Run:
         facts = self.source.identity()
         if facts is None:
             return None
-        text = json.dumps({"source": facts, "strict": self.strict}, sort_keys=True, default=str)
+        text = json.dumps({"source": facts, "strict": self.strict, "blobs": self.blobs}, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def _schema(self) -> pa.Schema:
+        """The table's columns. Which hold blobs is decided once, by the first rows, for all parts and every run."""
+        purpose = f"write {self.where}"
+        schema = check_schema(self.source.schema(), None, purpose)
+        rows = RowStream(schema, _first_rows(self.source) if _has_bytes(schema) else (), None)
+        mark_blobs(rows, self.blobs, purpose)
+        return rows.schema
 
     def _is_ours(self, identity: str | None) -> bool:
         assert self.journal.header is not None
@@ -174,7 +201,8 @@ class _Run:
 
     def _write(self) -> None:
         parts = self.source.parts()
-        schema = check_schema(self.source.schema(), None, f"write {self.where}").with_metadata(self.metadata)
+        schema = self.journal.schema.with_metadata(self.metadata)
+        options = storage.options_for(self.where)
         done = self.journal.progress
         left = [number for number in range(len(parts)) if done.positions.get(number, ()) is not None]
         mode = "overwrite" if _version(self.where) is not None else "create"
@@ -196,6 +224,7 @@ class _Run:
                         schema=schema,
                         strict=self.strict,
                         limit=STEP_BYTES,
+                        options=options,
                     )
                     for number in left[:width]
                 ]
@@ -210,12 +239,19 @@ class _Run:
             reasons = ", ".join(f"{reason} ({n})" for reason, n in done.reasons.most_common(3))
             raise DataError(f"{self.source.name} has no readable rows" + (f": {reasons}" if reasons else ""))
         self._write_rejects()
-        schema = check_schema(self.source.schema(), None, "commit").with_metadata(self.metadata)
+        schema = stored_schema(self.journal.schema.with_metadata(self.metadata))
         operation = lance.LanceOperation.Overwrite(schema, done.ordered())
+        base = _version(self.where)
         try:
-            dataset = lance.LanceDataset.commit(self.where, operation, read_version=_version(self.where))
-        except (ValueError, OSError) as error:
-            raise write_error(error, self.where, "create") from error
+            dataset = lance.LanceDataset.commit(
+                self.where,
+                operation,
+                read_version=base,
+                storage_options=storage.options_for(self.where),
+                max_retries=0,
+            )
+        except LANCE_ERRORS as error:
+            raise write_error(error, self.where, "create" if base is None else "overwrite") from cause(error)
         return int(dataset.version)
 
     def _write_rejects(self) -> None:
@@ -264,6 +300,7 @@ class _Step:
     schema: pa.Schema
     strict: bool
     limit: int
+    options: dict[str, str] | None
 
 
 def run_step(step: _Step) -> StepDone:
@@ -275,12 +312,20 @@ def run_step(step: _Step) -> StepDone:
     fragments: Sequence[Any] = ()
     if first is not None:
         rows = RowStream(step.schema, reading.batches(first), None)
+        as_stored(rows)
         try:
-            fragments = write_fragments(rows.reader(lambda _rows: None), step.target, step.schema, mode=step.mode)
-        except (ValueError, OSError) as error:
+            fragments = write_fragments(
+                rows.reader(lambda _rows: None),
+                step.target,
+                rows.schema,
+                mode=step.mode,
+                storage_options=step.options,
+                session=session(),
+            )
+        except LANCE_ERRORS as error:
             if rows.error is not None:
                 raise rows.error from None  # Lance wraps what the source raised into an error of its own
-            raise write_error(error, step.target, step.mode) from error
+            raise write_error(error, step.target, step.mode) from cause(error)
     return StepDone(
         part=step.part,
         fragments=[json.dumps(fragment.to_json()) for fragment in fragments],
@@ -330,7 +375,20 @@ def say(text: str) -> None:
 
 
 def _version(where: str) -> int | None:
-    return int(lance.dataset(where).version) if table_exists(where) else None
+    return int(open_dataset(where).version) if table_exists(where) else None
+
+
+def unmarked(schema: pa.Schema) -> pa.Schema:
+    """The schema as a source has it: without the marks of blob columns."""
+    return pa.schema([field.remove_metadata() for field in schema])
+
+
+def _has_bytes(schema: pa.Schema) -> bool:
+    return any(pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type) for f in schema)
+
+
+def _first_rows(source: Source) -> Iterator[pa.RecordBatch]:
+    return (chunk.batch for chunk in source.chunks(None, lambda _reject: None) if chunk.batch.num_rows)
 
 
 def _require_free(where: str) -> None:

@@ -21,13 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-import lance
 import pyarrow as pa
+from lance.file import LanceFileSession
 from lance.fragment import FragmentMetadata
 
 from deepseek.artifacts import cache_dir
 from deepseek.data.sources.base import Position, Reject
-from deepseek.data.table import location
+from deepseek.data.table import location, storage
+from deepseek.data.table.lance_io import open_dataset
 from deepseek.data.table.transaction import table_exists
 from deepseek.errors import TableError
 
@@ -173,17 +174,17 @@ class Journal:
         names = {name for fragments in self.progress.fragments.values() for text in fragments for name in _names(text)}
         if not names or not table_exists(self.where):
             return None
-        dataset = lance.dataset(self.where)
+        dataset = open_dataset(self.where)
         assert self.header is not None
-        for entry in reversed(dataset.versions()):
+        # the commit made the first version behind the one that the ingest began on
+        for entry in sorted(dataset.versions(), key=lambda entry: entry["version"]):
             version = int(entry["version"])
             if version <= (self.header["base"] or 0):
-                return None
-            fragments = dataset.checkout_version(version).get_fragments()
+                continue
+            fragments = open_dataset(self.where, version).get_fragments()
             present = {Path(file.path).name for fragment in fragments for file in fragment.data_files()}
             if names <= present:
-                first = dataset.checkout_version((self.header["base"] or 0) + 1)
-                return int(first.version)
+                return version
         return None
 
     def intact(self) -> bool:
@@ -214,10 +215,18 @@ class Journal:
 
     def discard(self) -> None:
         """Forget the journal and remove the data files that it names, which belong to no table."""
-        if not location.is_remote(self.where):
-            for texts in self.progress.fragments.values():
-                for name in (name for text in texts for name in _names(text)):
-                    Path(self.where, "data", name).unlink(missing_ok=True)
+        names = [name for texts in self.progress.fragments.values() for text in texts for name in _names(text)]
+        if location.is_remote(self.where):
+            if names:
+                files: Any = LanceFileSession(f"{self.where}/data", storage_options=storage.options_for(self.where))
+                for name in names:  # side files of blobs stay for Lance's clean-up
+                    with contextlib.suppress(OSError):
+                        files.delete_file(name)
+        else:
+            for name in names:
+                path = Path(self.where, "data", name)
+                path.unlink(missing_ok=True)
+                shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # the side files of blobs
             location.remove_leftovers(self.where)
             if location.inspect(self.where) is location.Found.NOTHING and Path(self.where).is_dir():
                 Path(self.where).rmdir()

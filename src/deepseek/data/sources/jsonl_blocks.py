@@ -18,6 +18,7 @@ import pyarrow.json as pajson
 from deepseek.data.sources.encoding import widened
 
 _EXACT = float(2**53)
+_LF, _CR, _OPEN, _CLOSE = b"\n\r{}"
 
 
 def suits(schema: pa.Schema) -> bool:
@@ -79,9 +80,12 @@ def _line_count(block: bytes) -> int:
     body = block.removesuffix(b"\n").removesuffix(b"\r")
     if not (body.startswith(b"{") and body.endswith(b"}")):
         return 0
-    feeds = body.count(b"\n")
-    joints = body.count(b"}\n{") + (body.count(b"}\r\n{") if b"\r" in body else 0)
-    return feeds + 1 if joints == feeds else 0
+    view = np.frombuffer(body, np.uint8)
+    feeds = np.flatnonzero(view == _LF)  # none is first or last: those are braces
+    before, after = view[feeds - 1], view[feeds + 1]
+    if (carriage := np.flatnonzero(before == _CR)).size:
+        before[carriage] = view[feeds[carriage] - 2]
+    return len(feeds) + 1 if (before == _CLOSE).all() and (after == _OPEN).all() else 0
 
 
 def _certain(array: pa.Array) -> bool:
