@@ -40,14 +40,18 @@ def rows(entries, unit="us"):
     users, regions, events, createds, amounts = zip(*entries, strict=True) if entries else ((),) * 5
 
     def hours(values):
-        return pa.array([None if v is None else START + v * HOUR for v in values], pa.timestamp("us")).cast(pa.timestamp(unit))
+        return pa.array([None if v is None else START + v * HOUR for v in values], pa.timestamp("us")).cast(
+            pa.timestamp(unit)
+        )
 
     return pa.table(
         {
             "user": pa.array(users, pa.int64()),
             "region": pa.array(regions, pa.string()),
             "event_time": hours(events),
-            "created": pa.array([None if v is None else START + v * HOUR for v in createds], pa.timestamp("ms", "Asia/Tokyo")),
+            "created": pa.array(
+                [None if v is None else START + v * HOUR for v in createds], pa.timestamp("ms", "Asia/Tokyo")
+            ),
             "amount": pa.array(amounts, pa.float64()),
             "tags": pa.array([None if a is None else [str(a), None] for a in amounts], pa.list_(pa.string())),
             "vector": pa.array([None if a is None else [a, 0.5] for a in amounts], pa.list_(pa.float32(), 2)),
@@ -118,7 +122,9 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         Life.count += 1
         where = Life.folder / str(Life.count)
-        self.online = open_online_store(self.address or where / "online", **({"prefix": f"p{Life.count}"} if self.address else {}))
+        self.online = open_online_store(
+            self.address or where / "online", **({"prefix": f"p{Life.count}"} if self.address else {})
+        )
         self.table, self.store = make(where, [(0, "a", 1, 1, 1.0)], ttl=3 * HOUR, online=self.online)
         self.hour = 0
         self.fresh = False
@@ -210,7 +216,8 @@ def live(folder, address, examples):
     Life.folder, Life.address, Life.count = folder, address, 0
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
     run_state_machine_as_test(
-        Life, settings=settings(max_examples=examples, stateful_step_count=20, deadline=None, suppress_health_check=checks)
+        Life,
+        settings=settings(max_examples=examples, stateful_step_count=20, deadline=None, suppress_health_check=checks),
     )
 
 
@@ -245,7 +252,10 @@ def test_only_what_changed_is_read(tmp_path):
     table._dataset.optimize.compact_files()
     table = Table.open(table.path)
     table.add_columns({"twice": "amount * 2"})
-    assert store.materialize("spending:amount".partition(":")[0], until=START + 6 * HOUR).rebuilt == "the view's columns changed"
+    assert (
+        store.materialize("spending:amount".partition(":")[0], until=START + 6 * HOUR).rebuilt
+        == "the view's columns changed"
+    )
 
 
 def test_compaction_and_columns_of_others_cost_nothing(tmp_path):
@@ -296,9 +306,14 @@ def test_many_pieces_and_many_fragments(tmp_path, monkeypatch):
     monkeypatch.setattr("deepseek.data.features.latest.PIECE_ROWS", 64)
     monkeypatch.setattr(module, "_WRITE_RECORDS", 50)
     draw = random.Random(3)
-    table, store = make(tmp_path, [(draw.randrange(3), draw.choice("ab"), draw.randrange(8), draw.randrange(8), 1.0) for _ in range(500)])
+    table, store = make(
+        tmp_path,
+        [(draw.randrange(3), draw.choice("ab"), draw.randrange(8), draw.randrange(8), 1.0) for _ in range(500)],
+    )
     for _ in range(3):
-        table.append(rows([(draw.randrange(3), "a", draw.randrange(8), draw.randrange(8), draw.random()) for _ in range(200)]))
+        table.append(
+            rows([(draw.randrange(3), "a", draw.randrange(8), draw.randrange(8), draw.random()) for _ in range(200)])
+        )
     report = store.materialize("spending", until=START + 5 * HOUR)
     assert report.rows_read == 1100
     assert_equal(store, 5)
@@ -325,7 +340,9 @@ def content(folder):
 
 def build(folder):
     draw = random.Random(8)
-    entries = [(draw.randrange(900), draw.choice("ab"), draw.randrange(8), draw.randrange(8), float(n)) for n in range(12_000)]
+    entries = [
+        (draw.randrange(900), draw.choice("ab"), draw.randrange(8), draw.randrange(8), float(n)) for n in range(12_000)
+    ]
     return make(folder, entries[:8000]), entries[8000:]
 
 
@@ -426,8 +443,21 @@ def test_ttl_counts_from_the_time_asked_for(tmp_path):
 
 def test_several_views_and_versions_in_one_read(tmp_path):
     table, store = make(tmp_path, [(0, "a", 1, 1, 1.0)])
-    store.register(FeatureView(name="spending", source=table.path, entities=["user"], event_time="event_time", features=["amount"], version=2))
-    store.register(FeatureView(name="regions", source=table.path, entities=["region"], event_time="event_time", features=["user", "amount"]))
+    store.register(
+        FeatureView(
+            name="spending",
+            source=table.path,
+            entities=["user"],
+            event_time="event_time",
+            features=["amount"],
+            version=2,
+        )
+    )
+    store.register(
+        FeatureView(
+            name="regions", source=table.path, entities=["region"], event_time="event_time", features=["user", "amount"]
+        )
+    )
     for view in ("spending@1", "spending@2", "regions"):
         store.materialize(view)
     asked = ["spending@1:amount", "spending@2:amount", "regions:user"]
@@ -453,7 +483,9 @@ def test_a_new_type_of_a_column_is_read_right_by_an_open_reader(tmp_path):
 def test_what_can_go_wrong_is_said(tmp_path):
     _, store = make(tmp_path, [(0, "a", 1, 1, 1.0)])
     key = {"user": 0, "region": "a"}
-    with pytest.raises(OnlineStoreError, match=r"spending@1 is not in the online store .*\(there: none\); materialise it first"):
+    with pytest.raises(
+        OnlineStoreError, match=r"spending@1 is not in the online store .*\(there: none\); materialise it first"
+    ):
         store.online("spending", [key])
     store.materialize("spending")
     with pytest.raises(UnknownNameError, match="Did you mean 'amount'"):

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -48,7 +47,9 @@ def content(store, space=VIEW):
     return dict(store.records(space))
 
 
-KEYS = st.one_of(st.binary(max_size=4), st.sampled_from([b"", b"\0", b"\0\1", b"*?[x]\\", b"k" * 480, b"k" * 481, b"k" * 5000]))
+KEYS = st.one_of(
+    st.binary(max_size=4), st.sampled_from([b"", b"\0", b"\0\1", b"*?[x]\\", b"k" * 480, b"k" * 481, b"k" * 5000])
+)
 RECORDS = st.lists(st.tuples(KEYS, st.binary(min_size=1, max_size=40)), max_size=40)
 
 
@@ -59,7 +60,9 @@ def test_the_greatest_record_wins_whatever_the_order_and_the_repeats(store, reco
     expected = {}
     for key, record in records:
         expected[key] = max(record, expected.get(key, b""))
-    written = data.draw(st.permutations(records)) + (data.draw(st.lists(st.sampled_from(records), max_size=10)) if records else [])
+    written = data.draw(st.permutations(records)) + (
+        data.draw(st.lists(st.sampled_from(records), max_size=10)) if records else []
+    )
     cut = data.draw(st.integers(0, len(written)))
     store.write(VIEW, written[:cut])
     store.write(VIEW, written[cut:])
@@ -272,7 +275,7 @@ def test_a_closed_store_that_was_opened_twice_stays_open_for_the_other(address):
 
 
 def test_addresses(tmp_path):
-    with pytest.raises(UnknownNameError, match="address scheme 'reddis'.*'redis'"):
+    with pytest.raises(UnknownNameError, match=r"address scheme 'reddis'.*'redis'"):
         open_online_store("reddis://localhost")
     with pytest.raises(ConfigError, match="has no option 'ttl'"):
         open_online_store(tmp_path / "x", ttl=3)
@@ -281,7 +284,7 @@ def test_addresses(tmp_path):
 
 
 def test_the_embedded_store_says_what_is_wrong_with_its_folder(tmp_path):
-    with pytest.raises(OnlineStoreError, match="there is no online store at .*materialise"):
+    with pytest.raises(OnlineStoreError, match=r"there is no online store at .*materialise"):
         open_online_store(tmp_path / "none", read_only=True)
     assert not (tmp_path / "none").exists()
     (tmp_path / "file").write_text("x")

@@ -70,9 +70,17 @@ def nested(depth=0):
         inner.map(lambda t: (pa.large_list(t[0]), st.lists(st.none() | t[1], max_size=3))),
         inner.map(lambda t: (pa.list_(t[0], 2), st.lists(st.none() | t[1], min_size=2, max_size=2))),
         st.tuples(inner, inner).map(
-            lambda p: (pa.struct([("a", p[0][0]), ("b", p[1][0])]), st.fixed_dictionaries({"a": st.none() | p[0][1], "b": st.none() | p[1][1]}))
+            lambda p: (
+                pa.struct([("a", p[0][0]), ("b", p[1][0])]),
+                st.fixed_dictionaries({"a": st.none() | p[0][1], "b": st.none() | p[1][1]}),
+            )
         ),
-        inner.map(lambda t: (pa.map_(pa.string(), t[0]), st.lists(st.tuples(st.text(max_size=3), st.none() | t[1]), max_size=3))),
+        inner.map(
+            lambda t: (
+                pa.map_(pa.string(), t[0]),
+                st.lists(st.tuples(st.text(max_size=3), st.none() | t[1]), max_size=3),
+            )
+        ),
     )
 
 
@@ -82,7 +90,8 @@ def is_storable(kind):
         pa.nulls(1, kind)
     except pa.ArrowException:
         return False
-    return "dictionary" not in str(kind) or not pa.types.is_nested(kind)
+    # Arrow itself builds broken arrays of lists of the null type, and has no nested dictionaries from Python values
+    return not pa.types.is_nested(kind) or not ("dictionary" in str(kind) or "null" in str(kind))
 
 
 def round_trip(table):
@@ -135,7 +144,9 @@ def test_a_vector_takes_its_bytes_and_little_more():
 
 
 def test_slices_and_chunks_are_encoded_as_whole_tables_are():
-    table = pa.table({"v": pa.array([[1.0, 2.0], None, [3.0, 4.0]] * 4, pa.list_(pa.float32(), 2)), "w": [[1], [], None] * 4})
+    table = pa.table(
+        {"v": pa.array([[1.0, 2.0], None, [3.0, 4.0]] * 4, pa.list_(pa.float32(), 2)), "w": [[1], [], None] * 4}
+    )
     whole = ValueCodec(table.schema).encode(table)
     parts = pa.concat_tables([table.slice(0, 5), table.slice(5)])
     assert ValueCodec(table.schema).encode(parts) == whole
@@ -183,7 +194,13 @@ def test_keys_say_what_is_wrong():
         codec.from_row({"user": "1", "day": dt.date(2026, 1, 1)})
 
 
-@given(st.lists(st.tuples(st.integers(0, 2**60), INT64, INT64, st.integers(0, 2**32 - 1), st.integers(0, 2**60)), min_size=2, max_size=5))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**60), INT64, INT64, st.integers(0, 2**32 - 1), st.integers(0, 2**60)),
+        min_size=2,
+        max_size=5,
+    )
+)
 def test_headers_sort_as_their_numbers(parts):
     assert sorted(header(*part) for part in parts) == [header(*part) for part in sorted(parts)]
     for epoch, event, created, version, position in parts:

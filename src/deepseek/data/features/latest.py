@@ -20,6 +20,7 @@ from deepseek.data.features.online.record import NO_CREATED_TIME, header
 from deepseek.data.features.online.store import KeyRecord
 from deepseek.data.features.online.values import NO_FEATURES, ValueCodec
 from deepseek.data.features.times import EARLIEST, LATEST, PER_SECOND, Integers, Mask, counts
+from deepseek.data.features.view import FeatureView
 
 PIECE_ROWS = 1 << 16
 PIECE_BYTES = 32 << 20
@@ -53,6 +54,18 @@ class Source:
         return lance.dataset(self.path, version=self.version)
 
 
+def source_of(view: FeatureView, schema: pa.Schema, path: str, version: int) -> Source:
+    """The columns that a view's records are made of; transformations read theirs from among them."""
+    return Source(
+        path=path,
+        version=version,
+        entities=view.entities,
+        event_time=view.event_time,
+        created_time=view.created_time,
+        features=view.stored_for(view.feature_names(schema)),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Piece:
     """Rows ``start`` to ``start + rows`` of a fragment, which is the ``order``-th of its table.
@@ -80,10 +93,19 @@ class Found:
     records: list[KeyRecord] = field(repr=False)
 
 
-def pieces(source: Source, wanted: Sequence[tuple[int, int | None]], until: int, epoch: int) -> list[Piece]:
-    """Cut fragments, given with their ``since``, into pieces; the newest first, whose rows mostly win.
+def pieces(
+    source: Source,
+    wanted: Sequence[tuple[int, int | None]],
+    until: int,
+    epoch: int,
+    before: tuple[int, int] | None = None,
+) -> list[Piece]:
+    """Cut fragments, given with their ``since``, into pieces, from the table's end to its start.
 
-    A row that loses against the store's costs a look and no write, so the newest rows are written first.
+    The newest rows mostly win, and a row that loses costs the store a look and no write, so the end comes first.
+
+    Args:
+        before: only rows that stand before this place, the order of a fragment and a row in it.
     """
     dataset = source.open()
     orders = {fragment.fragment_id: order for order, fragment in enumerate(dataset.get_fragments())}
@@ -91,6 +113,8 @@ def pieces(source: Source, wanted: Sequence[tuple[int, int | None]], until: int,
     for number, since in wanted:
         fragment = dataset.get_fragment(number)
         total, step = fragment.count_rows(), _step(fragment, source)
+        if before is not None and orders[number] >= before[0]:
+            total = min(total, before[1]) if orders[number] == before[0] else 0
         for start in range(0, total, step):
             rows = min(step, total - start)
             found.append(
@@ -225,6 +249,9 @@ def removed_keys(
             columns = [batch.column(name).take(pa.array(rows)) for name in old.entities]
             codec = KeyCodec(old.entities, [column.type for column in columns])
             stamps = [counts(batch.column(name))[0][rows].tolist() for name in old.times]
-            yield codec.from_arrow(columns), list(zip(*stamps, strict=True)) if len(stamps) > 1 else [
-                (event, NO_CREATED_TIME) for event in stamps[0]
-            ]
+            yield (
+                codec.from_arrow(columns),
+                list(zip(*stamps, strict=True))
+                if len(stamps) > 1
+                else [(event, NO_CREATED_TIME) for event in stamps[0]],
+            )

@@ -1,13 +1,14 @@
 """Materialisation: the latest visible row of every key, from a view's table into an online store.
 
-What a run does depends on what changed in the table since the last one (:mod:`deepseek.data.features.table_changes`), not on
-time columns, so late rows with old event times are found:
+What a run does depends on what changed in the table since the last one
+(:mod:`deepseek.data.features.table_changes`), not on time columns, so late rows with old event times are found:
 
 - new rows are merged into the store; compaction and new columns cost nothing;
 - rows that had not become visible yet are remembered by fragment and read again once ``until`` has moved on;
-- where a row that was removed or replaced in the table is the one that is online, its key is searched again; if there are too
-  many such keys, or the table was replaced, or the old version is gone, or ``until`` went back, everything is written anew:
-  in a new epoch, whose records win over all others, which are swept at the end. Readers are served throughout.
+- where a row that was removed or replaced in the table is the one that is online, its key is searched again; if
+  there are too many such keys, or the table was replaced, or the old version is gone, or ``until`` went back,
+  everything is written anew: in a new epoch, whose records win over all others, which are swept at the end. Readers
+  are served throughout.
 
 Progress is stored with the data. A run that is killed is taken up by the next one, at the last piece that it stored;
 pieces may repeat, as the store merges by maximum. Two runs at the same time cannot harm the store: the one that is
@@ -29,7 +30,7 @@ import msgspec
 import pyarrow as pa
 
 from deepseek.data.engines import Engine, get_engine
-from deepseek.data.features.latest import Found, Source, find_latest, pieces, removed_keys
+from deepseek.data.features.latest import Found, Source, find_latest, pieces, removed_keys, source_of
 from deepseek.data.features.materialization_progress import Job, Mark, Progress, decode_progress, plan
 from deepseek.data.features.online import OnlineStore, Space, State, open_online_store
 from deepseek.data.features.online.record import epoch_prefix, table_version, times
@@ -128,8 +129,7 @@ class _Run:
         done = self.progress.done
         if until is None:
             until = max(time.time_ns() // 1000, done.until if done else 0)  # clocks of two machines differ
-        if done is None or (done.version, done.until) != (self.source.version, until) or self.progress.plan != self.plan:
-            self._advance(done, until)
+        self._advance(done, until)
         return MaterializationReport(
             view=str(self.space),
             from_version=before,
@@ -168,7 +168,10 @@ class _Run:
         assert manifest is not None
         job = Job(version=manifest.version, signature=manifest.signature(), until=until, rebuild=False)
         before = self._manifest(done.version, done.signature) if done else None
-        if done is None or before is None or self.progress.plan != self.plan or until < done.until:
+        same_plan = self.progress.plan == self.plan
+        if done and same_plan and (done.version, done.signature, done.until) == (job.version, job.signature, until):
+            return
+        if done is None or before is None or not same_plan or until < done.until:
             if self.progress.epoch and self.rebuilt is None:
                 self.rebuilt = self._reason(done, until)
             self._rebuild(manifest, msgspec.structs.replace(job, rebuild=True))
@@ -200,7 +203,8 @@ class _Run:
             carried, again = late, set[int]()
         else:
             carried, again = set[int](), late
-        wanted = [(number, None) for number in changed.unseen] + [(number, done.until) for number in sorted(again)]
+        wanted: list[tuple[int, int | None]] = [(number, None) for number in changed.unseen]
+        wanted += [(number, done.until) for number in sorted(again)]
         if self.progress.job is None:
             job = msgspec.structs.replace(job, pending=tuple(sorted(carried)))
             if wanted or changed.removed:
@@ -214,19 +218,19 @@ class _Run:
         self._finish(job, self.progress.schemas)
 
     def _merge(self, job: Job, wanted: list[tuple[int, int | None]]) -> Job:
-        """Read the fragments piece by piece, and write what is found, with the number of pieces behind us."""
-        work = pieces(self._at(job.version), wanted, job.until, self.progress.epoch)
+        """Read the fragments piece by piece, and write what is found together with how far that is."""
+        work = pieces(self._at(job.version), wanted, job.until, self.progress.epoch, job.reached)
         pending = set(job.pending)
         records: list[KeyRecord] = []
-        size, done = 0, job.pieces
-        for found in self._search(work[job.pieces :], f"materialize {self.space}"):
-            done += 1
+        size = 0
+        for piece, found in zip(work, self._search(work, f"materialize {self.space}"), strict=True):
             if found.pending:
                 pending.add(found.fragment)
             records += found.records
             size += sum(len(record) for _, record in found.records)
-            if len(records) >= _WRITE_RECORDS or size >= _WRITE_BYTES or done == len(work):
-                job = msgspec.structs.replace(job, pieces=done, pending=tuple(sorted(pending)))
+            if len(records) >= _WRITE_RECORDS or size >= _WRITE_BYTES or piece is work[-1]:
+                reached = (piece.order, piece.start)
+                job = msgspec.structs.replace(job, reached=reached, pending=tuple(sorted(pending)))
                 self.keys_written += self._save(records, job=job)
                 records, size = [], 0
         return job
@@ -293,15 +297,3 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 def _microseconds(moment: dt.datetime) -> int:
     aware = moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment
     return (aware - _EPOCH) // dt.timedelta(microseconds=1)
-
-
-def source_of(view: FeatureView, schema: pa.Schema, path: str, version: int) -> Source:
-    """The columns that a view's records are made of; transformations read theirs from among them."""
-    return Source(
-        path=path,
-        version=version,
-        entities=view.entities,
-        event_time=view.event_time,
-        created_time=view.created_time,
-        features=view.stored_for(view.feature_names(schema)),
-    )

@@ -15,9 +15,8 @@ _FORMAT = 1
 class Mark(msgspec.Struct, frozen=True):
     """Up to where the store is complete.
 
-    ``version`` and ``signature`` say which rows were seen, ``until`` (microseconds since 1970) which of them were visible, and
-    ``pending`` in which fragments some were not yet.
-    """
+    ``version`` and ``signature`` say which rows were seen, ``until`` (microseconds since 1970) which of them were
+    visible, and ``pending`` in which fragments some were not yet."""
 
     version: int
     signature: str
@@ -26,13 +25,17 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What is being done: towards which version and time, from scratch or not, and how many pieces are in the store."""
+    """What is being done: towards which version and time, and from scratch or not.
+
+    ``reached`` is the piece that was stored last, as the order of its fragment in the table and its first row; pieces
+    are stored from the table's end to its start. It does not depend on how pieces are cut.
+    """
 
     version: int
     signature: str
     until: int
     rebuild: bool
-    pieces: int = 0
+    reached: tuple[int, int] | None = None
     pending: tuple[int, ...] = ()
 
 

@@ -71,6 +71,19 @@ def select(
     ]
 
 
+def find_view(asked: str, find: Callable[[str, int | None], FeatureView]) -> FeatureView:
+    """The view that ``"view"`` or ``"view@version"`` means.
+
+    Raises:
+        UnknownNameError: there is no such view or version.
+        ConfigError: a feature is asked for.
+    """
+    view, feature = _parse(asked, find)
+    if feature is not None:
+        raise ConfigError(f"view: expected 'view' or 'view@version', received {asked!r}")
+    return view
+
+
 def _parse(asked: str, find: Callable[[str, int | None], FeatureView]) -> tuple[FeatureView, str | None]:
     match = _ASKED.fullmatch(asked)
     if match is None:

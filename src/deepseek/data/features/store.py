@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -11,11 +14,17 @@ from deepseek.data.engines import Engine, get_engine
 from deepseek.data.features.definitions import Definitions
 from deepseek.data.features.entity_rows import EntityRows, EntityStream
 from deepseek.data.features.history import history_batches
-from deepseek.data.features.selection import Selection, select
+from deepseek.data.features.online.access import Online, OnlineAccess
+from deepseek.data.features.selection import Selection, find_view, select
 from deepseek.data.features.view import FeatureView
 from deepseek.data.table import Table
 from deepseek.errors import ConfigError, UnknownNameError
 
+if TYPE_CHECKING:
+    from deepseek.data.features.materialization import MaterializationReport
+    from deepseek.data.features.online.reader import Keys
+
+_MOST_INLINE = 1000  # keys; about a millisecond of embedded reads
 CHUNK_ROWS = 4_000_000
 """Entity rows that are worked on at once; each chunk reads the views' keys and times once."""
 
@@ -25,10 +34,13 @@ class FeatureStore:
 
     Args:
         path: made at the first :meth:`register`.
+        online: the online store, open or as a path or address (``redis://host:6379/0``); by default the folder
+            ``online`` inside ``path``.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, online: Online = None) -> None:
         self._definitions = Definitions(path)
+        self._online = OnlineAccess(self._definitions.path, online, self.view)
 
     def __repr__(self) -> str:
         return f"FeatureStore({self.path!r})"
@@ -53,6 +65,7 @@ class FeatureStore:
         view.validate_schema(view.open().schema)
         for step in view.transformations:
             step.require_registrable()
+        self._online.forget()
         return self._definitions.write(view)
 
     def view(self, name: str, version: int | None = None) -> FeatureView:
@@ -77,6 +90,7 @@ class FeatureStore:
         Raises:
             UnknownNameError: there is no such view or version.
         """
+        self._online.forget()
         self._definitions.delete(name, version)
 
     def select(
@@ -168,3 +182,94 @@ class FeatureStore:
             features, at_version=at_version, taken=rows.schema.names, full_feature_names=full_feature_names
         )
         return history_batches(rows, selections, time=time, engine=get_engine(engine), chunk_rows=chunk_rows)
+
+    def materialize(
+        self,
+        view: str | FeatureView,
+        *,
+        until: dt.datetime | None = None,
+        online: Online = None,
+        engine: str | Engine = "local",
+    ) -> MaterializationReport:
+        """Bring the online store up to date with a view's table; only what changed since the last time is read.
+
+        Safe to kill at any moment and to run again.
+
+        Args:
+            view: ``"view"``, ``"view@2"``, or a view that is not registered.
+            until: rows visible at this time go online (without a zone, UTC); by default now. Later ones follow when a
+                later run's time has reached them.
+            online: another online store than this feature store's.
+            engine: where the table is read; the result is the same.
+
+        Raises:
+            UnknownNameError: there is no such view.
+            StaleWriteError: another process materialised the view at the same time; nothing is lost, run again.
+            OnlineStoreError: the online store cannot be reached or written.
+        """
+        from deepseek.data.features.materialization import materialize
+
+        if isinstance(view, str):
+            view = find_view(view, self.view)
+        return materialize(view, self._online.store(online), until=until, engine=engine)
+
+    def online(
+        self,
+        features: str | FeatureView | Sequence[str | FeatureView],
+        keys: Keys,
+        *,
+        at: dt.datetime | None = None,
+        online: Online = None,
+        full_feature_names: bool = False,
+    ) -> list[dict[str, Any]]:
+        """The newest features of the given keys, as of the last :meth:`materialize`, equal to those of :meth:`history`.
+
+        Args:
+            features: as in :meth:`history`.
+            keys: dicts, or a dict of lists, with the views' entity columns, request columns of transformations, and
+                any others, which come back as they are.
+            at: the time at which rows must not be older than their view's ttl; by default now.
+            online: another online store than this feature store's.
+            full_feature_names: call all features ``view__feature``.
+
+        Returns:
+            One dict for each key, in their order: its columns, then the features; ``None`` where nothing is known, or
+            it is older than the ttl.
+
+        Raises:
+            UnknownNameError: there is no such view or feature.
+            DataError: a key lacks a column or has a wrong type, or ``at`` lies before a row that is online.
+            OnlineStoreError: a view was not materialised, or the online store cannot be reached.
+        """
+        return self._online.reader(features, online, full_feature_names).rows(keys, at)
+
+    def online_batch(
+        self,
+        features: str | FeatureView | Sequence[str | FeatureView],
+        keys: Keys | pa.Table,
+        *,
+        at: dt.datetime | None = None,
+        online: Online = None,
+        full_feature_names: bool = False,
+    ) -> pa.Table:
+        """As :meth:`online`, as an Arrow table with the types of :meth:`history`; ``keys`` may be one, too."""
+        return self._online.reader(features, online, full_feature_names).table(keys, at)
+
+    async def online_async(
+        self,
+        features: str | FeatureView | Sequence[str | FeatureView],
+        keys: Keys,
+        *,
+        at: dt.datetime | None = None,
+        online: Online = None,
+        full_feature_names: bool = False,
+    ) -> list[dict[str, Any]]:
+        """As :meth:`online`, without holding up the event loop: in a thread, unless the answer is in this process."""
+        reader = self._online.reader(features, online, full_feature_names)
+        if reader.store.remote or len(keys) > _MOST_INLINE:
+            return await asyncio.to_thread(reader.rows, keys, at)
+        return reader.rows(keys, at)
+
+    def close(self) -> None:
+        """Close the online stores that were opened by path or address."""
+        self._online.close()

@@ -1,11 +1,11 @@
 """What changed in a table's rows between two of its versions, told by their manifests and not by time columns.
 
-Comparing fragments finds late data whatever its event times, as a watermark over event times does not. A fragment is known by
-the data files that hold the columns asked for: its number may come again after a table was replaced, its random file
-names do not, and files of columns that nobody asked for play no part. Compaction is followed through the transactions
-between the versions, so that rows which only moved are not read again; where a transaction is gone, or merged seen with
-unseen fragments, the old rows count as removed and the new ones as unseen, which is slower and as right.
-"""
+Comparing fragments finds late data whatever its event times, as a watermark over event times does not. A fragment
+is known by the data files that hold the columns asked for: its number may come again after a table was replaced,
+its random file names do not, and files of columns that nobody asked for play no part. Compaction is followed
+through the transactions between the versions, so that rows which only moved are not read again; where a transaction
+is gone, or merged seen with unseen fragments, the old rows count as removed and the new ones as unseen, which is
+slower and as right."""
 
 from __future__ import annotations
 
@@ -35,10 +35,16 @@ class Changes:
 
 
 class Manifest:
-    """The fragments of one version, and the data files that hold the columns ``names``."""
+    """The fragments of one version, and the data files that hold the columns ``names``.
+
+    Raises:
+        KeyError: it lacks one of the columns.
+    """
 
     def __init__(self, dataset: Any, names: Sequence[str]) -> None:
         self.version = int(dataset.version)
+        if missing := [name for name in names if name not in dataset.schema.names]:
+            raise KeyError(missing[0])
         self.fields = {number for name in names for number in _numbers(dataset.lance_schema.field(name))}
         self.fragments: dict[int, Files] = {}
         self.deletions: dict[int, str | None] = {}
@@ -92,7 +98,7 @@ def changes(path: str, old: Manifest, new: Manifest) -> Changes:
 
 
 def _followed(path: str, old: Manifest, new: Manifest) -> dict[Files, tuple[frozenset[int], bool]]:
-    """Files that compaction wrote -> the old fragments whose rows they hold, and whether they hold all of those rows."""
+    """Files that compaction wrote -> the old fragments whose rows they hold, and whether they hold all of them."""
     if old.fields != new.fields:
         return {}
     origins: dict[Files, tuple[frozenset[int], bool]] = {

@@ -1,9 +1,8 @@
 """The online side of a feature store: open stores and prepared readers, kept between calls.
 
-A call must cost microseconds, so it looks its reader up by what was asked for, and neither lists definitions nor opens
-anything. A reader is prepared again after ``REFRESH_SECONDS``, so that a new version of a view, registered by another process,
-is served soon after.
-"""
+A call must cost microseconds, so it looks its reader up by what was asked for, and neither lists definitions nor
+opens anything. A reader is prepared again after ``REFRESH_SECONDS``, so that a new version of a view, registered by
+another process, is served soon after."""
 
 from __future__ import annotations
 
@@ -78,15 +77,14 @@ class OnlineAccess:
         if known is not None and time.monotonic() - known[0] < REFRESH_SECONDS:
             return known[1]
         store = self.store(online)
-        reader = OnlineReader(
-            store,
-            select(
-                asked,
-                self._find,
-                lambda view: cast(Table, _Stored(stored_schema(store, view))),
-                full_feature_names=full_feature_names,
-            ),
-        )
+
+        def stored(view: FeatureView) -> Table:
+            return cast(Table, _Stored(stored_schema(store, view)))
+
+        parts = select(asked, self._find, stored, full_feature_names=True)
+        taken = {name for each in parts for name in (*each.view.entities, *each.view.request_columns(each.features))}
+        parts = select(asked, self._find, stored, taken=taken, full_feature_names=full_feature_names)
+        reader = OnlineReader(store, parts)
         with self._lock:
             if len(self._readers) >= _MOST_READERS:
                 self._readers.clear()

@@ -1,25 +1,24 @@
 """The embedded online store: one LMDB file in a folder, shared by all processes of a machine.
 
 Why LMDB and not SQLite: a read is a walk through a memory map that takes no lock, makes no system call and keeps
-the interpreter's lock for the one microsecond that it lasts; benchmarks/LOG.md has both measured side by side. Readers see one
-consistent snapshot and never wait for the writer; writers wait for one another. A write is one transaction: killed at any
-moment, it has happened or it has not.
+the interpreter's lock for the one microsecond that it lasts; benchmarks/LOG.md has both measured side by side.
+Readers see one consistent snapshot and never wait for the writer; writers wait for one another. A write is one
+transaction: killed at any moment, it has happened or it has not.
 
 Layout: ``s`` + space → number of the space (4 bytes) and sequence of its state (8); ``p`` + space → progress;
 ``x`` + number → a space that is being removed; ``r`` + number + key → record. Keys beyond LMDB's 511 bytes are
 stored under their BLAKE2b hash, with the key itself in front of the record.
 
-The file is a sparse map: ``map_size`` is address space and the most that the store can grow to, not disk use. It does not
-shrink; freed pages are used again. The folder must lie on a local disk, as LMDB needs shared memory maps.
-"""
+The file is a sparse map: ``map_size`` is address space and the most that the store can grow to, not disk use. It
+does not shrink; freed pages are used again. The folder must lie on a local disk, as LMDB needs shared memory maps."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import struct
-from contextlib import contextmanager
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -64,7 +63,9 @@ class EmbeddedStore(OnlineStore):
             OnlineStoreError: the folder holds no store (``read_only``), or something else, or cannot be used.
         """
         if unknown:
-            raise ConfigError(f"the embedded online store has no option {next(iter(unknown))!r}; it has: map_size, read_only")
+            raise ConfigError(
+                f"the embedded online store has no option {next(iter(unknown))!r}; it has: map_size, read_only"
+            )
         path = str(Path(address.removeprefix("file://")).expanduser().absolute())
         folder = Path(path)
         if folder.exists() and not folder.is_dir():
@@ -150,7 +151,7 @@ class EmbeddedStore(OnlineStore):
         prefix = b"r" + found[:4]
         after = prefix
         while True:
-            chunk = []
+            chunk: list[KeyRecord] = []
             with self._begin() as transaction, transaction.cursor() as cursor:
                 more = cursor.set_range(after)
                 while more and cursor.key().startswith(prefix) and len(chunk) < _CHUNK:
@@ -262,8 +263,8 @@ def _get_long(get: Any, short: bytes, key: bytes) -> Record | None:
 
 
 def _scan(transaction: Any, prefix: bytes, start: bytes, below: bytes | None) -> tuple[list[bytes], bytes, bool]:
-    """Up to a chunk of places from ``start`` on whose record is less than ``below``, where to go on, and whether that is all."""
-    doomed = []
+    """Up to a chunk of places from ``start`` on with records less than ``below``, where to go on, and if it is all."""
+    doomed: list[bytes] = []
     seen = 0
     with transaction.cursor() as cursor:
         more = cursor.set_range(start)

@@ -1,8 +1,7 @@
 """The key of a row as bytes: the same for an Arrow column offline and for a Python value online.
 
-The entity columns' values as one msgpack array, in the view's order. msgpack writes every value in one way and says where
-it ends, so two keys are equal as bytes exactly when all their values are equal.
-"""
+The entity columns' values as one msgpack array, in the view's order. msgpack writes every value in one way and says
+where it ends, so two keys are equal as bytes exactly when all their values are equal."""
 
 from __future__ import annotations
 
@@ -69,6 +68,11 @@ def _native(kind: pa.DataType) -> type | None:
         return int
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return str
-    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind) or types.is_fixed_size_binary(kind):
+    if (
+        types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_binary_view(kind)
+        or types.is_fixed_size_binary(kind)
+    ):
         return bytes
     return bool if types.is_boolean(kind) else None

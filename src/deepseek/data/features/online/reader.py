@@ -1,13 +1,12 @@
 """Reads from an online store: features of given keys, as rows or as an Arrow table, equal to what ``history`` gives.
 
-Everything that does not depend on the keys is prepared once: names, key and value codecs, transformations. A read is then one
-round trip to the store for each view, and per key one unpacking of times and one msgpack decoding. No table is opened:
-the store holds the columns' types, by epoch, next to the records.
+Everything that does not depend on the keys is prepared once: names, key and value codecs, transformations. A read
+is then one round trip to the store for each view, and per key one unpacking of times and one msgpack decoding. No
+table is opened: the store holds the columns' types, by epoch, next to the records.
 
-Time. A row's time to live is applied at ``at``. The store keeps the newest row of a key only, so a read at an ``at``
-before that row was visible cannot be answered, and says so. Without ``at`` the time is now, and rows are not checked for
-lying in the future, which clocks that differ by some milliseconds would otherwise make them.
-"""
+Time. A row's time to live is applied at ``at``. The store keeps the newest row of a key only, so a read at an
+``at`` before that row was visible cannot be answered, and says so. Without ``at`` the time is now, and rows are not
+checked for lying in the future, which clocks that differ by some milliseconds would otherwise make them."""
 
 from __future__ import annotations
 
@@ -147,7 +146,9 @@ class _Part:
                 continue
             layout = get(record[:EPOCH_BYTES]) or self.layout(record)
             values = layout.codec.python(_decode(record[HEADER_BYTES:]))
-            result.update(zip(names, values if layout.plain else [values[index] for index in layout.picks], strict=True))
+            result.update(
+                zip(names, values if layout.plain else [values[index] for index in layout.picks], strict=True)
+            )
 
     def arrow(self, records: Sequence[bytes | None], given: Callable[[str], pa.Array]) -> list[pa.Array]:
         """The selected features of each record as arrays; transformations get ``given`` request columns."""
@@ -169,11 +170,18 @@ class _Part:
             single = [self._stored([record]) for record in records]
             arrays = {name: [row[name] for row in single] for name in self.stored}
             return {
-                name: pa.concat_arrays([a if a.type == self.schema.field(name).type else a.cast(self.schema.field(name).type) for a in each])
+                name: pa.concat_arrays(
+                    [
+                        a if a.type == self.schema.field(name).type else a.cast(self.schema.field(name).type)
+                        for a in each
+                    ]
+                )
                 for name, each in arrays.items()
             }
         columns = {name: table.column(name).combine_chunks() for name in self.stored} if table is not None else {}
-        return {name: column.chunk(0) if isinstance(column, pa.ChunkedArray) else column for name, column in columns.items()}
+        return {
+            name: column.chunk(0) if isinstance(column, pa.ChunkedArray) else column for name, column in columns.items()
+        }
 
     def _alike(self, record: bytes) -> bool:
         schema = self.layout(record).codec.schema
@@ -186,9 +194,9 @@ class _Part:
         if late or (self.view.created_time and created > at * layout.created // 1_000_000):
             count, unit = (event, layout.event) if late else (created, layout.created)
             raise DataError(
-                f"at={_EPOCH + dt.timedelta(microseconds=at)}: the row of {self.space} that is online became visible at "
-                f"{_EPOCH + dt.timedelta(microseconds=count * 1_000_000 // unit)}. The online store keeps the newest row "
-                f"of a key only; use history for earlier times, or materialise with until= that time."
+                f"at={_EPOCH + dt.timedelta(microseconds=at)}: the row of {self.space} that is online became visible "
+                f"at {_EPOCH + dt.timedelta(microseconds=count * 1_000_000 // unit)}. The online store keeps the "
+                f"newest row of a key only; use history for earlier times, or materialise with until= that time."
             )
 
 
@@ -202,7 +210,6 @@ class OnlineReader:
         self._request = {
             name: kind for each in selections for name, kind in each.view.request_columns(each.features).items()
         }
-        self._plain = not any(part.steps for part in self._parts)
 
     def rows(self, keys: Keys, at: dt.datetime | None = None) -> list[dict[str, Any]]:
         """The keys, each with its features, as dicts in the order of the keys.
@@ -246,12 +253,16 @@ class OnlineReader:
         return pa.Table.from_arrays(columns, names=names)
 
     def _keys_table(self, given: Sequence[Mapping[str, Any]]) -> pa.Table:
-        kinds = {name: kind for part in self._parts for name, kind in zip(part.keys.names, part.keys.kinds, strict=True)}
+        kinds = {
+            name: kind for part in self._parts for name, kind in zip(part.keys.names, part.keys.kinds, strict=True)
+        }
         names = list(dict.fromkeys(name for key in given for name in key)) if given else list(kinds)
         try:
             return pa.table({name: pa.array([key.get(name) for key in given], kinds.get(name)) for name in names})
         except (pa.ArrowException, OverflowError, TypeError) as error:
-            raise DataError(f"keys: values of one column have different types, or do not fit the key's: {error}") from error
+            raise DataError(
+                f"keys: values of one column have different types, or do not fit the key's: {error}"
+            ) from error
 
     def _given(self, given: Sequence[Mapping[str, Any]], name: str) -> pa.Array:
         kind = parse_type(self._request[name])
@@ -273,7 +284,7 @@ def _listed(keys: Keys) -> Sequence[Mapping[str, Any]]:
         if len(lengths) > 1:
             raise DataError(f"keys: expected columns of one length, received lengths {sorted(lengths)}")
         return [dict(zip(keys, values, strict=True)) for values in zip(*keys.values(), strict=True)]
-    if isinstance(keys, Sequence) and not isinstance(keys, str | bytes):
+    if isinstance(keys, list | tuple):
         return keys
     raise DataError(f"keys: expected a list of dicts or a dict of lists, received {type(keys).__name__}")
 

@@ -1,11 +1,11 @@
 """The layout of a record: a header that sorts by age, then the row's features.
 
-Header, big-endian, 37 bytes: format (1), epoch (8), event time (8), created time (8), table version (4), position (8). Times are
-in the units of the table's columns, shifted so that unsigned byte order is their order. Comparing two records of one key
-as bytes therefore compares (event time, created time, position), which is how offline reads choose among rows; the
-table version in which a row was first read stands before its position, since positions shift when rows before it are
-deleted while later rows always come in later versions. A new epoch begins when a view is materialised from scratch: its records
-win over all older ones, which are then swept.
+Header, big-endian, 37 bytes: format (1), epoch (8), event time (8), created time (8), table version (4), position
+(8). Times are in the units of the table's columns, shifted so that unsigned byte order is their order. Comparing
+two records of one key as bytes therefore compares (event time, created time, position), which is how offline reads
+choose among rows; the table version in which a row was first read stands before its position, since positions shift
+when rows before it are deleted while later rows always come in later versions. A new epoch begins when a view is
+materialised from scratch: its records win over all older ones, which are then swept.
 
 The features follow as one msgpack array, see :mod:`deepseek.data.features.online.values`.
 """

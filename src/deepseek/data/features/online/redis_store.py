@@ -2,13 +2,12 @@
 
 A record is one string under ``PREFIX:{view@version}:r:KEY``; reads are one ``MGET``. Writes go through a Lua script
 that compares inside the server, so that of two writers the newer row wins whatever the order of their commands, and
-that checks the space's state first, so that an overtaken writer changes nothing. The braces put a space into one slot of a
-Redis Cluster. ``expire`` gives keys a time to live from their last change on, to bound memory; it should be at least
-the ttl of the view, or rows vanish online that are still valid offline.
+that checks the space's state first, so that an overtaken writer changes nothing. The braces put a space into one
+slot of a Redis Cluster. ``expire`` gives keys a time to live from their last change on, to bound memory; it should
+be at least the ttl of the view, or rows vanish online that are still valid offline.
 
-Durability is the server's: with its default snapshots, a crash of the server loses the last writes together with the state
-written after them, or the state alone; the next materialisation writes them again.
-"""
+Durability is the server's: with its default snapshots, a crash of the server loses the last writes together with
+the state written after them, or the state alone; the next materialisation writes them again."""
 
 from __future__ import annotations
 
@@ -25,8 +24,8 @@ _CHUNK_BYTES = 4 << 20
 _PIPELINE = 8  # chunks in one round trip
 _SCAN = 2000
 
-# KEYS: state, then keys to remove, then keys of records. ARGV: expected sequence or -1, milliseconds to live or 0, keys to remove,
-# then the records. Bytes are compared one by one: Lua's own comparison follows the server's locale.
+# KEYS: state, then keys to remove, then keys of records. ARGV: expected sequence or -1, milliseconds to live or 0, how
+# many keys to remove, then the records. Bytes are compared one by one: Lua's comparison follows the server's locale.
 _MERGE = """
 local function greater(a, b)
   local shared = math.min(#a, #b)
@@ -170,7 +169,9 @@ class RedisStore(OnlineStore):
                 for place in places:
                     pipeline.getrange(place, 0, len(below) - 1)
                 heads = pipeline.execute()
-                doomed = [place[len(prefix) :] for place, head in zip(places, heads, strict=True) if head and head < below]
+                doomed = [
+                    place[len(prefix) :] for place, head in zip(places, heads, strict=True) if head and head < below
+                ]
                 for part, _ in _chunks(doomed, ()):
                     self._queue(pipeline, space, expected, part, [])
                 removed += self._run(pipeline, space, expected)
@@ -208,7 +209,7 @@ class RedisStore(OnlineStore):
         return sorted(Space(view, int(version)) for view, _, version in parts)
 
     def clear(self, space: Space) -> None:
-        """See :meth:`OnlineStore.clear`; the state goes first, so that a clear that is killed is not taken for a store."""
+        """See :meth:`OnlineStore.clear`; the state goes first, so that what a killed one leaves is no store."""
         try:
             self._client.unlink(self._place(space, b"state"))
             for places in self._scan(space):
@@ -238,7 +239,9 @@ class RedisStore(OnlineStore):
             if cursor == 0:
                 return
 
-    def _queue(self, pipeline: Any, space: Space, expected: int, remove: Sequence[bytes], chunk: Sequence[KeyRecord]) -> None:
+    def _queue(
+        self, pipeline: Any, space: Space, expected: int, remove: Sequence[bytes], chunk: Sequence[KeyRecord]
+    ) -> None:
         prefix = self._place(space, b"r:")
         keys = [self._place(space, b"state"), *(prefix + key for key in remove), *(prefix + key for key, _ in chunk)]
         arguments = [expected, self._expire_ms, len(remove), *(record for _, record in chunk)]
@@ -253,13 +256,10 @@ class RedisStore(OnlineStore):
 
     def _note(self, space: Space, state: State | None) -> None:
         keys = [self._place(space, b"state"), self._spaces]
-        if state:
-            arguments = [state.sequence - 1, state.sequence, state.progress, str(space)]
-        else:
-            arguments = [-1, 0, b"", str(space)]
-        result = self._advance(keys=keys, args=arguments)
+        expected, sequence, progress = (state.sequence - 1, state.sequence, state.progress) if state else (-1, 0, b"")
+        result = self._advance(keys=keys, args=[expected, sequence, progress, str(space)])
         if result < 0:
-            raise StaleWriteError(space, arguments[0], -1 - result)
+            raise StaleWriteError(space, expected, -1 - result)
 
     def _fail(self, error: Exception) -> NoReturn:
         errors = self._redis.exceptions

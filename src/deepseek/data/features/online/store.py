@@ -1,15 +1,15 @@
 """What every online store must do, and what readers and materialisers may rely on.
 
 A store holds *records*: byte strings that are ordered as bytes, the newer row of a key being the greater one (see
-:mod:`deepseek.data.features.online.record`). A write merges by taking the greater record of each key. Taking the maximum is
-idempotent, commutative and associative, so the content of a store depends only on the set of records that were ever
-written to it: not on their order, on repeats after a crash, or on how many writers there were.
+:mod:`deepseek.data.features.online.record`). A write merges by taking the greater record of each key. Taking the
+maximum is idempotent, commutative and associative, so the content of a store depends only on the set of records
+that were ever written to it: not on their order, on repeats after a crash, or on how many writers there were.
 
-A *space* is the place of one version of one feature view; spaces never see one another. Each space has a *state*: bytes in
-which the materialiser notes how far it is, with a sequence number. A write that carries a state is refused, before it
-changes anything, unless it continues the state that the store has, so a writer that was overtaken cannot bring back what
-another has removed since. Data and state become visible together, or the data first: a writer that is killed and starts
-again from the stored state repeats at most its last write.
+A *space* is the place of one version of one feature view; spaces never see one another. Each space has a *state*:
+bytes in which the materialiser notes how far it is, with a sequence number. A write that carries a state is
+refused, before it changes anything, unless it continues the state that the store has, so a writer that was
+overtaken cannot bring back what another has removed since. Data and state become visible together, or the data
+first: a writer that is killed and starts again from the stored state repeats at most its last write.
 
 Deliberately not here: what records mean, time to live of rows (readers apply it), and scans by value.
 """
@@ -40,7 +40,7 @@ class Space(NamedTuple):
 
 @dataclass(frozen=True)
 class State:
-    """How far the materialiser of a space is: bytes of its own, and the number of the write that stored them (from 1)."""
+    """How far the materialiser of a space is: bytes of its own, and the number of the write that stored them."""
 
     sequence: int
     progress: bytes
@@ -52,7 +52,7 @@ class StaleWriteError(OnlineStoreError):
     def __init__(self, space: Space, expected: int, found: int) -> None:
         super().__init__(
             f"{space} was written by another process at the same time (expected its state number {expected}, found "
-            f"{found}). Nothing is lost: run the materialisation again, and let one process at a time materialise a view."
+            f"{found}). Nothing is lost: run the materialisation again, one process at a time for a view."
         )
 
 
@@ -132,7 +132,9 @@ class OnlineStore(ABC):
     def __enter__(self) -> OnlineStore:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:
