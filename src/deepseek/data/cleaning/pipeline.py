@@ -22,6 +22,7 @@ import pyarrow as pa
 from deepseek import progress
 from deepseek.data.cleaning.config import CleaningConfig
 from deepseek.data.cleaning.inputs import Input, MemoryInput, TableInput
+from deepseek.data.cleaning.overview import Overview, overview
 from deepseek.data.cleaning.report import EXAMPLES, CleaningReport, Example, StepReport, excerpt
 from deepseek.data.cleaning.row_phase import RowTask, columns_read, merged, run_row_steps
 from deepseek.data.cleaning.staging import KEPT, Fates, StagedRows, staging_folder
@@ -51,8 +52,8 @@ _TAKEN = 1024
 class CleaningResult:
     """Kept rows (texts normalised), rejected rows (as they came, with :data:`REJECT_FIELDS`), and the report.
 
-    Kept rows have the columns of :data:`deepseek.data.cleaning.MARKS` that a flagging step wrote, in place of older ones
-    of that name. Rejected rows are as they came: personal data in them is not masked.
+    Kept rows have the columns of :data:`deepseek.data.cleaning.MARKS` that a flagging step wrote, in place of older
+    ones of that name. Rejected rows are as they came: personal data in them is not masked.
     """
 
     kept: pa.Table
@@ -150,6 +151,7 @@ class _Run:
         self._fates = Fates(folder, source.count)
         self._rows = StagedRows(folder, source, self._fates, engine)
         self._steps = [name for name, _ in row_steps(config, columns)]
+        self._before, after = Overview(), Overview()
         reports = self._row_phase(engine)
         reports += self._table_phase()
         self.rejected_schema = pa.schema([*source.schema, *REJECT_FIELDS])
@@ -157,8 +159,16 @@ class _Run:
         fields = [field for field in source.schema if field.name not in marks]
         fields += [pa.field(name, values.type) for name, (_, values) in marks.items()]
         self.kept_schema = pa.schema(fields, source.schema.metadata)
+        read = [name for name in dict.fromkeys((columns.text, columns.label)) if name is not None]
+        for _, batch in self._rows.batches(read) if read else ():
+            after.add(overview(batch, columns))
         self.report = CleaningReport(
-            rows_in=source.count, rows_out=self._rows.count, steps=reports, config=config.model_dump(mode="json")
+            rows_in=source.count,
+            rows_out=self._rows.count,
+            steps=reports,
+            config=config.model_dump(mode="json"),
+            before=self._before.to_dict(),
+            after=after.to_dict(),
         )
 
     def _row_phase(self, engine: Engine) -> list[StepReport]:
@@ -171,6 +181,7 @@ class _Run:
         with progress.bar("clean: rows", self._source.count) as bar:
             for outcome in engine.map(run_row_steps, tasks):
                 reports.append(outcome.reports)
+                self._before.add(outcome.overview)
                 counts.append(outcome.counts)
                 for step, (rows, reasons, details) in enumerate(outcome.fates):
                     for row, reason, detail in zip(rows.tolist(), reasons, details, strict=True):
@@ -312,13 +323,13 @@ def _columns(
     if text is None and config.image is None and config.vector is None:
         raise DataError("expected a text, image or vector column to clean, received none")
     kinds = pa.types
-    for role, name, checks in (
+    for role, column, checks in (
         ("text (string)", text, (kinds.is_string, kinds.is_large_string)),
         ("image bytes (binary)", config.image, (kinds.is_binary, kinds.is_large_binary)),
         ("a vector (list of floats)", config.vector, (kinds.is_list, kinds.is_large_list, kinds.is_fixed_size_list)),
     ):
-        if name is not None and not any(check(kind := schema.field(name).type) for check in checks):
-            raise DataError(f"column {name!r}: expected {role}, received {kind}")
+        if column is not None and not any(check(kind := schema.field(column).type) for check in checks):
+            raise DataError(f"column {column!r}: expected {role}, received {kind}")
     for needed in REJECT_FIELDS.names:
         if needed in schema.names:
             raise DataError(f"the column name {needed!r} is needed for the rejected rows; rename that column first")

@@ -58,7 +58,10 @@ class QualityConfig(BaseModel):
         default=0.5, ge=0, le=1, description="Largest share of characters in repeated lines, from three lines on."
     )
     max_top_gram: float | None = Field(
-        default=None, ge=0, le=1, description="Largest share of the most frequent two words (0.02 less for each word more)."
+        default=None,
+        ge=0,
+        le=1,
+        description="Largest share of the most frequent two words (0.02 less for each word more).",
     )
     max_duplicate_grams: float | None = Field(
         default=0.8, ge=0, le=1, description="Largest share of repeated five-word sequences, from 20 words on."
@@ -128,7 +131,7 @@ def quality_problem(text: str, config: QualityConfig) -> QualityProblem | None:
 
 
 def _measures(text: str, config: QualityConfig) -> Iterator[tuple[str, float, float | None, bool]]:
-    """Reason, value, limit and whether the limit is a lower one, cheapest first; rules that are off are not measured."""
+    """Reason, value, limit and whether it is a lower one, the cheapest first; rules that are off are not measured."""
     if config.max_damage is not None:
         yield "damaged characters", measure.damage_share(text), config.max_damage, False
     if config.max_markup is not None:

@@ -36,7 +36,12 @@ def equal_rows(rows: Rows, high: str, low: str, reason: str) -> Iterator[Rejecti
 
 def conflicting_labels(rows: Rows, columns: Columns, config: CleaningConfig) -> Iterator[Rejection]:
     """Reject the copies of a text whose labels differ: all of them, or all but the first."""
-    for facts in partitions(rows):
+    return conflicts(rows, config, HIGH, LOW, CONFLICT)
+
+
+def conflicts(rows: Rows, config: CleaningConfig, high: str, low: str, reason: str) -> Iterator[Rejection]:
+    """Reject rows of a split with one key (in two facts) and different labels: all, or all but the first."""
+    for facts in partitions(rows, high, low):
         ordered, starts = by(facts, HIGH, LOW, SPLIT)
         if not len(starts):
             continue
@@ -47,6 +52,6 @@ def conflicting_labels(rows: Rows, columns: Columns, config: CleaningConfig) -> 
         for position in np.flatnonzero(differ[group]):
             row, kept = int(ordered["row"][position]), int(first[position])
             if row != kept:
-                yield Rejection(row=row, reason=CONFLICT, duplicate_of=kept)
+                yield Rejection(row=row, reason=reason, duplicate_of=kept)
             elif config.conflicting_labels == "reject":
-                yield Rejection(row=row, reason=CONFLICT)
+                yield Rejection(row=row, reason=reason)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from deepseek.data.cleaning.config import CleaningConfig
 from deepseek.data.cleaning.inputs import Piece
+from deepseek.data.cleaning.overview import Overview, overview
 from deepseek.data.cleaning.report import EXAMPLES, Example, StepReport, excerpt
 from deepseek.data.cleaning.step import Columns, RowNumbers, StepResult
 from deepseek.data.cleaning.steps import row_steps
@@ -34,12 +35,14 @@ class RowOutcome:
     """A piece after the row steps.
 
     ``staged`` has the kept rows: their numbers (column ``input_row``), the columns that table steps need, and the
-    facts. ``fates`` lists the rejected rows, by step: input-row numbers, reasons and details.
+    facts. ``overview`` counts lengths and labels before any step. ``fates`` lists the rejected rows, by step: input-row
+    numbers, reasons and details.
     """
 
     staged: pa.RecordBatch
     fates: list[tuple[RowNumbers, list[str], list[str]]]
     reports: list[StepReport]
+    overview: Overview
     counts: list[Counter[str]] = field(default_factory=list)
 
 
@@ -49,7 +52,7 @@ def run_row_steps(task: RowTask) -> RowOutcome:
     current = task.piece.read(columns_read(columns))
     numbers: RowNumbers = np.arange(task.piece.start, task.piece.stop, dtype=np.int64)
     facts: dict[str, pa.Array] = {}
-    outcome = RowOutcome(staged=None, fates=[], reports=[])
+    outcome = RowOutcome(staged=None, fates=[], reports=[], overview=overview(current, columns))
     for name, step in row_steps(config, columns):
         result = step(current, columns, config)
         facts.update(result.facts)

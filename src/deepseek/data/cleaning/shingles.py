@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Hashes: TypeAlias = "np.ndarray[Any, np.dtype[np.uint64]]"
+Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 Integers: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)
@@ -151,3 +152,19 @@ def common(hashes: Hashes, starts: Integers, sizes: Integers, left: Integers, ri
         high = np.where(below, high, middle)
     found = (low < end) & (hashes[np.minimum(low, end - 1)] == wanted)
     return np.bincount(pair[found], minlength=len(left))
+
+
+def not_ruled_out(left: Hashes, right: Hashes, sizes: Integers, threshold: float) -> Bools:
+    """Whether sets with these bitmaps, of so many elements together, can have the threshold's similarity."""
+    differing = np.bitwise_count(left ^ right).sum(axis=-1, dtype=np.int64)
+    possible: Bools = differing <= (1 - threshold) / (1 + threshold) * sizes + 1e-6
+    return possible
+
+
+def similar_pairs(
+    hashes: Hashes, starts: Integers, sizes: Integers, left: Integers, right: Integers, threshold: float
+) -> Bools:
+    """Whether each pair of sets has at least the threshold's Jaccard similarity."""
+    shared = common(hashes, starts, sizes, left, right)
+    good: Bools = shared / (sizes[left] + sizes[right] - shared) >= threshold
+    return good

@@ -1,20 +1,26 @@
-"""MinHash band codes of all kept texts, in a file: computed once a cleaning, read by near duplicates and by leakage."""
+"""What stands for the kept texts when similar ones are looked for: MinHash band codes, bitmaps and sizes, in files.
+
+Computed once a cleaning, through the engine, and read by near duplicates and by leakage.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
 from deepseek.data.cleaning.config import CleaningConfig
-from deepseek.data.cleaning.shingles import Hashes, Integers
+from deepseek.data.cleaning.shingles import BITMAP_WORDS, Hashes, Integers, bitmaps, shingle_sets
 from deepseek.data.cleaning.similarity import band_codes, band_count
 from deepseek.data.cleaning.step import RowNumbers, Rows
 from deepseek.data.cleaning.text_facts import KEY
 
-_CODES, _NUMBERS = "band_codes", "band_rows"
+_CODES, _MAPS = "band_codes", "bitmaps"
+_NUMBERS, _SIZES = "text_rows.npy", "set_sizes.npy"
 
 
 @dataclass(frozen=True)
@@ -26,25 +32,37 @@ class _Task:
 
 
 class Signatures:
-    """The band codes of the rows that are kept now; ``numbers`` are their input-row numbers, ascending."""
+    """The texts of the rows that are kept now, N of them, by their position among these rows.
+
+    ``numbers`` (N) are their input-row numbers, ascending; ``sizes`` (N) how many different shingles each has, ``maps``
+    (N, BITMAP_WORDS) the parity bitmaps of these shingles.
+    """
 
     def __init__(self, rows: Rows, config: CleaningConfig) -> None:
         assert config.near_duplicates is not None
         self.bands = band_count(config.near_duplicates)
         self._rows = rows
-        path, known_path = rows.shared / _CODES, rows.shared / f"{_NUMBERS}.npy"
-        if not known_path.exists():
+        folder = rows.shared
+        if not (folder / _NUMBERS).exists():
             self._compute(rows, config, config.near_duplicates)
-        known = np.load(known_path, mmap_mode="r")
+        known = np.load(folder / _NUMBERS)
         self.numbers: RowNumbers = np.concatenate(
             [*(numbers for numbers, _ in rows.batches([KEY])), np.empty(0, np.int64)]
         )
-        self._codes = np.memmap(path, np.uint64, mode="r", shape=(self.bands, len(known))) if len(known) else None
-        self._chosen = None if len(known) == len(self.numbers) else np.searchsorted(known, self.numbers)
+        count = len(known)
+        self._codes = _mapped(folder / _CODES, (self.bands, count), "r")
+        self.maps: Hashes = _mapped(folder / _MAPS, (count, BITMAP_WORDS), "r")
+        self.sizes: Integers = np.load(folder / _SIZES)
+        self._chosen = None
+        if count != len(self.numbers):
+            self._chosen = np.searchsorted(known, self.numbers)
+            self.maps, self.sizes = self.maps[self._chosen], self.sizes[self._chosen]
 
     def _compute(self, rows: Rows, config: CleaningConfig, threshold: float) -> None:
         numbers: RowNumbers = np.empty(rows.count, np.int64)
-        codes = np.memmap(rows.shared / _CODES, np.uint64, mode="w+", shape=(self.bands, max(1, rows.count)))
+        sizes: Integers = np.empty(rows.count, np.int64)
+        codes = _mapped(rows.shared / _CODES, (self.bands, rows.count), "w+")
+        maps = _mapped(rows.shared / _MAPS, (rows.count, BITMAP_WORDS), "w+")
         done = 0
 
         def tasks() -> Iterator[_Task]:
@@ -54,21 +72,30 @@ class Signatures:
                 filled += len(of_batch)
                 yield _Task(batch.column(0), threshold, config.shingle_chars, config.seed)
 
-        for part in rows.engine.map(_band_codes, tasks()):
-            codes[:, done : done + part.shape[1]] = part
-            done += part.shape[1]
-        codes.flush()
-        np.save(rows.shared / f"{_NUMBERS}.npy", numbers)
+        for of_codes, of_maps, of_sizes in rows.engine.map(_signatures, tasks()):
+            part = slice(done, done + len(of_sizes))
+            codes[:, part], maps[part], sizes[part] = of_codes, of_maps, of_sizes
+            done = part.stop
+        np.save(rows.shared / _SIZES, sizes)
+        np.save(rows.shared / _NUMBERS, numbers)
 
     def band(self, number: int) -> Hashes:
-        """One code a row."""
-        assert self._codes is not None
-        return np.asarray(self._codes[number]) if self._chosen is None else self._codes[number][self._chosen]
+        """One code a text."""
+        codes = self._codes[number]
+        return np.asarray(codes if self._chosen is None else codes[self._chosen])
 
     def keys(self, positions: Integers) -> pa.Array:
         """The text keys of some of the rows."""
         return self._rows.take(self.numbers[positions], [KEY]).column(0)
 
 
-def _band_codes(task: _Task) -> Hashes:
-    return band_codes(task.keys, task.threshold, task.length, task.seed)
+def _signatures(task: _Task) -> tuple[Hashes, Hashes, Integers]:
+    hashes, offsets = shingle_sets(task.keys, task.length)
+    codes = band_codes(hashes, offsets, task.threshold, task.seed)
+    return codes, bitmaps(hashes, offsets), np.diff(offsets)
+
+
+def _mapped(path: Path, shape: tuple[int, int], mode: Literal["r", "w+"]) -> Hashes:
+    if 0 in shape:
+        return np.empty(shape, np.uint64)  # an empty file cannot be mapped
+    return np.memmap(path, np.uint64, mode=mode, shape=shape)

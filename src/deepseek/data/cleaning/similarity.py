@@ -17,9 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import pyarrow as pa
 
-from deepseek.data.cleaning.shingles import Hashes, mixed, shingle_hashes
+from deepseek.data.cleaning.shingles import Hashes, Integers, mixed
 
 PERMUTATIONS = 128
 RECALL = 0.9995
@@ -51,21 +50,19 @@ def band_count(threshold: float) -> int:
     return PERMUTATIONS // band_rows(threshold)
 
 
-def band_codes(keys: pa.Array, threshold: float, length: int, seed: int) -> Hashes:
+def band_codes(hashes: Hashes, offsets: Integers, threshold: float, seed: int) -> Hashes:
     """A 64-bit code of each band of each text, ``[bands, texts]``.
 
     Args:
-        keys: text keys, a ``large_string`` array without nulls.
-        length: of the shingles, in characters.
+        hashes: the texts' shingle sets, one after the other, and where each begins (``offsets``), as
+            :func:`deepseek.data.cleaning.shingles.shingle_sets` gives them.
         seed: of the permutations ``h -> a * h + b`` modulo 2**32, with odd ``a``.
     """
     rows, bands = band_rows(threshold), band_count(threshold)
-    codes = np.zeros((bands, len(keys)), np.uint64)
-    if not len(keys):
+    codes = np.zeros((bands, len(offsets) - 1), np.uint64)
+    if not len(hashes):
         return codes
-    hashes, offsets = shingle_hashes(keys, length)
     high = (hashes >> np.uint64(32)).astype(np.uint32)
-    del hashes
     raw = np.random.PCG64(seed).random_raw(2 * rows * bands).astype(np.uint32)
     factors, shifts = raw[::2] | np.uint32(1), raw[1::2]
     values = np.empty_like(high)

@@ -10,12 +10,15 @@ import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
+_ENGLISH = (
+    "the be is are was were been to of and that have has had with a in it for on i you this not but as at by from he "
+    "she they we his her their my your or an so if what which who do does did can will would there"
+)
 STOP_WORDS: dict[str, frozenset[str]] = {
-    "en": frozenset(
-        "the be is are was were been to of and that have has had with a in it for on i you this not but as at by from "
-        "he she they we his her their my your or an so if what which who do does did can will would there".split()
+    "en": frozenset(_ENGLISH.split()),
+    "zh": frozenset(
+        "的了是在我有和不就这那也都很到说要去你会着没看好自己他她它们吗呢吧啊与及其被把对从为而但所以因于之"
     ),
-    "zh": frozenset("的了是在我有和不就这那也都很到说要去你会着没看好自己他她它们吗呢吧啊与及其被把对从为而但所以因于之"),
 }
 """Words so common that prose of some length has them; lists of keywords and menus do not."""
 
@@ -33,8 +36,9 @@ _MOJIBAKE = re.compile(
     "|[äåæçèé][\u0080-\u00bf\u0152-\u017e\u2018-\u2122]{2}|[ÐÑ][\u0080-\u00bf](?:[ÐÑ][\u0080-\u00bf])+"
 )
 _BOILERPLATE = re.compile(
-    r"lorem ipsum|enable javascript|javascript (?:is|must be) (?:disabled|enabled|required)|(?:use of|uses?|accept) cookies"
-    r"|cookie policy|privacy policy|terms (?:of (?:use|service)|and conditions)|all rights reserved|click here to"
+    r"lorem ipsum|enable javascript|javascript (?:is|must be) (?:disabled|enabled|required)"
+    r"|(?:use of|uses?|accept) cookies|cookie policy|privacy policy"
+    r"|terms (?:of (?:use|service)|and conditions)|all rights reserved|click here to"
     r"|subscribe to our newsletter|sign up for our|skip to (?:main )?content|page not found|404 error"
     r"|版权所有|保留所有权利|未经授权|点击(?:此处|这里|查看|加载)|加载更多|隐私政策|用户协议|服务条款|请启用\s*javascript"
     r"|京ICP备|ICP备\d+|上一篇|下一篇|返回(?:顶部|首页)|扫一扫|关注(?:我们的)?公众号|转载请注明",

@@ -63,7 +63,7 @@ def handle_pii(table: pa.Table, columns: Columns, config: CleaningConfig) -> Ste
         index = table.schema.get_field_index(columns.text)
         field = table.schema.field(index)
         table = table.set_column(index, field, pa.array(texts, field.type))
-    ordered = {kind: counts[kind] for kind in PII_KINDS if counts[kind]}
+    ordered: dict[str, int] = {kind: counts[kind] for kind in PII_KINDS if counts[kind]}
     return StepResult(table=table, rejections=rejections, changed=changed, counts=ordered)
 
 

@@ -38,7 +38,9 @@ class _Plain(dict[int, str]):
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
-        if 0xFF01 <= code <= 0xFF5E:
+        if (
+            0xFF01 <= code <= 0xFF5E and character not in "，：；！？"
+        ):  # those are Chinese punctuation, parts of no number
             plain = chr(code - 0xFEE0)
         elif unicodedata.category(character) == "Nd":
             plain = str(unicodedata.decimal(character))

@@ -25,11 +25,12 @@ _PHONE_WORDS = re.compile(
     r"|电话|手机|联系|致电|传真|热线|微信|拨打|電話|手機|聯繫|傳真)[^0-9+]{0,20}$",
     re.IGNORECASE,
 )
+_AREA_CODE = re.compile(r"\(\+?\d{1,5}\)")
 _CN_MOBILE = re.compile(r"1[3-9]\d{9}")
 _DATE = re.compile(r"(?:19|20)\d\d[-./ ]?(?:0[1-9]|1[0-2])[-./ ]?(?:0[1-9]|[12]\d|3[01])")
 _NOT_A_NUMBER_BEFORE = re.compile(
-    r"(?:[A-Za-z_#$€£¥₹]|[0-9][.:/*]|[0-9]-|\b(?:isbn|issn|id|no|nr|order|invoice|ref|doi|arxiv|pmid|sku|upc|ean)\b[.:#\s]*"
-    r"|订单号?|编号|单号|号码牌|[¥￥]\s*)$",
+    r"(?:[A-Za-z_#$€£¥₹]|[0-9][.:/*-]"
+    r"|\b(?:isbn|issn|id|no|nr|order|invoice|ref|doi|arxiv|pmid|sku|upc|ean)\b[.:#\s]*|订单号?|编号|单号|号码牌|[¥￥]\s*)$",
     re.IGNORECASE,
 )
 
@@ -64,6 +65,7 @@ def find_phone(text: str, regions: Sequence[str]) -> Iterator[tuple[int, int]]:
     if not _PHONE_MAYBE.search(text):
         return
     phonenumbers = require("phonenumbers", "clean")
+    text = _without_brackets(text)
     taken: list[tuple[int, int]] = []
     for region in regions or ("ZZ",):  # ZZ: no country, so that only numbers with + are found
         for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=phonenumbers.Leniency.VALID):
@@ -71,6 +73,14 @@ def find_phone(text: str, regions: Sequence[str]) -> Iterator[tuple[int, int]]:
             if all(span[1] <= start or span[0] >= end for start, end in taken) and _is_phone(text, *span):
                 taken.append(span)
                 yield span
+
+
+def _without_brackets(text: str) -> str:
+    """Round brackets that hold no area code become spaces, since an unpaired one hides a number from the library."""
+    if "(" not in text and ")" not in text:
+        return text
+    codes = {place for match in _AREA_CODE.finditer(text) for place in (match.start(), match.end() - 1)}
+    return "".join(" " if c in "()" and place not in codes else c for place, c in enumerate(text))
 
 
 def _is_phone(text: str, start: int, end: int) -> bool:
