@@ -19,6 +19,7 @@ from benchmarks.data_parts.page_cache import drop_pages, flush
 from benchmarks.worker import Clock, serve
 
 TUNED_ROW_GROUP = 16
+PARQUET_BATCH = 1024
 state: dict[str, Any] = {}
 
 
@@ -84,20 +85,25 @@ def _file_reader(folder: Path) -> Callable[[list[int]], list[bytes]]:
 
 
 def _parquet_reader(path: Path) -> Callable[[list[int]], list[bytes]]:
+    """Reads only the row groups and the column that are needed, batch by batch and memory-mapped.
+
+    Of what pyarrow offers this was fastest, and takes megabytes where whole row groups take twice their size.
+    """
     file = pq.ParquetFile(path, memory_map=True)
     groups = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
     starts = [0, *itertools.accumulate(groups)]
 
     def read_rows(positions: list[int]) -> list[bytes]:
-        wanted: dict[int, list[int]] = {}
-        for place, position in enumerate(positions):
-            wanted.setdefault(bisect.bisect_right(starts, position) - 1, []).append(place)
         blobs: list[bytes] = [b""] * len(positions)
-        for group, places in sorted(wanted.items()):
-            column = file.read_row_group(group, columns=["image"]).column("image")
-            rows = column.take(pa.array([positions[place] - starts[group] for place in places]))
-            for place, blob in zip(places, rows.to_pylist(), strict=True):
-                blobs[place] = blob
+        order = sorted(range(len(positions)), key=positions.__getitem__)
+        for group, members in itertools.groupby(order, lambda place: bisect.bisect_right(starts, positions[place]) - 1):
+            places, first = list(members), starts[group]
+            for batch in file.iter_batches(PARQUET_BATCH, row_groups=[group], columns=["image"]):
+                last, column = first + batch.num_rows, batch.column(0)
+                while places and positions[places[0]] < last:
+                    place = places.pop(0)
+                    blobs[place] = column[positions[place] - first].as_py()
+                first = last
         return blobs
 
     return read_rows
