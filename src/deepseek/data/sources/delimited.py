@@ -20,6 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from deepseek.data.engines import LocalEngine
 from deepseek.data.sources import delimited_blocks as blocks
 from deepseek.data.sources.base import (
     EXCERPT_CHARS,
@@ -127,50 +128,28 @@ class Delimited(Source):
                 on_reject(reject)
         if not head.names:
             return
-        convert = blocks.Fast(self.delimiter, self.quoted, head.names, schema, learnt=self._learnt)
-        converters = {field.name: _converter(field.type) for field in schema}
-        for window, end in self._blocks(start, head):
-            batch = None
-            if end is not None and self._may_be_fast(window, end):
-                batch = convert.batch(window.buffer[window.at : end])
-            if batch is not None and end is not None:
-                window.use(end)
-            else:
-                batch = self._parsed(window, end, head.names, schema, converters, on_reject)
-            yield Chunk(batch=batch, position={"offset": window.offset, "line": window.line})
+        parser = _Parser(self, head.names, schema)
+        for batch, rejects, position in LocalEngine(self.threads).map(parser.parse, self._pieces(start, head, parser)):
+            for reject in rejects:
+                on_reject(reject)
+            yield Chunk(batch=batch, position=position)
 
-    def _may_be_fast(self, window: Window, end: int) -> bool:
-        return self.fast and end - window.at <= MAX_FIELD_CHARS  # a longer block may hold a cell beyond the limit
-
-    def _blocks(self, start: Position | None, head: _Head) -> Iterator[tuple[Window, int | None]]:
-        """The window and the end in it of the next block of whole rows; ``None`` when only parsing can tell."""
+    def _pieces(self, start: Position | None, head: _Head, parser: _Parser | _Learner) -> Iterator[_Piece]:
+        """Blocks of whole rows; one whose end only the parser can find is parsed here."""
         offset, line = (start["offset"], start["line"]) if start else (head.offset, head.line)
         with open_utf8(self.path, self.encoding, offset) as stream:
             window = Window(stream, offset, line)
             while window.fill():
-                yield window, blocks.rows_end(window, self.quoted, MAX_FIELD_CHARS)
-
-    def _parsed(
-        self,
-        window: Window,
-        end: int | None,
-        names: list[str],
-        schema: pa.Schema,
-        converters: dict[str, Any],
-        on_reject: OnReject,
-    ) -> pa.RecordBatch:
-        """One block by the reference parser; its rejects in the order of their lines."""
-        rejects: list[Reject] = []
-        rows = []
-        for line, cells in self._rows(window, end, rejects.append):
-            if self._fits(cells, names, line, rejects.append):
-                pairs = zip(names, cells, strict=True)
-                values = {n: converters[n](c) if c else None for n, c in pairs if n in converters}
-                rows.append(Located(line=line, values=values))
-        batch = encode_batch(rows, schema, self.name, rejects.append)
-        for reject in sorted(rejects, key=lambda reject: reject.line or 0):
-            on_reject(reject)
-        return batch
+                first = window.line
+                end = blocks.rows_end(window, self.quoted, MAX_FIELD_CHARS)
+                block = parsed = None
+                if end is None:
+                    parsed = parser.reference(window, None)
+                else:
+                    block = window.use(end)
+                yield _Piece(
+                    position={"offset": window.offset, "line": window.line}, line=first, block=block, parsed=parsed
+                )
 
     def _rows(self, window: Window, end: int | None, on_reject: OnReject) -> Iterator[tuple[int, list[str]]]:
         """Yield (first line, cells) of the rows up to ``end`` in the window, or of a block's worth of rows."""
@@ -207,20 +186,10 @@ class Delimited(Source):
         head = self._head()
         if not head.names:
             raise DataError(f"{self.name} has no readable rows")
-        kinds: dict[str, pa.DataType] = {}
-        learn = blocks.Learn(self.delimiter, self.quoted, head.names)
-        for window, end in self._blocks(None, head):
-            if end is not None and self._may_be_fast(window, end):
-                block = window.buffer[window.at : end]
-                if learn.block(block, kinds):
-                    window.use(end)
-                    continue
-            for line, cells in self._rows(window, end, _ignore):
-                if self._fits(cells, head.names, line, _ignore):
-                    for name, cell in zip(head.names, cells, strict=True):
-                        if cell and kinds.get(name) != pa.string():
-                            kinds[name] = blocks.widened_by(kinds.get(name), cell)
-        return pa.schema([pa.field(name, kinds.get(name, pa.string())) for name in head.names])
+        learner = _Learner(self, head.names)
+        for found in LocalEngine(self.threads).map(learner.parse, self._pieces(None, head, learner)):
+            learner.add(found)
+        return pa.schema([pa.field(name, learner.kinds.get(name, pa.string())) for name in head.names])
 
     def _head(self) -> _Head:
         if self._found is None:
@@ -255,6 +224,84 @@ class Delimited(Source):
     def _reject(self, on_reject: OnReject, reason: str, line: int, raw: str) -> bool:
         on_reject(Reject(reason=reason, source=self.name, line=line, raw=excerpt(raw)))
         return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Piece:
+    """A ``block`` of whole rows behind ``line`` lines, or what was ``parsed`` already, and the position behind it."""
+
+    position: Position
+    line: int
+    block: bytes | None
+    parsed: Any
+
+
+class _Parser:
+    """Parses pieces in any thread: the fast path where it must agree with the reference, else the reference."""
+
+    def __init__(self, source: Delimited, names: list[str], schema: pa.Schema) -> None:
+        self._source, self._names, self._schema = source, names, schema
+        self._fast = blocks.Fast(source.delimiter, source.quoted, names, schema, learnt=source._learnt)
+        self._converters = {field.name: _converter(field.type) for field in schema}
+
+    def parse(self, piece: _Piece) -> tuple[pa.RecordBatch, list[Reject], Position]:
+        """The rows and rejects of a piece, and the position behind it."""
+        if piece.block is None:
+            return (*piece.parsed, piece.position)
+        # a longer block may hold a cell beyond the limit
+        fast = self._source.fast and len(piece.block) <= MAX_FIELD_CHARS
+        if fast and (batch := self._fast.batch(piece.block)) is not None:
+            return batch, [], piece.position
+        window = Window.over(piece.block, piece.line)
+        return (*self.reference(window, len(piece.block)), piece.position)
+
+    def reference(self, window: Window, end: int | None) -> tuple[pa.RecordBatch, list[Reject]]:
+        """One block by the reference parser; its rejects in the order of their lines."""
+        rejects: list[Reject] = []
+        rows = []
+        for line, cells in self._source._rows(window, end, rejects.append):
+            if self._source._fits(cells, self._names, line, rejects.append):
+                pairs = zip(self._names, cells, strict=True)
+                values = {n: self._converters[n](c) if c else None for n, c in pairs if n in self._converters}
+                rows.append(Located(line=line, values=values))
+        batch = encode_batch(rows, self._schema, self._source.name, rejects.append)
+        return batch, sorted(rejects, key=lambda reject: reject.line or 0)
+
+
+class _Learner:
+    """Learns types from pieces in any thread; how types widen does not depend on the order of the rows."""
+
+    def __init__(self, source: Delimited, names: list[str]) -> None:
+        self._source, self._names = source, names
+        self._learn = blocks.Learn(source.delimiter, source.quoted, names)
+        self.kinds: dict[str, pa.DataType] = {}
+
+    def parse(self, piece: _Piece) -> dict[str, pa.DataType]:
+        """The types of a piece's columns; columns without values are left out."""
+        if piece.block is None:
+            return dict(piece.parsed)
+        if self._source.fast and len(piece.block) <= MAX_FIELD_CHARS:
+            text = {name for name, kind in self.kinds.items() if kind == pa.string()}
+            found = self._learn.block(piece.block, text)
+            if found is not None:
+                return found
+        return self.reference(Window.over(piece.block, piece.line), len(piece.block))
+
+    def reference(self, window: Window, end: int | None) -> dict[str, pa.DataType]:
+        """The types of one block's cells, one by one."""
+        kinds: dict[str, pa.DataType] = {}
+        for line, cells in self._source._rows(window, end, _ignore):
+            if self._source._fits(cells, self._names, line, _ignore):
+                for name, cell in zip(self._names, cells, strict=True):
+                    if cell and kinds.get(name) != pa.string():
+                        kinds[name] = blocks.widened_by(kinds.get(name), cell)
+        return kinds
+
+    def add(self, found: dict[str, pa.DataType]) -> None:
+        """Widen what is known by what one piece has."""
+        for name, kind in found.items():
+            known = self.kinds.get(name)
+            self.kinds[name] = kind if known is None else Delimited.widened(known, kind)
 
 
 class CSV(Delimited):
