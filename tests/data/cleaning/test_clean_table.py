@@ -76,8 +76,7 @@ def many_rows(count):
     )
 
 
-def test_engines_agree_and_blobs_are_carried(tmp_path, monkeypatch):
-    pytest.importorskip("ray")
+def test_engines_agree_and_blobs_are_carried(tmp_path, monkeypatch, ray_cluster):
     data = many_rows(1500)
     source = Table.create(tmp_path / "raw.lance", data)
     source.delete("text LIKE '%river%' AND label = 'y'")
