@@ -20,9 +20,10 @@ import numpy as np
 from deepseek.data.cleaning.shingles import Bools, Hashes, Integers
 
 SMALL_BUCKET = 32
-BLOCK_PAIRS = 1 << 15
-BUFFER_PAIRS = 1 << 21
-RANGE_ROWS = 1 << 23
+BLOCK_PAIRS = 1 << 13
+GLANCED_PAIRS = 1 << 17
+BUFFER_PAIRS = 1 << 20
+RANGE_ROWS = 1 << 22
 
 
 class Large(ABC):
@@ -95,7 +96,7 @@ class Candidates:
 
     def _add_pairs(self, members: Integers) -> None:
         first, second = np.triu_indices(members.shape[1], 1)
-        step = max(1, BUFFER_PAIRS // len(first))
+        step = max(1, GLANCED_PAIRS // len(first))
         for start in range(0, len(members), step):
             a, b = (members[start : start + step, chosen].ravel() for chosen in (first, second))
             left, right = np.minimum(a, b), np.maximum(a, b)

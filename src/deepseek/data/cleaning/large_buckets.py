@@ -17,7 +17,7 @@ from deepseek.data.cleaning.signatures import Signatures
 
 _BLOCK = 4096
 _TABLE_BITS = 22
-_PAIRS = 1 << 15
+_PAIRS = 1 << 13
 
 
 class LargeBuckets(Large):
