@@ -17,7 +17,7 @@ SURFACE = {
     ],
     "deepseek.artifacts": ["NpmFile", "PackageFile", "cache_dir", "fetch", "snapshot", "unpack"],
     "deepseek.bundles": ["Bundle", "DataRecord", "Manifest", "write_bundle"],
-    "deepseek.data": ["CleaningConfig", "CleaningReport", "CleaningResult", "CleanupReport", "CompactionReport", "Dataset", "DriftConfig", "DriftMonitor", "DriftReport", "ENGINES", "Engine", "FeatureStore", "FeatureView", "IndexInfo", "IngestReport", "Loader", "MaterializationReport", "ONLINE_STORES", "OnDemand", "OnlineStore", "SOURCES", "Sampler", "Source", "SplitConfig", "Table", "TableVersion", "UpsertReport", "assign_splits", "blob_field", "clean", "clean_table", "datasets", "drift", "get_engine", "ingest", "on_demand", "open_online_store", "open_source", "profile", "sql", "vector_field"],
+    "deepseek.data": ["CleaningConfig", "CleaningReport", "CleaningResult", "CleanupReport", "CompactionReport", "Dataset", "DriftConfig", "DriftMonitor", "DriftReport", "ENGINES", "Engine", "FeatureStore", "FeatureView", "IndexInfo", "IngestReport", "Loader", "MaterializationReport", "ONLINE_STORES", "OnDemand", "OnlineStore", "SOURCES", "Sampler", "Source", "SplitConfig", "Table", "TableVersion", "UpsertReport", "assign_splits", "assign_splits_table", "blob_field", "clean", "clean_table", "datasets", "drift", "get_engine", "ingest", "on_demand", "open_online_store", "open_source", "profile", "sql", "vector_field"],
     "deepseek.hub": ["Entry", "entries", "pull"],
     "deepseek.inference": ["RUNTIMES", "Predictor", "Runtime", "evaluate"],
     "deepseek.models": [

@@ -36,6 +36,7 @@ def test_public_names_resolve():
         "TableVersion",
         "UpsertReport",
         "assign_splits",
+        "assign_splits_table",
         "blob_field",
         "clean",
         "clean_table",

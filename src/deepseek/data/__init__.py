@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from deepseek.data.profiles.drift import drift
     from deepseek.data.query import sql
     from deepseek.data.sources import SOURCES, IngestReport, Source, ingest, open_source
-    from deepseek.data.splits import SplitConfig, assign_splits
+    from deepseek.data.splits import SplitConfig, assign_splits, assign_splits_table
     from deepseek.data.table import (
         CleanupReport,
         CompactionReport,
@@ -63,6 +63,7 @@ _HOMES = {
     "TableVersion": "deepseek.data.table",
     "UpsertReport": "deepseek.data.table",
     "assign_splits": "deepseek.data.splits",
+    "assign_splits_table": "deepseek.data.splits",
     "blob_field": "deepseek.data.table",
     "clean": "deepseek.data.cleaning",
     "clean_table": "deepseek.data.cleaning",
@@ -106,6 +107,7 @@ __all__ = [
     "TableVersion",
     "UpsertReport",
     "assign_splits",
+    "assign_splits_table",
     "blob_field",
     "clean",
     "clean_table",

@@ -1,4 +1,4 @@
-"""Clean and split the rows of a run.
+"""Clean and split the rows of a run, from table to table in bounded memory.
 
 Rows that bring a ``split`` column are cleaned with it. Otherwise the whole table is cleaned first, so that no copies
 are left to fall on both sides, then split, then checked for leakage (near copies with different labels may remain).
@@ -6,59 +6,99 @@ are left to fall on both sides, then split, then checked for leakage (near copie
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from deepseek.data import CleaningConfig, CleaningResult, SplitConfig, assign_splits, clean
+from deepseek.data import CleaningConfig, CleaningReport, SplitConfig, Table, assign_splits_table, clean_table
+from deepseek.data.table.rejects import rejects_path
 
 SPLIT = "split"
+NAME = "clean.lance"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Kept rows with a ``split`` column, rejected rows (``None`` without cleaning), reasons, and the full reports."""
+    """The kept rows with a ``split`` column, the reasons of the rejected ones, and the full reports."""
 
-    rows: pa.Table
-    rejected: pa.Table | None
+    table: Table
     reasons: dict[str, int]
     reports: list[dict[str, Any]]
 
 
 def prepare(
-    raw: pa.Table, cleaning: CleaningConfig | None, split: SplitConfig, *, text: str, label: str | None
+    raw: Table,
+    folder: Path,
+    cleaning: CleaningConfig | None,
+    split: SplitConfig,
+    *,
+    text: str,
+    label: str | None,
 ) -> Prepared:
     """Clean ``raw`` as ``cleaning`` says (``None`` leaves it as it is) and give every row a split.
+
+    The rows go to ``clean.lance`` in ``folder``, those that were rejected to ``clean.rejects.lance``, with the row
+    numbers of ``raw``.
 
     Raises:
         DataError, UnknownNameError: as :func:`deepseek.data.clean` and :func:`deepseek.data.assign_splits`.
     """
+    target = folder / NAME
     if cleaning is None:
-        return Prepared(assign_splits(raw, split, text=text, label=label), None, {}, [])
-    if SPLIT in raw.column_names:
-        results = [clean(raw, cleaning, text=text, label=label, split=SPLIT)]
-        rejected = results[0].rejected
-        rows = assign_splits(results[0].kept, split, text=text, label=label)
-    else:
-        whole = clean(raw, cleaning, text=text, label=label, split=None)
-        divided = assign_splits(whole.kept, split, text=text, label=label)
-        leaks = clean(divided, cleaning, text=text, label=label, split=SPLIT)
-        results, rows = [whole, leaks], leaks.kept
-        rejected = pa.concat_tables([whole.rejected, _renumbered(leaks, whole, raw.num_rows)])
+        table = assign_splits_table(raw, target, split, text=text, label=label, overwrite=True)
+        return Prepared(table, {}, [])
+    if SPLIT in raw.columns:
+        table, report = clean_table(raw, target, cleaning, text=text, label=label, split=SPLIT, overwrite=True)
+        assign_splits_table(table, target, split, text=text, label=label)  # checks the splits that there are
+        return _prepared(table, [report])
+    whole_path, divided_path = folder / "clean-whole.lance", folder / "clean-divided.lance"
+    try:
+        whole, report = clean_table(raw, whole_path, cleaning, text=text, label=label, overwrite=True)
+        divided = assign_splits_table(whole, divided_path, split, text=text, label=label, overwrite=True)
+        between = cleaning.between_splits()
+        table, leaks = clean_table(divided, target, between, text=text, label=label, split=SPLIT, overwrite=True)
+        _join_rejects(whole_path, target, report, leaks)
+    finally:
+        for path in (whole_path, divided_path, Path(rejects_path(whole_path)), Path(rejects_path(divided_path))):
+            shutil.rmtree(path, ignore_errors=True)
+    return _prepared(table, [report, leaks])
+
+
+def _prepared(table: Table, reports: list[CleaningReport]) -> Prepared:
     reasons: Counter[str] = Counter()
-    for result in results:
-        reasons.update(result.report.reasons)
-    return Prepared(rows, rejected, dict(reasons), [result.report.to_dict() for result in results])
+    for report in reports:
+        reasons.update(report.reasons)
+    return Prepared(table, dict(reasons), [report.to_dict() for report in reports])
 
 
-def _renumbered(later: CleaningResult, earlier: CleaningResult, count: int) -> pa.Table:
-    """The later rejects with the row numbers of the first input."""
-    gone = set(earlier.rejected.column("input_row").to_pylist())
-    origin = [row for row in range(count) if row not in gone]
-    table = later.rejected.drop_columns([SPLIT])
-    for name in ("input_row", "duplicate_of"):
-        numbers = [None if row is None else origin[row] for row in table.column(name).to_pylist()]
-        table = table.set_column(table.schema.get_field_index(name), name, pa.array(numbers, pa.int64()))
-    return table
+def _join_rejects(first: Path, second: Path, report: CleaningReport, leaks: CleaningReport) -> None:
+    """Put the rejects of both cleanings beside the second table, all numbered as the first one's input."""
+    if not report.rejected:
+        return
+    earlier = Table.open(rejects_path(first))
+    if not leaks.rejected:
+        Table.create(rejects_path(second), earlier.batches(), schema=earlier.schema, overwrite=True)
+        return
+    gone = np.sort(
+        np.concatenate([batch.column(0).to_numpy(zero_copy_only=False) for batch in earlier.batches(["input_row"])])
+    )
+    before = gone - np.arange(len(gone))  # how many rows were kept before each one that went
+    later = Table.open(rejects_path(second))
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        yield from earlier.batches()
+        for batch in later.batches(earlier.columns):
+            columns = {name: batch.column(name) for name in earlier.columns}
+            for name in ("input_row", "duplicate_of"):
+                places = columns[name].fill_null(0).to_numpy(zero_copy_only=False)
+                origin = places + np.searchsorted(before, places, side="right")
+                columns[name] = pa.array(origin, pa.int64(), mask=np.asarray(columns[name].is_null()))
+            yield pa.RecordBatch.from_arrays(list(columns.values()), schema=earlier.schema.remove_metadata())
+
+    Table.create(rejects_path(second), rows(), schema=earlier.schema, overwrite=True)

@@ -87,17 +87,10 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
     text = task.text_columns[0]
     label = getattr(task, "label", None)
     with steps.step("clean and split") as step:
-        prepared = prepare(raw.to_arrow(), recipe.data.clean, recipe.data.split, text=text, label=label)
-        if prepared.rejected is not None and prepared.rejected.num_rows:
-            Table.create(target / "clean.rejects.lance", prepared.rejected, overwrite=True)
+        prepared = prepare(raw, target, recipe.data.clean, recipe.data.split, text=text, label=label)
         if prepared.reports:
             write_text(target / "cleaning.json", json.dumps(prepared.reports, indent=2, ensure_ascii=False))
-        table = Table.create(
-            target / "clean.lance",
-            prepared.rows,
-            overwrite=True,
-            metadata={**raw.metadata, "source": recipe.data.source},
-        )
+        table = prepared.table
         rejected = sum(prepared.reasons.values())
         step.note = f"{len(table):,} rows kept, {rejected:,} rejected"
 
