@@ -370,3 +370,25 @@ def test_cleanup_keeps_the_newest(table):
     _fragments(table, 5)
     table.cleanup(older_than=dt.timedelta(0), keep=2)
     assert [version.version for version in table.versions()] == [4, 5]
+
+
+def test_a_key_that_the_table_has_twice_becomes_one_row(table):
+    table.append([{"k": 3, "text": "again", "x": 7.0}])
+    report = table.upsert([{"k": 3, "text": "one"}, {"k": 77, "text": "two"}], on="k")
+    assert (report.inserted, report.updated) == (1, 1)
+    assert list(table.rows(where="k IN (3, 77)")) == [
+        {"k": 3, "text": "one", "x": 1.5},
+        {"k": 77, "text": "two", "x": None},
+    ]
+
+
+def test_an_upsert_looks_again_when_others_wrote_meanwhile(table):
+    other = Table.open(table.path)
+
+    def meanwhile():
+        other.append([{"k": 500, "text": "theirs"}])
+        yield {"k": 500, "text": "ours"}
+
+    report = table.upsert(meanwhile(), on="k")
+    assert (report.inserted, report.updated) == (0, 1)
+    assert [row["text"] for row in table.rows(where="k = 500")] == ["ours"]
