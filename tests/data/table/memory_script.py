@@ -10,7 +10,7 @@ import pyarrow as pa
 from deepseek import progress
 from deepseek.data import Table
 from deepseek.data.engines import LocalEngine
-from deepseek.data.sql import sql
+from deepseek.data.query import sql
 
 
 def status(field):
