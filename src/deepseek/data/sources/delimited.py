@@ -33,7 +33,7 @@ from deepseek.data.sources.base import (
     refuse,
     schema_identity,
 )
-from deepseek.data.sources.encoding import Located, encode_batch
+from deepseek.data.sources.delimited_pieces import MAX_FIELD_CHARS, Learner, Parser, Piece, converter
 from deepseek.data.sources.lines import (
     Window,
     decode,
@@ -42,10 +42,7 @@ from deepseek.data.sources.lines import (
     open_utf8,
     undecodable,
 )
-from deepseek.errors import ConfigError, DataError
-
-MAX_FIELD_CHARS = 16 << 20
-"""A cell beyond this many characters is a reject; it bounds the memory that one broken quote can take."""
+from deepseek.errors import DataError
 
 EXCERPT_LINES = 3
 
@@ -82,23 +79,23 @@ class Delimited(Source):
         self.fast = fast
         self._columns = list(columns) if columns is not None else None
         self._schema = schema
-        self._learnt = False
+        self.learnt = False
         self._found: _Head | None = None
         if schema is not None:
             for field in schema:
-                _converter(field.type)  # an impossible type is said now, not in the middle of the file
+                converter(field.type)  # an impossible type is said now, not in the middle of the file
 
     def schema(self) -> pa.Schema:
         """The columns; reads the file once if no schema was given."""
         if self._schema is None:
             self._schema = self._infer()
-            self._learnt = True
+            self.learnt = True
         return self._schema
 
     def remember(self, schema: pa.Schema) -> None:
         """Take types that were learnt before, from this file or from it and its siblings."""
-        if self._schema is None or self._learnt:
-            self._schema, self._learnt = schema, True
+        if self._schema is None or self.learnt:
+            self._schema, self.learnt = schema, True
 
     @staticmethod
     def widened(known: pa.DataType, seen: pa.DataType) -> pa.DataType:
@@ -109,7 +106,7 @@ class Delimited(Source):
 
     def identity(self) -> dict[str, Any]:
         """The file and the options that decide what its cells mean."""
-        given = None if self._learnt else schema_identity(self._schema)
+        given = None if self.learnt else schema_identity(self._schema)
         options = {"encoding": self.encoding, "columns": self._columns, "schema": given, "delimiter": self.delimiter}
         return {"kind": "delimited", **file_identity(self.path), **options}
 
@@ -128,13 +125,13 @@ class Delimited(Source):
                 on_reject(reject)
         if not head.names:
             return
-        parser = _Parser(self, head.names, schema)
+        parser = Parser(self, head.names, schema)
         for batch, rejects, position in LocalEngine(self.threads).map(parser.parse, self._pieces(start, head, parser)):
             for reject in rejects:
                 on_reject(reject)
             yield Chunk(batch=batch, position=position)
 
-    def _pieces(self, start: Position | None, head: _Head, parser: _Parser | _Learner) -> Iterator[_Piece]:
+    def _pieces(self, start: Position | None, head: _Head, parser: Parser | Learner) -> Iterator[Piece]:
         """Blocks of whole rows; one whose end only the parser can find is parsed here."""
         offset, line = (start["offset"], start["line"]) if start else (head.offset, head.line)
         with open_utf8(self.path, self.encoding, offset) as stream:
@@ -147,11 +144,11 @@ class Delimited(Source):
                     parsed = parser.reference(window, None)
                 else:
                     block = window.use(end)
-                yield _Piece(
+                yield Piece(
                     position={"offset": window.offset, "line": window.line}, line=first, block=block, parsed=parsed
                 )
 
-    def _rows(self, window: Window, end: int | None, on_reject: OnReject) -> Iterator[tuple[int, list[str]]]:
+    def parse_rows(self, window: Window, end: int | None, on_reject: OnReject) -> Iterator[tuple[int, list[str]]]:
         """Yield (first line, cells) of the rows up to ``end`` in the window, or of a block's worth of rows."""
         # the csv module's limit belongs to the process: raise it, never lower it under someone else
         csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARS))
@@ -186,7 +183,7 @@ class Delimited(Source):
         head = self._head()
         if not head.names:
             raise DataError(f"{self.name} has no readable rows")
-        learner = _Learner(self, head.names)
+        learner = Learner(self, head.names)
         for found in LocalEngine(self.threads).map(learner.parse, self._pieces(None, head, learner)):
             learner.add(found)
         return pa.schema([pa.field(name, learner.kinds.get(name, pa.string())) for name in head.names])
@@ -198,7 +195,7 @@ class Delimited(Source):
             with open_utf8(self.path, self.encoding) as stream:
                 window = Window(stream)
                 while not names and window.fill():
-                    for _line, cells in self._rows(window, window.at + 1, rejects.append):
+                    for _line, cells in self.parse_rows(window, window.at + 1, rejects.append):
                         names = self._header(cells)
                 self._found = _Head(names=names, offset=window.offset, line=window.line, rejects=rejects)
         return self._found
@@ -213,7 +210,7 @@ class Delimited(Source):
                 raise DataError(f"{self.name}, line 1: the header {problem}; give columns= if the file has no header")
         return names
 
-    def _fits(self, cells: list[str], names: list[str], line: int, on_reject: OnReject) -> bool:
+    def fits(self, cells: list[str], names: list[str], line: int, on_reject: OnReject) -> bool:
         if any(undecodable(cell) for cell in cells):
             return self._reject(on_reject, invalid_reason(self.encoding), line, self.delimiter.join(cells))
         if len(cells) != len(names):
@@ -226,84 +223,6 @@ class Delimited(Source):
         return False
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Piece:
-    """A ``block`` of whole rows behind ``line`` lines, or what was ``parsed`` already, and the position behind it."""
-
-    position: Position
-    line: int
-    block: bytes | None
-    parsed: Any
-
-
-class _Parser:
-    """Parses pieces in any thread: the fast path where it must agree with the reference, else the reference."""
-
-    def __init__(self, source: Delimited, names: list[str], schema: pa.Schema) -> None:
-        self._source, self._names, self._schema = source, names, schema
-        self._fast = blocks.Fast(source.delimiter, source.quoted, names, schema, learnt=source._learnt)
-        self._converters = {field.name: _converter(field.type) for field in schema}
-
-    def parse(self, piece: _Piece) -> tuple[pa.RecordBatch, list[Reject], Position]:
-        """The rows and rejects of a piece, and the position behind it."""
-        if piece.block is None:
-            return (*piece.parsed, piece.position)
-        # a longer block may hold a cell beyond the limit
-        fast = self._source.fast and len(piece.block) <= MAX_FIELD_CHARS
-        if fast and (batch := self._fast.batch(piece.block)) is not None:
-            return batch, [], piece.position
-        window = Window.over(piece.block, piece.line)
-        return (*self.reference(window, len(piece.block)), piece.position)
-
-    def reference(self, window: Window, end: int | None) -> tuple[pa.RecordBatch, list[Reject]]:
-        """One block by the reference parser; its rejects in the order of their lines."""
-        rejects: list[Reject] = []
-        rows = []
-        for line, cells in self._source._rows(window, end, rejects.append):
-            if self._source._fits(cells, self._names, line, rejects.append):
-                pairs = zip(self._names, cells, strict=True)
-                values = {n: self._converters[n](c) if c else None for n, c in pairs if n in self._converters}
-                rows.append(Located(line=line, values=values))
-        batch = encode_batch(rows, self._schema, self._source.name, rejects.append)
-        return batch, sorted(rejects, key=lambda reject: reject.line or 0)
-
-
-class _Learner:
-    """Learns types from pieces in any thread; how types widen does not depend on the order of the rows."""
-
-    def __init__(self, source: Delimited, names: list[str]) -> None:
-        self._source, self._names = source, names
-        self._learn = blocks.Learn(source.delimiter, source.quoted, names)
-        self.kinds: dict[str, pa.DataType] = {}
-
-    def parse(self, piece: _Piece) -> dict[str, pa.DataType]:
-        """The types of a piece's columns; columns without values are left out."""
-        if piece.block is None:
-            return dict(piece.parsed)
-        if self._source.fast and len(piece.block) <= MAX_FIELD_CHARS:
-            text = {name for name, kind in self.kinds.items() if kind == pa.string()}
-            found = self._learn.block(piece.block, text)
-            if found is not None:
-                return found
-        return self.reference(Window.over(piece.block, piece.line), len(piece.block))
-
-    def reference(self, window: Window, end: int | None) -> dict[str, pa.DataType]:
-        """The types of one block's cells, one by one."""
-        kinds: dict[str, pa.DataType] = {}
-        for line, cells in self._source._rows(window, end, _ignore):
-            if self._source._fits(cells, self._names, line, _ignore):
-                for name, cell in zip(self._names, cells, strict=True):
-                    if cell and kinds.get(name) != pa.string():
-                        kinds[name] = blocks.widened_by(kinds.get(name), cell)
-        return kinds
-
-    def add(self, found: dict[str, pa.DataType]) -> None:
-        """Widen what is known by what one piece has."""
-        for name, kind in found.items():
-            known = self.kinds.get(name)
-            self.kinds[name] = kind if known is None else Delimited.widened(known, kind)
-
-
 class CSV(Delimited):
     """Comma-separated values (RFC 4180)."""
 
@@ -313,29 +232,3 @@ class TSV(Delimited):
 
     delimiter = "\t"
     quoted = False
-
-
-def _ignore(_reject: Reject) -> None:
-    pass
-
-
-def _converter(kind: pa.DataType) -> Any:
-    if pa.types.is_integer(kind):
-        return _tolerant(int)
-    if pa.types.is_floating(kind):
-        return _tolerant(float)
-    if pa.types.is_boolean(kind):
-        return lambda cell: {"true": True, "1": True, "false": False, "0": False}.get(cell.strip().lower(), cell)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return str
-    raise ConfigError(f"a delimited file cannot give a column of type {kind}; read it as text and cast it")
-
-
-def _tolerant(convert: type[int] | type[float]) -> Any:
-    def attempt(cell: str) -> int | float | str:
-        try:
-            return convert(cell)
-        except ValueError:
-            return cell  # stays text, so that the row is rejected for its type with the cell in the report
-
-    return attempt

@@ -71,7 +71,7 @@ class Files(InParts):
     def _unite(self) -> None:
         schemas = [source.schema() for source in self._sources]  # remembered ones cost nothing
         if any(not schema.equals(schemas[0]) for schema in schemas[1:]):
-            if not all(getattr(source, "_learnt", False) for source in self._sources):
+            if not all(getattr(source, "learnt", False) for source in self._sources):
                 self._refuse(schemas)
             self.remember(self._merged(schemas))
         self._united = True

@@ -46,25 +46,25 @@ class JSONL(Source):
         self.encoding = encoding
         self.fast = fast
         self._schema = schema
-        self._learnt = False
+        self.learnt = False
 
     def schema(self) -> pa.Schema:
         """The columns; reads the file once if no schema was given."""
         if self._schema is None:
             self._schema = self._infer()
-            self._learnt = True
+            self.learnt = True
         return self._schema
 
     def remember(self, schema: pa.Schema) -> None:
         """Take types that were learnt before, from this file or from it and its siblings."""
-        if self._schema is None or self._learnt:
-            self._schema, self._learnt = schema, True
+        if self._schema is None or self.learnt:
+            self._schema, self.learnt = schema, True
 
     widened = staticmethod(widened)
 
     def identity(self) -> dict[str, Any]:
         """The file and the options that decide what its values mean."""
-        given = None if self._learnt else schema_identity(self._schema)
+        given = None if self.learnt else schema_identity(self._schema)
         return {"kind": "jsonl", **file_identity(self.path), "encoding": self.encoding, "schema": given}
 
     def batches(self, on_reject: OnReject = refuse) -> Iterator[pa.RecordBatch]:
