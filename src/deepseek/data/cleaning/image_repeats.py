@@ -6,6 +6,7 @@ nearly has, is leakage and goes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import combinations, pairwise
 
@@ -132,9 +133,11 @@ def image_candidates(measure: ImageMeasure, held_out: Bools | None = None) -> Ca
     """All pairs of hashes within the measure's bits of each other: none is missed.
 
     The hash is cut into ``bits + parts`` pieces. At most ``bits`` of them can differ, so ``parts`` of them are equal:
-    each choice of so many pieces makes one band. More of them make buckets smaller, as more images need.
+    each choice of so many pieces makes one band. More pieces make more bands of more bits each, and smaller buckets:
+    there are enough of them for a bucket to have a few images by chance, whatever the number of images.
     """
-    parts = 2 if measure.count < 1_000_000 else 3
+    wanted = math.log2(max(measure.count, 4)) - 2  # bits a band
+    parts = next((parts for parts in (1, 2, 3) if 64 * parts / (measure.bits + parts) >= wanted), 4)
     cuts = np.linspace(0, 64, measure.bits + parts + 1).round().astype(int).tolist()
     masks = [((1 << high) - 1) ^ ((1 << low) - 1) for low, high in pairwise(cuts)]
     candidates = Candidates(measure, held_out)
