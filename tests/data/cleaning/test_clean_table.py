@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from deepseek.data import CleaningConfig, Table, clean, clean_table
 from deepseek.data.cleaning import groups, inputs
+from deepseek.data.cleaning.staging import staging_folder
 from deepseek.data.engines import LocalEngine
 from deepseek.errors import DataError, TableError, UnknownNameError
 
@@ -127,6 +128,13 @@ def test_a_killed_cleaning_leaves_no_table_and_the_next_one_cleans_up(tmp_path, 
     stored, _ = clean_table(source, tmp_path / "clean.lance")
     assert len(stored) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.lance", "clean.rejects.lance", "raw.lance"]
+
+
+def test_two_cleanings_into_one_table_do_not_meet(tmp_path):
+    source = Table.create(tmp_path / "raw.lance", pa.table({"text": ["a"], "label": ["x"]}))
+    with staging_folder(tmp_path / "clean.lance"), pytest.raises(TableError, match="another process"):
+        clean_table(source, tmp_path / "clean.lance")
+    assert len(clean_table(source, tmp_path / "clean.lance")[0]) == 1
 
 
 def test_memory_does_not_grow_with_the_table(tmp_path):
