@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -86,6 +87,11 @@ class Signatures:
         start = number * self._count * _CODE_BYTES
         codes = np.fromfile(self._codes, np.uint64, self._count, offset=start)
         return codes if self._chosen is None else codes[self._chosen]
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for files of the step that reads the signatures."""
+        return self._rows.scratch
 
     def keys(self, positions: Integers) -> pa.Array:
         """The text keys of some of the rows."""
