@@ -247,3 +247,12 @@ def test_pages_show_every_column_and_escape():
     assert "http" not in page
     assert page.count('<section class="card">') == 2
     assert "<b>" in render_profile(stats)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(max_size=6), min_size=1, max_size=20))
+def test_grams_are_runs_of_three_bytes_of_one_text(texts):
+    column = profile(pa.table({"t": texts}))["columns"]["t"]
+    alone = sum(np.array(profile(pa.table({"t": [text]}))["columns"]["t"]["grams"]) for text in texts)
+    assert column["grams"] == alone.tolist()
+    assert sum(column["grams"]) == sum(max(len(text.encode()) - 2, 0) for text in texts)

@@ -234,9 +234,14 @@ def _grams(values: pa.Array, counts: Any) -> Any:
     codes = data.astype(np.uint32)
     # Multiplicative hashing (Knuth): the upper 8 bits of the product
     codes = (codes[:-2] << np.uint32(16) | codes[1:-1] << np.uint32(8) | codes[2:]) * np.uint32(2654435761)
-    owner = np.repeat(np.arange(len(wide)), lengths)
-    inside = owner[:-2] == owner[2:]
-    return _weighed((codes[inside] >> np.uint32(24)).astype(np.int64), counts[owner[:-2][inside]], GRAM_BUCKETS)
+    buckets = codes >> np.uint32(24)
+    ends = np.cumsum(lengths)
+    crossing = np.concatenate([ends - 1, ends - 2])  # runs that begin here would reach into the next text
+    inside = np.ones(len(codes), dtype=bool)
+    inside[crossing[(crossing >= 0) & (crossing < len(codes))]] = False
+    if (counts == 1).all():
+        return np.bincount(buckets[inside], minlength=GRAM_BUCKETS)
+    return _weighed(buckets[inside], np.repeat(counts, lengths)[:-2][inside], GRAM_BUCKETS)
 
 
 class BlobSketch(ColumnSketch):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FORMAT = "deepseek.statistics/2"
 READABLE = ("deepseek.statistics/1", FORMAT)
-PIECE_ROWS = 1 << 20
+PIECE_ROWS = 1 << 18
 BATCH_ROWS = 1 << 16
 BATCH_BYTES = 32 << 20
 READ_BYTES = 64 << 20
