@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -54,13 +55,14 @@ def main() -> None:
         parser.error("--quick measures nothing of worth; say with --output where its figures may go")
     for work in options.only or SIZES:
         sizes = (1_000, 2_000, 5_000) if options.quick else tuple(n for n in SIZES[work] if n <= options.most)
-        with tempfile.TemporaryDirectory(dir=options.folder, prefix=f"bench-{work}-") as folder:
-            curve = measure(work, sizes, Path(folder), 1 if options.quick else options.rounds)
         limit = sizes[1] if options.quick else FITTED_UP_TO.get(work, 1_000_000)
-        figures = figures_of(work, curve, limit)
+        with tempfile.TemporaryDirectory(dir=options.folder, prefix=f"bench-{work}-") as folder:
+            for curve in measure(work, sizes, Path(folder), 1 if options.quick else options.rounds):
+                if len(curve["2 cores"]) > 1:  # written size by size: an interrupted run keeps what it has measured
+                    figures = figures_of(work, curve, limit)
+                    target = write_results("scaling", figures, versions=LIBRARIES, peers={}, target=options.output)
         for key, figure in figures.items():
             say(f"{key} = {figure.value:.4g} {figure.unit}")
-        target = write_results("scaling", figures, versions=LIBRARIES, peers={}, target=options.output)
         if options.output is None:
             draw(target, ROOT / "docs" / "scaling.svg")
 
@@ -68,8 +70,8 @@ def main() -> None:
 Curve = dict[str, dict[int, Measured]]
 
 
-def measure(work: str, sizes: tuple[int, ...], folder: Path, rounds: int) -> Curve:
-    """Seconds by place and rows."""
+def measure(work: str, sizes: tuple[int, ...], folder: Path, rounds: int) -> Iterator[Curve]:
+    """Seconds by place and rows, after each size."""
     curve: Curve = {place: {} for place in PLACES}
     with ExitStack() as stack:
         places = {name: stack.enter_context(_place(*place)) for name, place in PLACES.items()}
@@ -85,7 +87,8 @@ def measure(work: str, sizes: tuple[int, ...], folder: Path, rounds: int) -> Cur
                 raise AssertionError(f"{work}: the results differ: { {k: v.value for k, v in found.items()} }")
             for name, each in found.items():
                 curve[name][rows] = each
-    return curve
+            shutil.rmtree(folder / str(rows))
+            yield curve
 
 
 @contextmanager
