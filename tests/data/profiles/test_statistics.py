@@ -196,8 +196,10 @@ def test_cuts_leave_no_trace(tmp_path, monkeypatch):
     table = Table.create(tmp_path / "t.lance", data.slice(0, 300))
     table.append(data.slice(300))
     once = profile(data)["columns"]
-    for rows in (64, 250, 1 << 20):
+    for rows, most in ((64, 1000), (250, 1000), (10, 3), (1 << 20, 1000)):
         monkeypatch.setattr(statistics, "PIECE_ROWS", rows)
+        monkeypatch.setattr(statistics, "MOST_PIECES", most)
+        assert len(statistics.table_pieces(table, ["flag"])) == min(-(-1000 // rows), most)
         again = profile(table)["columns"]
         assert _rounded(again) == _rounded(once)
 
