@@ -25,6 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.harness import ROOT, Figure, Measured, Worker, alternate, say, write_results
+from benchmarks.scaling_page import write_page
 from benchmarks.scaling_plot import draw
 
 STEPS = "benchmarks.scaling_steps"
@@ -65,6 +66,7 @@ def main() -> None:
             say(f"{key} = {figure.value:.4g} {figure.unit}")
         if options.output is None:
             draw(target, ROOT / "docs" / "scaling.svg")
+            write_page(target, ROOT / "docs" / "scale.md")
 
 
 Curve = dict[str, dict[int, Measured]]
