@@ -189,7 +189,17 @@ def _numbers(aspect: str, reference: Mapping[str, Any], sketch: NumberSketch) ->
     few, many, _ = _grouped(first, second, PSI_BINS)
     distance = significance.psi(few, many)
     yield _shares(aspect, few, many, f"{aspect}: PSI {distance:.3f}, {means}{beyond}")
-    if (reference.get("distinct") or DISCRETE + 1) > DISCRETE:  # for few distinct values chi-square is the test
+    if (reference.get("distinct") or DISCRETE + 1) <= DISCRETE:  # chi-square is the test, on each value
+        if unknown := sketch.histogram.unknown:
+            share = unknown / sketch.moments.count
+            known = np.array([first.sum(), 0.0]), np.array([second.sum() - unknown, float(unknown)])
+            text = f"{aspect}: {share:.1%} of them were not among the {reference['distinct']} before, {means}"
+            yield _counted(f"new {aspect}", "share", share, text, *known)
+    else:
+        if outside:
+            p_value = significance.outside_tail(int(first.sum()), int(second.sum()), sketch.histogram.outside)
+            text = f"{aspect}{beyond.replace(',', ':', 1)}"
+            yield Comparison(f"{aspect} (range)", "share", outside, p_value, text, "order statistics")
         gap, p_value = significance.kolmogorov_smirnov(first, second)
         text = f"{aspect}: KS distance {gap:.3f}, {means}"
         test = f"Kolmogorov-Smirnov on {len(first)} bins"
@@ -271,8 +281,11 @@ def _vectors(reference: Mapping[str, Any], sketch: VectorSketch) -> Iterator[Com
     variance = (np.array(reference["std"]) ** 2 * n + sketch.squares) / (n + m)
     gap = now - before
     spread = float(variance.sum())
-    effect = float(np.linalg.norm(gap)) / math.sqrt(spread) if spread else (math.inf if gap.any() else 0.0)
     moving = variance > 0
+    if gap[~moving].any():
+        text = "dimensions that were constant have another value"
+        yield _counted("constants", "share", 1.0, text, np.array([n, 0.0]), np.array([0.0, m]))
+    effect = float(np.linalg.norm(gap[moving])) / math.sqrt(spread) if spread else 0.0
     z = np.abs(gap[moving]) / np.sqrt(variance[moving] * (1 / n + 1 / m))
     p_value = significance.any_of(significance.two_sided(float(z.max())), len(z)) if len(z) else 1.0
     norms = float(np.linalg.norm(before) * np.linalg.norm(now))
