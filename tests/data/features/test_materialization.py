@@ -498,7 +498,7 @@ def test_blobs_go_online_as_their_bytes(tmp_path):
     assert online.to_pylist() == offline.to_pylist()
 
 
-def test_features_may_be_times_or_come_from_the_request_alone(tmp_path):
+def test_a_time_column_may_be_a_feature(tmp_path):
     table, store = make(tmp_path, [(0, "a", 1, 1, 1.0)], features=["event_time"])
     store.materialize("spending")
     assert_equal(store, 2)
@@ -510,11 +510,16 @@ def test_features_may_be_times_or_come_from_the_request_alone(tmp_path):
 def test_what_can_go_wrong_is_said(tmp_path):
     _, store = make(tmp_path, [(0, "a", 1, 1, 1.0)])
     key = {"user": 0, "region": "a"}
-    with pytest.raises(
-        OnlineStoreError, match=r"spending@1 is not in the online store .*\(there: none\); materialise it first"
-    ):
+    with pytest.raises(OnlineStoreError, match=r"there is no online store at .*features/online; materialise"):
         store.online("spending", [key])
+    assert not (tmp_path / "features" / "online").exists()
     store.materialize("spending")
+    source = store.view("spending").source
+    store.register(FeatureView(name="other", source=source, entities=["user"], event_time="event_time"))
+    with pytest.raises(
+        OnlineStoreError, match=r"other@1 is not in the online store .*\(there: spending@1\); materialise"
+    ):
+        store.online("other", [key])
     with pytest.raises(UnknownNameError, match="Did you mean 'amount'"):
         store.online("spending:amont", [key])
     with pytest.raises(UnknownNameError, match="Did you mean 'spending'"):
