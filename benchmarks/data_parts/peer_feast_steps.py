@@ -113,15 +113,14 @@ def read(clock: Clock, *, way: str, keys: list[list[int]], warm_up: int) -> list
 
     ``way`` is ``features`` (a list of references), ``plain`` or ``precomputed`` (a feature service).
     """
-    store = state["store"]
-    features = state["references"] if way == "features" else state["services"][way]
+    store, options = state["store"], _way(way)
     rows = [[{"driver_id": key} for key in asked] for asked in keys]
     for asked in rows[:warm_up]:
-        store.get_online_features(features=features, entity_rows=asked).to_dict()
+        store.get_online_features(entity_rows=asked, **options).to_dict()
     seconds = []
     for asked in rows:
         started = time.perf_counter()
-        store.get_online_features(features=features, entity_rows=asked).to_dict()
+        store.get_online_features(entity_rows=asked, **options).to_dict()
         seconds.append(time.perf_counter() - started)
     clock.seconds = sum(seconds)
     return seconds
@@ -129,10 +128,16 @@ def read(clock: Clock, *, way: str, keys: list[list[int]], warm_up: int) -> list
 
 def values(clock: Clock, *, way: str, keys: list[int]) -> list[list[Any]]:
     """The values of each key, for the check that both sides answer alike."""
-    features = state["references"] if way == "features" else state["services"][way]
     rows = [{"driver_id": key} for key in keys]
-    answer = state["store"].get_online_features(features=features, entity_rows=rows).to_dict()
-    return [[answer[name][row] for name in FEATURES] for row in range(len(keys))]
+    answer = state["store"].get_online_features(entity_rows=rows, **_way(way)).to_dict()
+    named = {name.removeprefix(f"{VIEW}__"): column for name, column in answer.items()}
+    return [[named[name][row] for name in FEATURES] for row in range(len(keys))]
+
+
+def _way(way: str) -> dict[str, Any]:
+    """What is asked for; pre-computed vectors are found under full names only."""
+    features = state["references"] if way == "features" else state["services"][way]
+    return {"features": features, "full_feature_names": way == "precomputed"}
 
 
 if __name__ == "__main__":
