@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 BATCH_ROWS = 8192
 BATCH_BYTES = 16 << 20
@@ -59,6 +60,21 @@ def batch_rows(group: Sequence[Any], schema: pa.Schema, columns: Sequence[str], 
             sample = fragment.take(places.tolist(), columns=sampled)
             fixed += max(sample.nbytes // len(places), 1)
     return max(1, min(limit, BATCH_BYTES // max(fixed, 1)))
+
+
+def batch_rows_with_blobs(dataset: Any, schema: pa.Schema) -> int:
+    """Rows of whole batches, blobs included, for what reads bytes and descriptors at one size; by the widest group."""
+    rows = BATCH_ROWS
+    pieces = list(groups(dataset))
+    for group in pieces[:: max(1, len(pieces) // SAMPLE_GROUPS)]:
+        rows = min(rows, batch_rows(group, dataset.schema, schema.names))
+        blobs = [field.name for field in dataset.schema if isinstance(field.type, pa.BaseExtensionType)]
+        if not blobs:
+            continue
+        described = dataset.scanner(columns=blobs, fragments=group, limit=256).to_table()
+        sizes = [pc.sum(pc.struct_field(column.combine_chunks(), "size")).as_py() or 0 for column in described.columns]
+        rows = min(rows, BATCH_BYTES * described.num_rows // max(1, sum(sizes)))
+    return max(1, rows)
 
 
 def _fixed_width(kind: pa.DataType) -> int | None:

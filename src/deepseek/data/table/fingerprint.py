@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deepseek.data.table.rows import is_bytes
+
 if TYPE_CHECKING:
     from hashlib import _Hash
 
@@ -28,7 +30,9 @@ def fingerprint(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> str:
             _feed(streams, str(index), column)
     total = hashlib.sha256()
     for field in schema:
-        total.update(f"{field.name!r}:{field.type}\n".encode())
+        # bytes are bytes, in whatever width they are stored
+        kind = "binary" if is_bytes(field.type) else field.type
+        total.update(f"{field.name!r}:{kind}\n".encode())
     for path in sorted(streams):
         total.update(f"{path}={streams[path].hexdigest()}\n".encode())
     return total.hexdigest()

@@ -68,9 +68,8 @@ class MaintenanceMixin(TableHandle):
             "materialize_deletions_threshold": 0,
         }
         with translated("compact", self.path):
-            pieces = list(batching.groups(dataset))
-            rows = [batching.batch_rows(piece, dataset.schema, self.columns) for piece in pieces]
-            options |= {"batch_size": min(rows, default=1), "io_buffer_size": batching.IO_BUFFER_BYTES}
+            options["batch_size"] = batching.batch_rows_with_blobs(dataset, self.schema)
+            options["io_buffer_size"] = batching.IO_BUFFER_BYTES
             plan = Compaction.plan(dataset, options)
             tasks: Sequence[Any] = plan.tasks
             if tasks:

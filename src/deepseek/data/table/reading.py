@@ -66,15 +66,7 @@ class ReadingMixin(TableHandle):
 
     def arrow_dataset(self) -> Any:
         """This version as a ``pyarrow.dataset.Dataset``, into which engines push columns and conditions down."""
-        dataset, schema = self._dataset, self.schema
-        pieces = list(batching.groups(dataset))[:1]
-        rows = min((batching.batch_rows(piece, dataset.schema, schema.names) for piece in pieces), default=1)
-        if self.blobs and len(self):
-            described = dataset.take(list(range(min(len(self), batching.SAMPLE_ROWS))), columns=self.blobs)
-            sizes = [
-                pc.sum(pc.struct_field(column.combine_chunks(), "size")).as_py() or 0 for column in described.columns
-            ]
-            rows = max(1, min(rows, batching.BATCH_BYTES * described.num_rows // max(1, sum(sizes))))
+        rows = batching.batch_rows_with_blobs(self._dataset, self.schema)
         return open_dataset(
             self.path, self.version, scan={"batch_size": rows, "blob_handling": "all_binary", **batching.SCAN}
         )

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from deepseek.data.table.rows import RowStream
 
-MEMORY_BYTES = 64 << 20
+MEMORY_BYTES = 32 << 20
 
 
 class StagedRows:
@@ -32,7 +32,8 @@ class StagedRows:
         if self._file is None:
             source: Any = self._batches
         else:
-            source = pa.ipc.open_stream(pa.memory_map(str(self._file)))
+            # read, not mapped: mapped pages would count as this process's memory
+            source = pa.ipc.open_stream(pa.OSFile(str(self._file)))
         for batch in source:
             yield batch if columns is None else batch.select(columns)
 

@@ -68,7 +68,7 @@ class WritingMixin(EvolvingMixin):
         """Update the rows whose key is there already and add the others, as one new version.
 
         Updated rows move to the end of the table. Columns that the rows lack keep their values in updated rows and are
-        null in added ones. Memory is bounded; rows beyond 64 MB are spilled to a temporary file.
+        null in added ones. Memory is bounded; rows beyond 32 MB are spilled to a temporary file.
 
         Args:
             rows: as for :meth:`create`.
