@@ -14,6 +14,7 @@ if not fast.
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ class Source(ABC):
 
     name: str
     metadata: Mapping[str, str]
+    threads: int = min(4, os.cpu_count() or 1)
+    """How many threads a source may use to parse; an ingest that reads many parts at a time leaves each one."""
 
     @abstractmethod
     def schema(self) -> pa.Schema:

@@ -20,6 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from deepseek.data.engines import LocalEngine
 from deepseek.data.sources import delimited_blocks as blocks
 from deepseek.data.sources.base import (
     EXCERPT_CHARS,
@@ -32,7 +33,7 @@ from deepseek.data.sources.base import (
     refuse,
     schema_identity,
 )
-from deepseek.data.sources.encoding import Located, encode_batch
+from deepseek.data.sources.delimited_pieces import MAX_FIELD_CHARS, Learner, Parser, Piece, converter
 from deepseek.data.sources.lines import (
     Window,
     decode,
@@ -41,10 +42,7 @@ from deepseek.data.sources.lines import (
     open_utf8,
     undecodable,
 )
-from deepseek.errors import ConfigError, DataError
-
-MAX_FIELD_CHARS = 16 << 20
-"""A cell beyond this many characters is a reject; it bounds the memory that one broken quote can take."""
+from deepseek.errors import DataError
 
 EXCERPT_LINES = 3
 
@@ -81,23 +79,23 @@ class Delimited(Source):
         self.fast = fast
         self._columns = list(columns) if columns is not None else None
         self._schema = schema
-        self._learnt = False
+        self.learnt = False
         self._found: _Head | None = None
         if schema is not None:
             for field in schema:
-                _converter(field.type)  # an impossible type is said now, not in the middle of the file
+                converter(field.type)  # an impossible type is said now, not in the middle of the file
 
     def schema(self) -> pa.Schema:
         """The columns; reads the file once if no schema was given."""
         if self._schema is None:
             self._schema = self._infer()
-            self._learnt = True
+            self.learnt = True
         return self._schema
 
     def remember(self, schema: pa.Schema) -> None:
         """Take types that were learnt before, from this file or from it and its siblings."""
-        if self._schema is None or self._learnt:
-            self._schema, self._learnt = schema, True
+        if self._schema is None or self.learnt:
+            self._schema, self.learnt = schema, True
 
     @staticmethod
     def widened(known: pa.DataType, seen: pa.DataType) -> pa.DataType:
@@ -108,7 +106,7 @@ class Delimited(Source):
 
     def identity(self) -> dict[str, Any]:
         """The file and the options that decide what its cells mean."""
-        given = None if self._learnt else schema_identity(self._schema)
+        given = None if self.learnt else schema_identity(self._schema)
         options = {"encoding": self.encoding, "columns": self._columns, "schema": given, "delimiter": self.delimiter}
         return {"kind": "delimited", **file_identity(self.path), **options}
 
@@ -127,52 +125,30 @@ class Delimited(Source):
                 on_reject(reject)
         if not head.names:
             return
-        convert = blocks.Fast(self.delimiter, self.quoted, head.names, schema, learnt=self._learnt)
-        converters = {field.name: _converter(field.type) for field in schema}
-        for window, end in self._blocks(start, head):
-            batch = None
-            if end is not None and self._may_be_fast(window, end):
-                batch = convert.batch(window.buffer[window.at : end])
-            if batch is not None and end is not None:
-                window.use(end)
-            else:
-                batch = self._parsed(window, end, head.names, schema, converters, on_reject)
-            yield Chunk(batch=batch, position={"offset": window.offset, "line": window.line})
+        parser = Parser(self, head.names, schema)
+        for batch, rejects, position in LocalEngine(self.threads).map(parser.parse, self._pieces(start, head, parser)):
+            for reject in rejects:
+                on_reject(reject)
+            yield Chunk(batch=batch, position=position)
 
-    def _may_be_fast(self, window: Window, end: int) -> bool:
-        return self.fast and end - window.at <= MAX_FIELD_CHARS  # a longer block may hold a cell beyond the limit
-
-    def _blocks(self, start: Position | None, head: _Head) -> Iterator[tuple[Window, int | None]]:
-        """The window and the end in it of the next block of whole rows; ``None`` when only parsing can tell."""
+    def _pieces(self, start: Position | None, head: _Head, parser: Parser | Learner) -> Iterator[Piece]:
+        """Blocks of whole rows; one whose end only the parser can find is parsed here."""
         offset, line = (start["offset"], start["line"]) if start else (head.offset, head.line)
         with open_utf8(self.path, self.encoding, offset) as stream:
             window = Window(stream, offset, line)
             while window.fill():
-                yield window, blocks.rows_end(window, self.quoted, MAX_FIELD_CHARS)
+                first = window.line
+                end = blocks.rows_end(window, self.quoted, MAX_FIELD_CHARS)
+                block = parsed = None
+                if end is None:
+                    parsed = parser.reference(window, None)
+                else:
+                    block = window.use(end)
+                yield Piece(
+                    position={"offset": window.offset, "line": window.line}, line=first, block=block, parsed=parsed
+                )
 
-    def _parsed(
-        self,
-        window: Window,
-        end: int | None,
-        names: list[str],
-        schema: pa.Schema,
-        converters: dict[str, Any],
-        on_reject: OnReject,
-    ) -> pa.RecordBatch:
-        """One block by the reference parser; its rejects in the order of their lines."""
-        rejects: list[Reject] = []
-        rows = []
-        for line, cells in self._rows(window, end, rejects.append):
-            if self._fits(cells, names, line, rejects.append):
-                pairs = zip(names, cells, strict=True)
-                values = {n: converters[n](c) if c else None for n, c in pairs if n in converters}
-                rows.append(Located(line=line, values=values))
-        batch = encode_batch(rows, schema, self.name, rejects.append)
-        for reject in sorted(rejects, key=lambda reject: reject.line or 0):
-            on_reject(reject)
-        return batch
-
-    def _rows(self, window: Window, end: int | None, on_reject: OnReject) -> Iterator[tuple[int, list[str]]]:
+    def parse_rows(self, window: Window, end: int | None, on_reject: OnReject) -> Iterator[tuple[int, list[str]]]:
         """Yield (first line, cells) of the rows up to ``end`` in the window, or of a block's worth of rows."""
         # the csv module's limit belongs to the process: raise it, never lower it under someone else
         csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARS))
@@ -207,20 +183,10 @@ class Delimited(Source):
         head = self._head()
         if not head.names:
             raise DataError(f"{self.name} has no readable rows")
-        kinds: dict[str, pa.DataType] = {}
-        learn = blocks.Learn(self.delimiter, self.quoted, head.names)
-        for window, end in self._blocks(None, head):
-            if end is not None and self._may_be_fast(window, end):
-                block = window.buffer[window.at : end]
-                if learn.block(block, kinds):
-                    window.use(end)
-                    continue
-            for line, cells in self._rows(window, end, _ignore):
-                if self._fits(cells, head.names, line, _ignore):
-                    for name, cell in zip(head.names, cells, strict=True):
-                        if cell and kinds.get(name) != pa.string():
-                            kinds[name] = blocks.widened_by(kinds.get(name), cell)
-        return pa.schema([pa.field(name, kinds.get(name, pa.string())) for name in head.names])
+        learner = Learner(self, head.names)
+        for found in LocalEngine(self.threads).map(learner.parse, self._pieces(None, head, learner)):
+            learner.add(found)
+        return pa.schema([pa.field(name, learner.kinds.get(name, pa.string())) for name in head.names])
 
     def _head(self) -> _Head:
         if self._found is None:
@@ -229,7 +195,7 @@ class Delimited(Source):
             with open_utf8(self.path, self.encoding) as stream:
                 window = Window(stream)
                 while not names and window.fill():
-                    for _line, cells in self._rows(window, window.at + 1, rejects.append):
+                    for _line, cells in self.parse_rows(window, window.at + 1, rejects.append):
                         names = self._header(cells)
                 self._found = _Head(names=names, offset=window.offset, line=window.line, rejects=rejects)
         return self._found
@@ -244,7 +210,7 @@ class Delimited(Source):
                 raise DataError(f"{self.name}, line 1: the header {problem}; give columns= if the file has no header")
         return names
 
-    def _fits(self, cells: list[str], names: list[str], line: int, on_reject: OnReject) -> bool:
+    def fits(self, cells: list[str], names: list[str], line: int, on_reject: OnReject) -> bool:
         if any(undecodable(cell) for cell in cells):
             return self._reject(on_reject, invalid_reason(self.encoding), line, self.delimiter.join(cells))
         if len(cells) != len(names):
@@ -266,29 +232,3 @@ class TSV(Delimited):
 
     delimiter = "\t"
     quoted = False
-
-
-def _ignore(_reject: Reject) -> None:
-    pass
-
-
-def _converter(kind: pa.DataType) -> Any:
-    if pa.types.is_integer(kind):
-        return _tolerant(int)
-    if pa.types.is_floating(kind):
-        return _tolerant(float)
-    if pa.types.is_boolean(kind):
-        return lambda cell: {"true": True, "1": True, "false": False, "0": False}.get(cell.strip().lower(), cell)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return str
-    raise ConfigError(f"a delimited file cannot give a column of type {kind}; read it as text and cast it")
-
-
-def _tolerant(convert: type[int] | type[float]) -> Any:
-    def attempt(cell: str) -> int | float | str:
-        try:
-            return convert(cell)
-        except ValueError:
-            return cell  # stays text, so that the row is rejected for its type with the cell in the report
-
-    return attempt

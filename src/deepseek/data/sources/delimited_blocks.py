@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import numpy as np
 import pyarrow as pa
@@ -96,25 +96,26 @@ class Learn:
     def __init__(self, delimiter: str, quoted: bool, names: list[str]) -> None:
         self._delimiter, self._quoted, self._names = delimiter, quoted, names
 
-    def block(self, block: bytes, kinds: dict[str, pa.DataType]) -> bool:
-        """Widen ``kinds`` by a block; false, with ``kinds`` untouched, when the reference must read it."""
-        # text stays text: only the other columns are worth converting, but all rows must be well formed
-        open_names = [name for name in self._names if kinds.get(name) != pa.string()] or self._names[:1]
+    def block(self, block: bytes, text: Set[str]) -> dict[str, pa.DataType] | None:
+        """The types of a block's columns; ``None`` when the reference must read it.
+
+        Columns that are known to be ``text`` stay so and need no look; the rows must be well formed all the same.
+        """
+        open_names = [name for name in self._names if name not in text] or self._names[:1]
         types = {name: pa.string() for name in open_names}
         table = _read(block, self._delimiter, self._quoted, self._names, open_names, types)
         if table is None:
-            return False
+            return None
+        kinds: dict[str, pa.DataType] = {}
         for name in open_names:
-            if kinds.get(name) == pa.string():
-                continue
             column = table.column(name)
             if column.null_count == len(column):
                 continue
             if _all_match(column, _INTEGERS_RE2):
-                kinds.setdefault(name, pa.int64())
+                kinds[name] = pa.int64()
             else:
                 kinds[name] = pa.float64() if _all_match(column, _NUMBERS_RE2) else pa.string()
-        return True
+        return kinds
 
 
 class Fast:

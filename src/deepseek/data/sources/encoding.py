@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from deepseek.data.sources.base import BATCH_BYTES, BATCH_ROWS, EXCERPT_CHARS, OnReject, Reject
+from deepseek.data.table.rows import is_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +62,15 @@ def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_nested(kind):
         for value in values:
             _require_shape(value, kind)
+    elif not _is_text(kind) and not is_bytes(kind):
+        return pa.array(values, kind)
+    elif any(isinstance(value, bytes if _is_text(kind) else str) for value in values):
+        raise TypeError("Arrow would take bytes for text and text for bytes")
     return pa.array(values, kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _require_shape(value: Any, kind: pa.DataType) -> None:

@@ -71,15 +71,15 @@ class Files(InParts):
     def _unite(self) -> None:
         schemas = [source.schema() for source in self._sources]  # remembered ones cost nothing
         if any(not schema.equals(schemas[0]) for schema in schemas[1:]):
-            if not all(getattr(source, "_learnt", False) for source in self._sources):
+            if not all(getattr(source, "learnt", False) for source in self._sources):
                 self._refuse(schemas)
             self.remember(self._merged(schemas))
         self._united = True
 
     def _merged(self, schemas: list[pa.Schema]) -> pa.Schema:
         widened = self._sources[0].widened  # type: ignore[attr-defined]
-        if hasattr(self._sources[0], "delimiter") and any(set(s.names) != set(schemas[0].names) for s in schemas):
-            self._refuse(schemas)
+        if hasattr(self._sources[0], "delimiter"):  # JSON rows name their columns, delimited ones must agree on them
+            self._refuse([pa.schema([(name, pa.string()) for name in sorted(s.names)]) for s in schemas])
         kinds: dict[str, pa.DataType] = {}
         for schema in schemas:
             for field in schema:
@@ -87,12 +87,12 @@ class Files(InParts):
         return pa.schema(list(kinds.items()))
 
     def _refuse(self, schemas: list[pa.Schema]) -> None:
+        """Raise for the first file that has other columns than the first one, if there is one."""
         first = schemas[0]
         for source, schema in zip(self._sources, schemas, strict=True):
             if not schema.equals(first):
-                other = sorted(set(map(str, schema)) ^ set(map(str, first)))
+                other = sorted({f"{f.name} ({f.type})" for f in schema} ^ {f"{f.name} ({f.type})" for f in first})
                 raise DataError(
                     f"{source.name} has other columns than {self._sources[0].name}: {', '.join(other[:4])}; ingest "
                     f"such files into tables of their own, or give schema="
                 )
-        raise DataError(f"the files of {self.name} have other columns than {self._sources[0].name}")

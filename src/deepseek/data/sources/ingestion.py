@@ -10,28 +10,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lance
 import pyarrow as pa
-from lance.fragment import write_fragments
 
 from deepseek import progress
 from deepseek.data.engines import Engine, get_engine
-from deepseek.data.sources.base import Chunk, Position, Reject, Source, refuse
-from deepseek.data.sources.journal import Journal, StepDone
+from deepseek.data.sources.base import Source
+from deepseek.data.sources.journal import Journal
 from deepseek.data.sources.registry import open_source
+from deepseek.data.sources.steps import Step, run_step, table_schema, unmarked
 from deepseek.data.table import Table, location, storage
-from deepseek.data.table.blobs import mark_blobs, stored_schema
+from deepseek.data.table.blobs import stored_schema
 from deepseek.data.table.fingerprint import fingerprint
 from deepseek.data.table.lance_errors import LANCE_ERRORS, cause, write_error
-from deepseek.data.table.lance_io import open_dataset, session
+from deepseek.data.table.lance_io import open_dataset
 from deepseek.data.table.rejects import rejects_path, write_rejects
-from deepseek.data.table.rows import RowStream, check_schema, stream
-from deepseek.data.table.transaction import as_stored, table_exists
+from deepseek.data.table.rows import stream
+from deepseek.data.table.transaction import table_exists
 from deepseek.errors import DataError, DeepSeekError, TableError
 
 REJECTS_SCHEMA = pa.schema(
@@ -154,7 +154,8 @@ class _Run:
                 self.journal.sweep()
             else:
                 self.journal.discard()
-                self.journal.begin(identity or "", self._schema(), _version(self.where))
+                schema = table_schema(self.source, self.blobs, f"write {self.where}")
+                self.journal.begin(identity or "", schema, _version(self.where))
             self._write()
             version = self._commit()
         except BaseException as error:
@@ -168,14 +169,6 @@ class _Run:
             return None
         text = json.dumps({"source": facts, "strict": self.strict, "blobs": self.blobs}, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
-
-    def _schema(self) -> pa.Schema:
-        """The table's columns. Which hold blobs is decided once, by the first rows, for all parts and every run."""
-        purpose = f"write {self.where}"
-        schema = check_schema(self.source.schema(), None, purpose)
-        rows = RowStream(schema, _first_rows(self.source) if _has_bytes(schema) else (), None)
-        mark_blobs(rows, self.blobs, purpose)
-        return rows.schema
 
     def _is_ours(self, identity: str | None) -> bool:
         assert self.journal.header is not None
@@ -215,7 +208,7 @@ class _Run:
             while left:
                 # one step of each of the next parts at a time: finished parts make room for the ones behind them
                 steps = [
-                    _Step(
+                    Step(
                         part=number,
                         source=parts[number],
                         start=done.positions.get(number),
@@ -225,6 +218,7 @@ class _Run:
                         strict=self.strict,
                         limit=STEP_BYTES,
                         options=options,
+                        alone=len(left) == 1 or width == 1,
                     )
                     for number in left[:width]
                 ]
@@ -290,85 +284,6 @@ class _Run:
         return report
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Step:
-    part: int
-    source: Source
-    start: Position | None
-    target: str
-    mode: str
-    schema: pa.Schema
-    strict: bool
-    limit: int
-    options: dict[str, str] | None
-
-
-def run_step(step: _Step) -> StepDone:
-    """Read one part from ``start`` on and write data files of up to about ``limit`` bytes; commits nothing."""
-    rejects: list[Reject] = []
-    chunks = step.source.chunks(step.start, refuse if step.strict else rejects.append)
-    reading = _Reading(chunks, step.limit)
-    first = reading.first()
-    fragments: Sequence[Any] = ()
-    if first is not None:
-        rows = RowStream(step.schema, reading.batches(first), None)
-        as_stored(rows)
-        try:
-            fragments = write_fragments(
-                rows.reader(lambda _rows: None),
-                step.target,
-                rows.schema,
-                mode=step.mode,
-                storage_options=step.options,
-                session=session(),
-            )
-        except LANCE_ERRORS as error:
-            if rows.error is not None:
-                raise rows.error from None  # Lance wraps what the source raised into an error of its own
-            raise write_error(error, step.target, step.mode) from cause(error)
-    return StepDone(
-        part=step.part,
-        fragments=[json.dumps(fragment.to_json()) for fragment in fragments],
-        rows=reading.rows,
-        rejects=rejects,
-        position=reading.position,
-    )
-
-
-class _Reading:
-    """Takes chunks until the limit; ``position`` is where to go on, ``None`` at the source's end."""
-
-    def __init__(self, chunks: Iterator[Chunk], limit: int) -> None:
-        self._chunks, self._limit = chunks, limit
-        self._bytes = 0
-        self.rows = 0
-        self.position: Position | None = None
-
-    def first(self) -> pa.RecordBatch | None:
-        """The first batch with rows; ``None`` when the source has none left."""
-        for chunk in self._chunks:
-            if (batch := self._take(chunk)) is not None:
-                return batch
-        self.position = None
-        return None
-
-    def _take(self, chunk: Chunk) -> pa.RecordBatch | None:
-        self.position = chunk.position
-        self.rows += chunk.batch.num_rows
-        self._bytes += chunk.batch.nbytes
-        return chunk.batch if chunk.batch.num_rows else None
-
-    def batches(self, first: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        yield first
-        while self._bytes < self._limit:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                self.position = None
-                return
-            if (batch := self._take(chunk)) is not None:
-                yield batch
-
-
 def say(text: str) -> None:
     """Tell the user something that matters more than a progress bar."""
     progress.console().print(f"  {text}", style="yellow", highlight=False)
@@ -376,19 +291,6 @@ def say(text: str) -> None:
 
 def _version(where: str) -> int | None:
     return int(open_dataset(where).version) if table_exists(where) else None
-
-
-def unmarked(schema: pa.Schema) -> pa.Schema:
-    """The schema as a source has it: without the marks of blob columns."""
-    return pa.schema([field.remove_metadata() for field in schema])
-
-
-def _has_bytes(schema: pa.Schema) -> bool:
-    return any(pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type) for f in schema)
-
-
-def _first_rows(source: Source) -> Iterator[pa.RecordBatch]:
-    return (chunk.batch for chunk in source.chunks(None, lambda _reject: None) if chunk.batch.num_rows)
 
 
 def _require_free(where: str) -> None:

@@ -11,16 +11,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from deepseek.data.engines import LocalEngine
 from deepseek.data.sources import jsonl_blocks as blocks
 from deepseek.data.sources.base import Chunk, OnReject, Position, Reject, Source, file_identity, refuse, schema_identity
 from deepseek.data.sources.encoding import Located, encode_batch, inferred_schema, widened
 from deepseek.data.sources.lines import Window, decode, excerpt, invalid_reason, line_block, open_utf8, undecodable
 from deepseek.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Piece:
+    """A ``block`` of whole lines, the number of its ``first`` line, and the position behind it."""
+
+    block: bytes
+    first: int
+    position: Position
 
 
 class JSONL(Source):
@@ -35,25 +46,25 @@ class JSONL(Source):
         self.encoding = encoding
         self.fast = fast
         self._schema = schema
-        self._learnt = False
+        self.learnt = False
 
     def schema(self) -> pa.Schema:
         """The columns; reads the file once if no schema was given."""
         if self._schema is None:
             self._schema = self._infer()
-            self._learnt = True
+            self.learnt = True
         return self._schema
 
     def remember(self, schema: pa.Schema) -> None:
         """Take types that were learnt before, from this file or from it and its siblings."""
-        if self._schema is None or self._learnt:
-            self._schema, self._learnt = schema, True
+        if self._schema is None or self.learnt:
+            self._schema, self.learnt = schema, True
 
     widened = staticmethod(widened)
 
     def identity(self) -> dict[str, Any]:
         """The file and the options that decide what its values mean."""
-        given = None if self._learnt else schema_identity(self._schema)
+        given = None if self.learnt else schema_identity(self._schema)
         return {"kind": "jsonl", **file_identity(self.path), "encoding": self.encoding, "schema": given}
 
     def batches(self, on_reject: OnReject = refuse) -> Iterator[pa.RecordBatch]:
@@ -65,41 +76,51 @@ class JSONL(Source):
     def chunks(self, start: Position | None = None, on_reject: OnReject = refuse) -> Iterator[Chunk]:
         """The rows behind ``start`` (``offset`` and ``line`` of the UTF-8 stream), a block of lines at a time."""
         schema = self.schema()
-        known = set(schema.names)
         fast = self.fast and blocks.suits(schema)
-        for first, block, position in self._blocks(start):
-            batch = blocks.batch(block, schema) if fast else None
-            if batch is None:
-                rejects: list[Reject] = []
-                rows = []
-                for row in self._objects(block, first, rejects.append):
-                    if extra := row.values.keys() - known:
-                        raw = str(dict(row.values))
-                        self._reject(rejects.append, f"unknown column {min(extra)!r}", row.line, raw)
-                    else:
-                        rows.append(row)
-                batch = encode_batch(rows, schema, self.name, rejects.append)
-                for reject in sorted(rejects, key=lambda reject: reject.line or 0):
-                    on_reject(reject)
-            yield Chunk(batch=batch, position=position)
 
-    def _blocks(self, start: Position | None = None) -> Iterator[tuple[int, bytes, Position]]:
-        """The next block of whole lines, the number of its first line, and the position behind it."""
+        def parse(piece: _Piece) -> tuple[_Piece, pa.RecordBatch, list[Reject]]:
+            if fast and (batch := blocks.batch(piece.block, schema)) is not None:
+                return piece, batch, []
+            return piece, *self._reference(piece, schema)
+
+        for piece, batch, rejects in LocalEngine(self.threads).map(parse, self._pieces(start)):
+            for reject in rejects:
+                on_reject(reject)
+            yield Chunk(batch=batch, position=piece.position)
+
+    def _reference(self, piece: _Piece, schema: pa.Schema) -> tuple[pa.RecordBatch, list[Reject]]:
+        """One block by the reference parser; its rejects in the order of their lines."""
+        known = set(schema.names)
+        rejects: list[Reject] = []
+        rows = []
+        for row in self._objects(piece, rejects.append):
+            if extra := row.values.keys() - known:
+                raw = str(dict(row.values))
+                self._reject(rejects.append, f"unknown column {min(extra)!r}", row.line, raw)
+            else:
+                rows.append(row)
+        batch = encode_batch(rows, schema, self.name, rejects.append)
+        return batch, sorted(rejects, key=lambda reject: reject.line or 0)
+
+    def _pieces(self, start: Position | None = None) -> Iterator[_Piece]:
         offset, line = (start["offset"], start["line"]) if start else (0, 0)
         with open_utf8(self.path, self.encoding, offset) as stream:
             window = Window(stream, offset, line)
             while window.fill():
                 first = window.line + 1
                 block = window.use(line_block(window))
-                yield first, block, {"offset": window.offset, "line": window.line}
+                yield _Piece(block=block, first=first, position={"offset": window.offset, "line": window.line})
 
     def _infer(self) -> pa.Schema:
+        def parse(piece: _Piece) -> tuple[_Piece, pa.Schema | None]:
+            return piece, blocks.learn(piece.block) if self.fast else None
+
         kinds: dict[str, pa.DataType] = {}
-        for first, block, _ in self._blocks():
-            if self.fast and (learnt := blocks.learn(block, kinds)) is not None:
-                kinds = learnt
+        for piece, found in LocalEngine(self.threads).map(parse, self._pieces()):
+            if found is not None and (merged := blocks.merged(kinds, found)) is not None:
+                kinds = merged
                 continue
-            for row in self._objects(block, first, _ignore):
+            for row in self._objects(piece, _ignore):
                 for name, value in row.values.items():
                     try:
                         kind = pa.infer_type([value])
@@ -110,8 +131,8 @@ class JSONL(Source):
             raise DataError(f"{self.name} has no readable rows")
         return inferred_schema(kinds)
 
-    def _objects(self, block: bytes, first: int, on_reject: OnReject) -> Iterator[Located]:
-        for line, raw in enumerate(block.removesuffix(b"\n").split(b"\n"), start=first):
+    def _objects(self, piece: _Piece, on_reject: OnReject) -> Iterator[Located]:
+        for line, raw in enumerate(piece.block.removesuffix(b"\n").split(b"\n"), start=piece.first):
             text = decode(raw)
             if undecodable(text):
                 self._reject(on_reject, invalid_reason(self.encoding), line, text)

@@ -43,18 +43,22 @@ def batch(block: bytes, schema: pa.Schema) -> pa.RecordBatch | None:
     return pa.RecordBatch.from_arrays([_whole(column) for column in table.columns], schema=schema)
 
 
-def learn(block: bytes, kinds: dict[str, pa.DataType]) -> dict[str, pa.DataType] | None:
-    """``kinds`` widened by the block's columns; ``None`` when the reference must read it."""
+def learn(block: bytes) -> pa.Schema | None:
+    """The types of a block's columns; ``None`` when the reference must read it."""
     table = _read(block, pajson.ParseOptions(unexpected_field_behavior="infer"))
-    if table is None:
-        return None
-    merged = dict(kinds)
-    for field in table.schema:
-        seen, known = _as_text(field.type), merged.get(field.name)
-        if known is not None and pa.types.is_nested(known) and not seen.equals(known) and not pa.types.is_null(seen):
-            return None  # how a contradiction deep inside is settled depends on the order of the rows
-        merged[field.name] = widened(known, seen)
-    return merged
+    return None if table is None else pa.schema([(field.name, _as_text(field.type)) for field in table.schema])
+
+
+def merged(kinds: dict[str, pa.DataType], found: pa.Schema) -> dict[str, pa.DataType] | None:
+    """``kinds`` widened by a block's columns; ``None`` when that depends on the order of the rows."""
+    result = dict(kinds)
+    for field in found:
+        known = result.get(field.name)
+        same = known is None or known.equals(field.type) or pa.types.is_null(field.type)
+        if not same and pa.types.is_nested(known):
+            return None  # a contradiction deep inside is settled row by row
+        result[field.name] = widened(known, field.type)
+    return result
 
 
 def _read(block: bytes, options: pajson.ParseOptions) -> pa.Table | None:

@@ -10,6 +10,7 @@ byte order mark at the beginning is skipped.
 from __future__ import annotations
 
 import codecs
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typing import BinaryIO, Protocol
 
 from deepseek.errors import ConfigError, DataError
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 """How much text is parsed at a time; a longer row is still read whole."""
 
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
@@ -130,14 +131,22 @@ class Window:
             if self.buffer.startswith(_MARK):
                 self.at = len(_MARK)
 
+    @classmethod
+    def over(cls, block: bytes, line: int) -> Window:
+        """A window over whole rows that were taken from another one, behind ``line`` lines."""
+        window = cls(io.BytesIO(), offset=1, line=line)  # not at the beginning: a mark would be part of the text
+        window.buffer, window.ended = block, True
+        return window
+
     @property
     def offset(self) -> int:
         """Bytes used, from the beginning of the stream."""
         return self._base + self.at
 
     def more(self, size: int | None = None) -> bool:
-        """Read ahead by ``size`` bytes (a block); false at the end of the stream."""
-        block = b"" if self.ended else self._stream.read(size or self.block)
+        """Read ahead by ``size`` bytes (as much again as there is); false at the end of the stream."""
+        amount = size or max(self.block, len(self.buffer) - self.at)  # doubling keeps a very long row linear
+        block = b"" if self.ended else self._stream.read(amount)
         self.ended = not block
         self.buffer = self.buffer[self.at :] + block
         self._base += self.at

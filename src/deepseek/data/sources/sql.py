@@ -77,7 +77,10 @@ class SQL(Source):
                     address = str(self.database).replace("'", "''")
                     connection.execute("LOAD postgres")
                     connection.execute(f"ATTACH '{address}' AS db (TYPE postgres, READ_ONLY)")
-                yield connection.execute(query).to_arrow_reader(BATCH_ROWS)
+                relation = connection.sql(query)
+                if relation is None:
+                    raise DataError(f"{self.name}: expected one SELECT statement, received {query[:80]!r}")
+                yield relation.to_arrow_reader(BATCH_ROWS)
         except duckdb.Error as error:
             hint = "; install it once with: duckdb -c 'INSTALL postgres'" if remote and "xtension" in str(error) else ""
             raise DataError(f"{self.name} failed: {error}{hint}") from error
