@@ -19,14 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from deepseek.data.engines import Engine
 from deepseek.data.features.fragments import Piece, pieces
-from deepseek.data.features.keys import KeyNumbers, as_key, key_type
+from deepseek.data.features.keys import Codes, KeyNumbers, as_key, key_type
 from deepseek.data.features.times import EARLIEST, Integers, Mask, counts, expired, floor_to
 from deepseek.data.features.view import FeatureView
 from deepseek.data.table import Table
@@ -56,7 +55,7 @@ class _Search:
 
     view: FeatureView
     numbers: KeyNumbers
-    starts: Integers  # key number -> its first slot, and one past the last
+    starts: Codes  # key number -> its first slot, and one past the last
     seen: tuple[Integers, ...]  # slot -> its time, in the unit of the event time, and of the created time if it differs
 
     @property
@@ -91,7 +90,7 @@ class _Slots:
         self.order = rows[order]  # slot -> entity row
         self.codes = codes[order]  # slot -> key number
         self.count = len(rows)
-        starts = np.searchsorted(self.codes, np.arange(numbers.size + 1))
+        starts = np.searchsorted(self.codes, np.arange(numbers.size + 1, dtype=np.int32)).astype(np.int32)
         self.search = _Search(
             view=view, numbers=numbers, starts=starts, seen=tuple(floor[self.order] for floor in floors)
         )
@@ -118,7 +117,7 @@ class _Slots:
         else:
             by_rank = filled[_ranking(best.event[filled], best.created[filled], best.position[filled])]
             rank[by_rank] = np.arange(1, len(filled) + 1)
-        base = self.codes * (len(filled) + 1)  # a later key's ranks are above all of an earlier one's
+        base = self.codes.astype(np.int64) * (len(filled) + 1)  # a later key's ranks are above all of an earlier one's
         reached = np.maximum.accumulate(base + rank) - base
         winner = np.full(self.count, -1, np.int64)
         has = reached > 0
@@ -134,8 +133,8 @@ class _Best:
         self.created = np.full(slots, EARLIEST, np.int64) if with_created else None
         self.position = np.full(slots, -1, np.int64)
 
-    def add(self, slot: Integers, event: Integers, created: Integers | None, position: Integers) -> None:
-        """Take in candidates whose positions ascend, and are above all that were added before."""
+    def add(self, slot: Codes, event: Integers, created: Integers | None, position: Integers) -> None:
+        """Take in candidates. Positions are above all that were added before, and ascend within a slot."""
         before = self.event[slot]
         np.maximum.at(self.event, slot, event)
         keep = event == self.event[slot]
@@ -146,15 +145,14 @@ class _Best:
             keep = created == self.created[slot]
         self.position[slot[keep]] = position[keep]  # of equal slots the last one stays: the highest position
 
-    def candidates(self) -> tuple[Integers, Integers, Integers | None, Integers]:
-        """Slot, event, created, position of the slots that have a candidate, by position."""
-        slot = np.flatnonzero(self.position >= 0)
-        slot = slot[np.argsort(self.position[slot])]
+    def candidates(self) -> tuple[Codes, Integers, Integers | None, Integers]:
+        """Slot, event, created, position of the slots that have a candidate."""
+        slot = np.flatnonzero(self.position >= 0).astype(np.int32)
         created = None if self.created is None else self.created[slot]
         return slot, self.event[slot], created, self.position[slot]
 
 
-def _search(piece: Piece, search: _Search) -> tuple[Integers, Integers, Integers | None, Integers]:
+def _search(piece: Piece, search: _Search) -> tuple[Codes, Integers, Integers | None, Integers]:
     """The best candidates among the rows of a piece."""
     view = search.view
     best = _Best(len(search.seen[0]), view.created_time is not None)
@@ -168,20 +166,19 @@ def _search(piece: Piece, search: _Search) -> tuple[Integers, Integers, Integers
         if known is not None:
             codes[~known] = -1
         for block in range(0, len(codes), _BLOCK):
-            part = slice(block, block + _BLOCK)
-            rows = np.flatnonzero(codes[part] >= 0) + block
+            rows = np.arange(block, min(block + _BLOCK, len(codes)))
+            if bool((codes[rows[0] : rows[-1] + 1] < 0).any()):
+                rows = rows[codes[rows] >= 0]
             events = event[rows]
             createds = None if created is None else created[rows]
             slot = _first_slots(search, codes[rows], events, createds)
-            seen = slot >= 0
-            if not bool(seen.all()):
-                slot, rows, events = slot[seen], rows[seen], events[seen]
-                createds = None if createds is None else createds[seen]
-            best.add(slot, events, createds, rows + start)
+            seen = np.flatnonzero(slot >= 0)
+            createds = None if createds is None else createds[seen]
+            best.add(slot[seen], events[seen], createds, rows[seen] + start)
     return best.candidates()
 
 
-def _first_slots(search: _Search, codes: Integers, events: Integers, createds: Integers | None) -> Integers:
+def _first_slots(search: _Search, codes: Codes, events: Integers, createds: Integers | None) -> Codes:
     """The first slot of each row's key whose time has reached the row's times; -1 where none does."""
     low, high = search.starts[codes], search.starts[codes + 1]
     if createds is None or len(search.seen) == 1:
@@ -190,39 +187,45 @@ def _first_slots(search: _Search, codes: Integers, events: Integers, createds: I
     else:
         slot = _first_reached(search.seen[0], low, high, events)
         slot = np.maximum(slot, _first_reached(search.seen[1], low, high, createds))
-    slot[slot == high] = -1
+    slot[slot >= high] = -1
     return slot
 
 
-def _first_reached(seen: Integers, low: Integers, high: Integers, times: Integers) -> Integers:
-    """For each row the first index in ``[low, high)`` with ``seen[index] >= time``, or ``high``: binary search."""
-    result = low.copy()
-    rows: Any = slice(None)
-    at, left = low.copy(), high - low
-    while True:
-        open_ = np.flatnonzero(left)
-        if len(open_) == 0:
-            result[rows] = at
-            return result
-        if len(open_) < len(left) // 2:  # keys with few slots are done early; go on with the others
-            result[rows] = at
-            rows = open_ if isinstance(rows, slice) else rows[open_]
-            at, left, times = at[open_], left[open_], times[open_]
+def _first_reached(seen: Integers, low: Codes, high: Codes, times: Integers) -> Codes:
+    """For each row the first index in ``[low, high)`` with ``seen[index] >= time``, or ``high`` (or more) if none.
+
+    A binary search of all rows at once, without branches: how a row's range shrinks does not depend on what is found.
+    """
+    at = low.copy()
+    _narrow(seen, at, high - low, times)
+    at += seen.take(at, mode="clip") < times
+    return at
+
+
+def _narrow(seen: Integers, at: Codes, left: Codes, times: Integers) -> None:
+    """Move ``at``, in place, to the last index that is left of its range of ``left`` indices."""
+    longest = int(left.max(initial=0))
+    while longest > 1:
+        wide = left > 1
+        if np.count_nonzero(wide) < len(left) // 2:  # keys with few slots are done early; go on with the others
+            rows = np.flatnonzero(wide)
+            part = at[rows]
+            _narrow(seen, part, left[rows], times[rows])
+            at[rows] = part
+            return
         half = left >> 1
-        middle = at + half
-        later = seen[np.minimum(middle, len(seen) - 1)] < times
-        later &= left > 0
-        at = np.where(later, middle + 1, at)
-        left = np.where(later, left - half - 1, half)
+        at += half * (seen.take(at + (half - 1), mode="clip") < times)
+        left -= half
+        longest -= longest >> 1
 
 
-def _order(codes: Integers, times: Integers) -> Integers:
+def _order(codes: Codes, times: Integers) -> Integers:
     """Sorts by key number, then time. One combined number sorts several times faster, where it fits."""
     if len(codes) == 0:
         return np.zeros(0, np.int64)
     low, span = int(times.min()), int(times.max()) - int(times.min()) + 1
     if span * (int(codes.max()) + 1) < 1 << 63:
-        return np.argsort(codes * span + (times - low))
+        return np.argsort(codes.astype(np.int64) * span + (times - low))
     return np.lexsort((times, codes))
 
 
