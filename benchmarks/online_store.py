@@ -20,6 +20,7 @@ import sqlite3
 import statistics
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -28,6 +29,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.harness import Figure, say, write_results
 from benchmarks.sqlite_store import SQLiteStore

@@ -41,7 +41,7 @@ from deepseek.data.features.view import FeatureView
 
 MOST_REPAIRED = 200_000
 """More keys than these to search again: writing everything anew is faster, and memory stays bounded."""
-_WRITE_RECORDS = 50_000
+_WRITE_RECORDS = 20_000
 _WRITE_BYTES = 32 << 20
 _REPAIR_KEYS = 1000
 
@@ -210,7 +210,7 @@ class _Run:
             if wanted or changed.removed:
                 self._save([], job=job)
         job = self._merge(job, wanted)
-        if changed.removed and not self._repair(manifest, job, done.version, changed):
+        if changed.removed and not self._repair(manifest, job, done, changed):
             self.rebuilt = f"more than {MOST_REPAIRED:,} keys lost the row that was online"
             fresh = Job(version=job.version, signature=job.signature, until=job.until, rebuild=True)
             self._rebuild(manifest, fresh)
@@ -219,7 +219,7 @@ class _Run:
 
     def _merge(self, job: Job, wanted: list[tuple[int, int | None]]) -> Job:
         """Read the fragments piece by piece, and write what is found together with how far that is."""
-        work = pieces(self._at(job.version), wanted, job.until, self.progress.epoch, job.reached)
+        work = pieces(self._at(job.version, job.signature), wanted, job.until, self.progress.epoch, job.reached)
         pending = set(job.pending)
         records: list[KeyRecord] = []
         size = 0
@@ -235,10 +235,11 @@ class _Run:
                 records, size = [], 0
         return job
 
-    def _repair(self, manifest: Manifest, job: Job, version: int, changed: Changes) -> bool:
+    def _repair(self, manifest: Manifest, job: Job, done: Mark, changed: Changes) -> bool:
         """Search the keys again whose online row is gone from the table; ``False`` when they are too many."""
+        before, now = self._at(done.version, done.signature), self._at(job.version, job.signature)
         lost: set[bytes] = set()
-        for keys, removed in removed_keys(self._at(version), self._at(job.version), changed.removed):
+        for keys, removed in removed_keys(before, now, changed.removed):
             for key, gone, record in zip(keys, removed, self.store.read(self.space, keys), strict=True):
                 # a record of this version is of a row that is there; one with other times is of another row
                 if record is not None and times(record) == gone and table_version(record) != job.version:
@@ -248,7 +249,7 @@ class _Run:
         if not lost:
             return True
         best: dict[bytes, bytes] = {}
-        work = pieces(self._at(job.version), [(n, None) for n in manifest.fragments], job.until, self.progress.epoch)
+        work = pieces(now, [(n, None) for n in manifest.fragments], job.until, self.progress.epoch)
         for found in self._search(work, f"repair {self.space}", frozenset(lost)):
             for key, record in found.records:
                 best[key] = max(record, best.get(key, b""))
@@ -279,8 +280,8 @@ class _Run:
     def _next(self, progress: Progress) -> State:
         return State(self.sequence + 1, progress.encode())
 
-    def _at(self, version: int) -> Source:
-        return replace(self.source, version=version)
+    def _at(self, version: int, signature: str) -> Source:
+        return replace(self.source, version=version, signature=signature)
 
     def _manifest(self, version: int, signature: str | None = None) -> Manifest | None:
         """A version's manifest; ``None`` when it is gone, or not the one with the signature."""

@@ -1,9 +1,8 @@
 """The embedded online store: one LMDB file in a folder, shared by all processes of a machine.
 
-Why LMDB and not SQLite: a read is a walk through a memory map that takes no lock, makes no system call and keeps
-the interpreter's lock for the one microsecond that it lasts; benchmarks/LOG.md has both measured side by side.
-Readers see one consistent snapshot and never wait for the writer; writers wait for one another. A write is one
-transaction: killed at any moment, it has happened or it has not.
+Why LMDB and not SQLite: a read is a walk through a memory map, without locks and system calls, and takes half the
+time; benchmarks/LOG.md has both measured side by side. Readers see one consistent snapshot and never wait for the
+writer; writers wait for one another. A write is one transaction: killed at any moment, it has happened or it has not.
 
 Layout: ``s`` + space → number of the space (4 bytes) and sequence of its state (8); ``p`` + space → progress;
 ``x`` + number → a space that is being removed; ``r`` + number + key → record. Keys beyond LMDB's 511 bytes are

@@ -123,7 +123,8 @@ class RedisStore(OnlineStore):
     @property
     def address(self) -> str:
         """The URL without its password."""
-        return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", self._address)
+        hidden = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", self._address)
+        return re.sub(r"(password=)[^&]*", r"\1***", hidden)
 
     def read(self, space: Space, keys: Sequence[bytes]) -> list[Record | None]:
         """See :meth:`OnlineStore.read`."""
