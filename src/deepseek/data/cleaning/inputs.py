@@ -8,8 +8,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import pyarrow as pa
 
@@ -86,25 +84,16 @@ class MemoryInput(Input):
 
 
 class TableInput(Input):
-    """One version of a stored table."""
+    """The version of a stored table that is open; a piece opens it again where it is worked on."""
 
     def __init__(self, table: Table) -> None:
-        self._path, self._version = table.path, table.version
+        self._table = table
         self.schema, self.count = table.schema, len(table)
 
     def read(self, start: int, stop: int, columns: Sequence[str] | None) -> pa.Table:
         """Read the rows from storage."""
-        return _opened(self._path, self._version).take(range(start, stop), _listed(columns))
+        return self._table.take(range(start, stop), None if columns is None else list(columns))
 
     def take(self, rows: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
         """Rows by number, in the given order."""
-        return _opened(self._path, self._version).take(rows, _listed(columns))
-
-
-@lru_cache(maxsize=8)
-def _opened(path: str, version: int) -> Table:
-    return Table.open(path, version)
-
-
-def _listed(columns: Sequence[str] | None) -> list[Any] | None:
-    return None if columns is None else list(columns)
+        return self._table.take(rows, None if columns is None else list(columns))

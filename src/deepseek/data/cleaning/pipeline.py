@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +107,7 @@ def clean_table(
     split: str | None = None,
     overwrite: bool = False,
     engine: str | Engine = "local",
+    storage_options: Mapping[str, str] | None = None,
 ) -> tuple[Table, CleaningReport]:
     """Clean a stored table into a new one, with the rejected rows beside it in ``NAME.rejects.lance``.
 
@@ -117,6 +118,7 @@ def clean_table(
 
     Args:
         engine: where pieces are worked on, see :func:`deepseek.data.engines.get_engine`; every engine gives the same.
+        storage_options: how to reach the destination's object store, see :mod:`deepseek.data.table.storage`.
 
     Raises:
         TableError: the destination exists and ``overwrite`` is false, or cannot be written.
@@ -139,6 +141,7 @@ def clean_table(
             overwrite=overwrite,
             metadata={**source.metadata, **origin},
             before_commit=rejects,
+            storage_options=storage_options,
         )
     return cleaned, run.report
 
