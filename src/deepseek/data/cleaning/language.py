@@ -32,6 +32,7 @@ UNDECIDED = "und"
 _CANDIDATES = 5
 _MODEL_CHARS = 2_000  # the beginning says it; a longer text costs time and changes nothing
 _HAN_WEIGHT = 2.5  # a Han character says about as much as two and a half letters of an alphabet
+_PLENTY = 40  # letters
 _NOISE = re.compile(r"https?://\S+|www\.\S+|\S+@\S+\.\S+|[@#]\w+|&[a-z]+;|<[^<>]{1,200}>")
 _NOT_LETTERS = re.compile(r"[\W\d_]+")
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
@@ -109,9 +110,10 @@ def _verdict(found: Detected, wanted: set[str], config: LanguageConfig) -> Langu
     inside = sum(p for code, p in found.probabilities.items() if code in wanted)
     enough = found.letters >= config.min_letters
     best = found.probabilities.get(found.language, 0.0)
-    # a text for which no language gets half is a text that the model knows nothing about, however sure it is that it
-    # is not English: interjections, names, jokes
-    if enough and 1 - inside >= config.min_confidence and best >= 0.5:
+    # a short text for which no language gets half is one that the model knows nothing about, however sure it is that
+    # it is not English: interjections, names, jokes; in a longer one it wavers between Swedish and Danish
+    sure = best >= 0.5 or found.letters >= _PLENTY
+    if enough and sure and 1 - inside >= config.min_confidence:
         return LanguageVerdict(found.language, "another language", f"{found.language}, probability {best:.2f}")
     if not enough or inside < config.min_confidence:
         shown = UNDECIDED if not enough else found.language

@@ -88,7 +88,7 @@ class CleaningReport:
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
         table.add_column("why", overflow="fold")
         for step in self.steps:
-            why = "\n".join(f"{reason}: {count:,}" for reason, count in step.reasons.items())
+            why = "\n".join([*(f"{reason}: {count:,}" for reason, count in step.reasons.items()), *_found(step)])
             rejected = step.rows_in - step.rows_out
             table.add_row(step.step, f"{step.rows_in:,}", f"{step.changed:,}", f"{rejected:,}", Text(why))
         return table
@@ -104,6 +104,16 @@ class CleaningReport:
         target = Path(path)
         target.write_text(page(self, lang), encoding="utf-8")
         return target
+
+
+def _found(step: StepReport) -> list[str]:
+    """A step's findings beside the rejected rows, in a line: kinds of personal data, languages, flags."""
+    flagged = "flagged" in step.details
+    counts = step.details.get("found", {}) if flagged else step.details
+    if not flagged and step.step not in {"personal data", "language"}:
+        return []
+    shown = ", ".join(f"{name} {count:,}" for name, count in list(counts.items())[:6])
+    return [f"{'flagged' if flagged else 'found'}: {shown}"] if shown else []
 
 
 def excerpt(text: str | None) -> str:

@@ -27,6 +27,17 @@ _PHONE_WORDS = re.compile(
 )
 _AREA_CODE = re.compile(r"\(\+?\d{1,5}\)")
 _CN_MOBILE = re.compile(r"1[3-9]\d{9}")
+# The usual forms, tried first: the library's own search takes digits of the next word for a part of the number.
+_USUAL = {
+    "CN": re.compile(
+        r"(?<![0-9A-Za-z_+])(?:(?:\+|00)?86[ -]?)?1[3-9]\d([ -]?)\d{4}\1\d{4}(?![0-9A-Za-z_])(?![.:/*-]\d)"
+    ),
+    "US": re.compile(
+        r"(?<![0-9A-Za-z_+])(?:\+?1[ .-]?)?(?:\(\d{3}\) ?\d{3}[ .-]|\d{3}([ .-])\d{3}\1)\d{4}"
+        r"(?![0-9A-Za-z_])(?![.:/*-]\d)"
+    ),
+}
+_WITH_DOTS = re.compile(r"(?:\+?\d{1,3}[ .-])?\(?\d{2,4}\)?\.\d{3,4}\.\d{3,4}")
 _DATE = re.compile(r"(?:19|20)\d\d[-./ ]?(?:0[1-9]|1[0-2])[-./ ]?(?:0[1-9]|[12]\d|3[01])")
 _NOT_A_NUMBER_BEFORE = re.compile(
     r"(?:[A-Za-z_#$€£¥₹]|[0-9][.:/*-]"
@@ -42,7 +53,7 @@ _IPV6 = re.compile(
 )
 _VERSION_BEFORE = re.compile(
     r"(?:\b(?:version|versions|ver|v|release|rel|rev|revision|build|firmware|driver|patch|update|section|sec|chapter"
-    r"|figure|table|clause|article|paragraph)[.:]?\s*#?|[A-Za-z]/|§\s*|版本号?\s*[:：]?\s*|第\s*|[<>=~^]=?\s*)$",
+    r"|figure|table|clause|article|paragraph)[.:]?\s*#?|[A-Za-z]/|§\s*|版本号?\s*[:：]?\s*|第\s*|[<>=~^]=?)$",
     re.IGNORECASE,
 )
 _ADDRESS_BEFORE = re.compile(
@@ -67,12 +78,27 @@ def find_phone(text: str, regions: Sequence[str]) -> Iterator[tuple[int, int]]:
     phonenumbers = require("phonenumbers", "clean")
     text = _without_brackets(text)
     taken: list[tuple[int, int]] = []
+    for region, usual in _USUAL.items():
+        for match in usual.finditer(text):
+            if (region in regions or match.group().startswith("+")) and _is_valid(match.group(), region):
+                span = match.span()
+                if all(span[1] <= start or span[0] >= end for start, end in taken) and _is_phone(text, *span):
+                    taken.append(span)
+                    yield span
     for region in regions or ("ZZ",):  # ZZ: no country, so that only numbers with + are found
         for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=phonenumbers.Leniency.VALID):
             span = (match.start, match.end)
             if all(span[1] <= start or span[0] >= end for start, end in taken) and _is_phone(text, *span):
                 taken.append(span)
                 yield span
+
+
+def _is_valid(raw: str, region: str) -> bool:
+    phonenumbers = require("phonenumbers", "clean")
+    try:
+        return bool(phonenumbers.is_valid_number(phonenumbers.parse(raw, region)))
+    except phonenumbers.NumberParseException:
+        return False
 
 
 def _without_brackets(text: str) -> str:
@@ -93,7 +119,7 @@ def _is_phone(text: str, start: int, end: int) -> bool:
         return False
     if raw.startswith("+") or _PHONE_WORDS.search(before):
         return True
-    if before.endswith("+") or _DATE.match(raw):
+    if before.endswith("+") or _DATE.match(raw) or ("." in raw and not _WITH_DOTS.fullmatch(raw)):
         return False
     if raw.isdigit():
         return _CN_MOBILE.fullmatch(raw) is not None
