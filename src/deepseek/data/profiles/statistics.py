@@ -1,243 +1,177 @@
 """Reference statistics of a table: what a bundle stores, so that later data can be compared with what it learnt from.
 
-Two passes over the batches, memory bounded whatever the table's size: the first finds ranges, moments, a random sample
-for the quantiles and a sketch of the distinct values (k minimum values: Bar-Yossef et al. 2002); the second counts how
-many values fall between the quantiles. The result is plain JSON; ``format`` names its version.
+One pass over the table, cut into pieces that any engine runs; memory is bounded by a piece's batch and by sketches of a
+few dozen kilobytes a column, whatever the table's size. The result is plain JSON; ``format`` names its version.
 """
 
 from __future__ import annotations
 
-import hashlib
-import heapq
-import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from deepseek.data.engines import Engine, get_engine
+from deepseek.data.profiles.columns import ColumnSketch, sketch_for
 from deepseek.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from deepseek.data.table import Table
 
-FORMAT = "deepseek.statistics/1"
-BINS = 10
-SAMPLE = 100_000
-LOW_CARDINALITY = 100
-SKETCH = 1024
-LENGTH_EDGES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
-"""Left edges of the text-length bins, in characters; the last bin is open to the right."""
+FORMAT = "deepseek.statistics/2"
+READABLE = ("deepseek.statistics/1", FORMAT)
+PIECE_ROWS = 1 << 20
+BATCH_ROWS = 1 << 16
+BATCH_BYTES = 32 << 20
+READ_BYTES = 64 << 20
 
-Floats = npt.NDArray[np.float64]
+Sketches = dict[str, ColumnSketch]
 
 
-def profile(table: Table | pa.Table, columns: Sequence[str] | None = None) -> dict[str, Any]:
-    """Statistics of each column as a JSON-able dict.
+def profile(
+    table: Table | pa.Table, columns: Sequence[str] | None = None, *, engine: str | Engine = "local"
+) -> dict[str, Any]:
+    """Statistics of each column as a JSON-able dict, the same from every engine.
 
     ``{"format", "rows", "columns": {name: {"kind", "type", "count", "nulls", ...}}}`` where ``count`` are the non-null
-    values and ``kind`` is ``"number"`` (min, max, mean, std, nan, edges, counts), ``"text"`` (length: min, max, mean,
-    edges, counts; distinct, distinct_is_exact, top or null), ``"boolean"`` (top) or ``"other"``. ``edges`` of numbers
-    are deciles, and ``counts[i]`` is the number of values in ``[edges[i], edges[i+1])``, the last bin closed.
+    values, and by ``kind``:
+
+    * ``"number"``: min, max, mean, std, nan (not finite), quantiles, distinct (``None`` above 4,096), edges and counts
+      (deciles), fine (100 bins). ``counts[i]`` values lie in ``[edges[i], edges[i+1])``, the last bin closed; the edges
+      lie within 1% of the quantiles, the counts are exact.
+    * ``"time"``: the same in seconds since 1970 UTC, and first and last in ISO 8601.
+    * ``"text"`` (also dictionaries of text): length in characters (min, max, mean, edges, counts), distinct,
+      distinct_is_exact, top (value to count, ``None`` above 100 values), hashed and grams (counts for drift).
+    * ``"boolean"``: top. ``"blob"``: size in bytes (as a number), formats.
+    * ``"vector"``: dimension, mean and std of each dimension, norm (as a number), along (distribution along fixed
+      random directions).
+    * ``"list"``: length, items. ``"struct"``: fields. ``"other"``: nothing more.
 
     Raises:
         UnknownNameError: a column does not exist.
     """
-    names = list(columns) if columns is not None else list(table.schema.names)
-    for name in names:
-        if name not in table.schema.names:
-            raise UnknownNameError("column", name, table.schema.names)
-
-    def scan(wanted: list[str]) -> Iterator[pa.RecordBatch]:
-        if isinstance(table, pa.Table):
-            return iter(table.select(wanted).to_batches(max_chunksize=8192))
-        return table.batches(wanted)
-
-    sketches = {name: _sketch_for(table.schema.field(name).type) for name in names}
-    for batch in scan(names) if names else ():
-        for name, array in zip(batch.schema.names, batch.columns, strict=True):
-            sketches[name].first(array)
-    numeric = [name for name in names if isinstance(sketches[name], _Number)]
-    for batch in scan(numeric) if numeric else ():
-        for name, array in zip(batch.schema.names, batch.columns, strict=True):
-            sketches[name].second(array)
+    names = checked_columns(table.schema, columns)
+    rows, sketches = sketch_columns(table, names, engine, description="profile")
     described = {name: {"type": str(table.schema.field(name).type), **sketches[name].result()} for name in names}
-    rows = table.num_rows if isinstance(table, pa.Table) else len(table)
     return {"format": FORMAT, "rows": rows, "columns": described}
 
 
-class _Sketch(Protocol):
-    def first(self, array: pa.Array) -> None: ...
-    def second(self, array: pa.Array) -> None: ...
-    def result(self) -> dict[str, Any]: ...
+def checked_columns(schema: pa.Schema, columns: Sequence[str] | None) -> list[str]:
+    """The names asked for, all of them when none are; raises ``UnknownNameError`` for one that is not there."""
+    names = list(columns) if columns is not None else list(schema.names)
+    for name in names:
+        if name not in schema.names:
+            raise UnknownNameError("column", name, schema.names)
+    return names
 
 
-def _sketch_for(kind: pa.DataType) -> _Sketch:
-    tests: list[tuple[Callable[[pa.DataType], bool], type[_Other]]] = [
-        (pa.types.is_boolean, _Boolean),
-        (pa.types.is_integer, _Number),
-        (pa.types.is_floating, _Number),
-        (pa.types.is_string, _Text),
-        (pa.types.is_large_string, _Text),
-    ]
-    return next((sketch for test, sketch in tests if test(kind)), _Other)()
+def sketch_columns(
+    table: Table | pa.Table, names: list[str], engine: str | Engine, description: str | None = None
+) -> tuple[int, Sketches]:
+    """Number of rows and one sketch for each column, made piece by piece and merged in the order of the pieces."""
+    runner = get_engine(engine)
+    if isinstance(table, pa.Table):
+        rows = table.num_rows
+        ranges = [_Rows(start, min(PIECE_ROWS, rows - start), names) for start in range(0, rows, PIECE_ROWS)]
+        parts: Iterable[Sketches] = runner.map(_sketch_rows, ranges, shared=table.select(names))
+        total = new_sketches(table.schema, names)
+    else:
+        rows = len(table)
+        pieces = table_pieces(table, names)
+        parts = runner.map(_sketch_fragment, pieces, description=description) if names else ()
+        total = new_sketches(scanned_schema(table, names), names)
+    for part in parts:
+        for name, sketch in part.items():
+            total[name].merge(sketch)
+    return rows, total
 
 
-class _Other:
-    """Counts only; the base of the others."""
-
-    kind = "other"
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.nulls = 0
-
-    def first(self, array: pa.Array) -> None:
-        self.nulls += array.null_count
-        self.count += len(array) - array.null_count
-
-    def second(self, array: pa.Array) -> None:
-        """Only numbers need a second pass."""
-
-    def result(self) -> dict[str, Any]:
-        return {"kind": self.kind, "count": self.count, "nulls": self.nulls}
+def new_sketches(schema: pa.Schema, names: Iterable[str]) -> Sketches:
+    """Empty sketches for columns of a schema."""
+    return {name: sketch_for(schema.field(name)) for name in names}
 
 
-class _Boolean(_Other):
-    kind = "boolean"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.true = 0
-
-    def first(self, array: pa.Array) -> None:
-        super().first(array)
-        self.true += int(pc.sum(array).as_py() or 0)
-
-    def result(self) -> dict[str, Any]:
-        return {**super().result(), "top": {"true": self.true, "false": self.count - self.true}}
+def update_sketches(sketches: Mapping[str, ColumnSketch], batch: pa.RecordBatch) -> None:
+    """Add a batch's values, column by column."""
+    for name, sketch in sketches.items():
+        sketch.update(batch.column(name))
 
 
-class _Number(_Other):
-    kind = "number"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.nan = 0
-        self.used = 0
-        self.mean = 0.0
-        self.squares = 0.0
-        self.low, self.high = math.inf, -math.inf
-        self._random = np.random.default_rng(0)
-        self._sample: Floats = np.empty(0)
-        self._order: Floats = np.empty(0)
-        self._edges: Floats | None = None
-        self._counts = np.zeros(0, dtype=np.int64)
-
-    def _values(self, array: pa.Array) -> Floats:
-        values = np.asarray(array.drop_null().cast(pa.float64(), safe=False), dtype=np.float64)
-        return values[np.isfinite(values)]
-
-    def first(self, array: pa.Array) -> None:
-        super().first(array)
-        values = self._values(array)
-        self.nan += len(array) - array.null_count - len(values)
-        if not len(values):
-            return
-        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
-        # Chan et al. 1983: combine the moments of two parts without losing digits
-        count, mean = len(values), float(values.mean())
-        total, delta = self.used + count, mean - self.mean
-        self.squares += float(((values - mean) ** 2).sum()) + delta**2 * self.used * count / total
-        self.mean += delta * count / total
-        self.used = total
-        sample = np.concatenate([self._sample, values])
-        order = np.concatenate([self._order, self._random.random(count)])
-        if len(sample) > SAMPLE:
-            chosen = np.argpartition(order, SAMPLE)[:SAMPLE]
-            sample, order = sample[chosen], order[chosen]
-        self._sample, self._order = sample, order
-
-    def second(self, array: pa.Array) -> None:
-        values = self._values(array)
-        if not len(values):
-            return
-        if self._edges is None:
-            edges = np.quantile(self._sample, np.linspace(0, 1, BINS + 1))
-            edges[0], edges[-1] = self.low, self.high
-            self._edges = np.unique(edges)
-            self._counts = np.zeros(max(len(self._edges) - 1, 1), dtype=np.int64)
-        inner = self._edges[1:-1]
-        self._counts += np.bincount(np.searchsorted(inner, values, side="right"), minlength=len(self._counts))
-
-    def result(self) -> dict[str, Any]:
-        described = {**super().result(), "nan": self.nan}
-        if self.used:
-            edges = self._edges if self._edges is not None else np.empty(0)
-            described |= {"min": self.low, "max": self.high, "mean": self.mean}
-            described["std"] = math.sqrt(self.squares / self.used)
-            described |= {"edges": edges.tolist(), "counts": self._counts.tolist()}
-        return described
+@dataclass(frozen=True)
+class _Rows:
+    start: int
+    rows: int
+    names: list[str]
 
 
-class _Text(_Other):
-    kind = "text"
+def _sketch_rows(piece: _Rows, table: pa.Table) -> Sketches:
+    sketches = new_sketches(table.schema, piece.names)
+    for batch in table.slice(piece.start, piece.rows).to_batches(max_chunksize=BATCH_ROWS):
+        update_sketches(sketches, batch)
+    return sketches
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._lengths = np.zeros(len(LENGTH_EDGES), dtype=np.int64)
-        self._chars = 0
-        self._low, self._high = 0, 0
-        self._top: Counter[str] | None = Counter()
-        self._heap: list[int] = []
-        self._members: set[int] = set()
 
-    def first(self, array: pa.Array) -> None:
-        before = self.count
-        super().first(array)
-        present = array.drop_null()
-        if not len(present):
-            return
-        lengths = np.asarray(pc.utf8_length(present), dtype=np.int64)
-        self._lengths += np.bincount(
-            np.searchsorted(LENGTH_EDGES[1:], lengths, side="right"), minlength=len(self._lengths)
+@dataclass(frozen=True)
+class TablePiece:
+    """A range of rows of one fragment of a table's version; small enough to send anywhere.
+
+    ``options`` are those of the object store that the table lies in, which other machines do not know.
+    """
+
+    path: str
+    version: int
+    fragment: int
+    start: int
+    rows: int
+    columns: tuple[str, ...]
+    options: Mapping[str, str] | None = field(default=None, repr=False)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Its rows, up to ``BATCH_ROWS`` rows or about ``BATCH_BYTES`` bytes at a time."""
+        from deepseek.data.table.lance_io import open_dataset
+
+        dataset = open_dataset(self.path, self.version, self.options)
+        scanner = dataset.scanner(
+            columns=list(self.columns),
+            fragments=[dataset.get_fragment(self.fragment)],
+            offset=self.start or None,
+            limit=self.rows,
+            batch_size=BATCH_ROWS,
+            batch_readahead=2,  # Lance would read 16 batches ahead and up to 2 GiB of pages
+            fragment_readahead=1,
+            io_buffer_size=READ_BYTES,
         )
-        self._chars += int(lengths.sum())
-        low = int(lengths.min())
-        self._low = min(self._low, low) if before else low
-        self._high = max(self._high, int(lengths.max()))
-        for entry in pc.value_counts(present):
-            value, count = entry["values"].as_py(), entry["counts"].as_py()
-            self._remember(int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8).digest(), "big"))
-            if self._top is not None:
-                self._top[value] += count
-                if len(self._top) > LOW_CARDINALITY:
-                    self._top = None
+        for batch in scanner.to_batches():
+            rows = max(1, BATCH_BYTES // max(batch.nbytes // max(batch.num_rows, 1), 1))
+            for start in range(0, batch.num_rows, rows):
+                yield batch.slice(start, rows)
 
-    def _remember(self, code: int) -> None:
-        if code in self._members:
-            return
-        if len(self._heap) < SKETCH:
-            heapq.heappush(self._heap, -code)
-            self._members.add(code)
-        elif code < -self._heap[0]:
-            self._members.discard(-heapq.heapreplace(self._heap, -code))
-            self._members.add(code)
 
-    def result(self) -> dict[str, Any]:
-        full = len(self._heap) == SKETCH
-        distinct = min(round((SKETCH - 1) / (-self._heap[0] / 2**64)), self.count) if full else len(self._heap)
-        length: dict[str, Any] = {"edges": list(LENGTH_EDGES), "counts": self._lengths.tolist()}
-        if self.count:
-            length |= {"min": self._low, "max": self._high, "mean": self._chars / self.count}
-        top = None if self._top is None else dict(sorted(self._top.items(), key=lambda item: (-item[1], item[0])))
-        return {
-            **super().result(),
-            "length": length,
-            "distinct": distinct,
-            "distinct_is_exact": not full,
-            "top": top,
-        }
+def table_pieces(table: Table, columns: Sequence[str]) -> list[TablePiece]:
+    """The table's rows in order, cut by its fragments and at most ``PIECE_ROWS`` rows long."""
+    from deepseek.data.table import storage
+
+    options = storage.options_for(table.path)
+    pieces = []
+    for fragment in table._dataset.get_fragments():
+        rows = fragment.count_rows()
+        for start in range(0, rows, PIECE_ROWS):
+            size = min(PIECE_ROWS, rows - start)
+            identity = (table.path, table.version, fragment.fragment_id)
+            pieces.append(TablePiece(*identity, start, size, tuple(columns), options))
+    return pieces
+
+
+def scanned_schema(table: Table, names: Sequence[str]) -> pa.Schema:
+    """The columns as a scan of the table gives them."""
+    return table._dataset.scanner(columns=list(names)).projected_schema
+
+
+def _sketch_fragment(piece: TablePiece) -> Sketches:
+    sketches: Sketches = {}
+    for batch in piece.batches():
+        if not sketches:
+            sketches = new_sketches(batch.schema, piece.columns)
+        update_sketches(sketches, batch)
+    return sketches
