@@ -100,12 +100,10 @@ def materialize(clock: Clock, *, until: str) -> None:
         state["store"].materialize(start_date=end - dt.timedelta(days=60), end_date=end, feature_views=[VIEW])
 
 
-def open_services(clock: Clock, *, precompute: bool) -> int:
-    """Open the services that reads go through; pre-computed vectors need a store that can be scanned (Redis)."""
+def open_services(clock: Clock) -> None:
+    """Open the services that reads go through; materialising has filled the pre-computed vectors, on Redis."""
     store = state["store"]
     state["services"] = {name: store.get_feature_service(name) for name in ("plain", "precomputed")}
-    with clock:
-        return store.precompute_feature_service("precomputed") if precompute else 0
 
 
 def read(clock: Clock, *, way: str, keys: list[list[int]], warm_up: int) -> list[float]:
