@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from benchmarks import cleaning_quality
 from benchmarks.worker import Clock, serve
 
 state: dict[str, Any] = {}
@@ -14,23 +15,16 @@ state: dict[str, Any] = {}
 
 def load(clock: Clock, *, rows: int) -> int:
     """Hold the sentences and their labels; ``rows`` takes a part, 0 all."""
-    from deepseek.data.datasets import load_dataset_rows
-
-    content = [row for row in load_dataset_rows("hutto-movie-reviews") if row["label"] is not None]
-    chosen = [content[index] for index in np.random.default_rng(0).permutation(len(content))[: rows or None]]
-    state["texts"] = [row["text"] for row in chosen]
-    state["names"], state["truth"] = np.unique([row["label"] for row in chosen], return_inverse=True)
-    return len(state["texts"])
+    texts, codes, classes = cleaning_quality.labelled(cleaning_quality.MAIN)
+    chosen = np.random.default_rng(0).permutation(len(texts))[: rows or None]
+    state.update(texts=[texts[index] for index in chosen], truth=codes[chosen], classes=classes)
+    return len(chosen)
 
 
 def flip(clock: Clock, *, share: float, seed: int) -> None:
-    """Give a share of the rows, drawn by ``seed``, the other label."""
-    rng = np.random.default_rng(seed)
-    count = len(state["truth"])
-    flipped = rng.choice(count, round(share * count), replace=False)
-    given = state["truth"].copy()
-    given[flipped] = (given[flipped] + 1) % len(state["names"])
-    state["given"], state["flipped"] = given, flipped
+    """Give a share of the rows, drawn by ``seed``, another label."""
+    state["given"], wrong = cleaning_quality.flipped(state["truth"], state["classes"], seed, share)
+    state["flipped"] = np.flatnonzero(wrong)
 
 
 def find(clock: Clock, *, way: str, seed: int) -> tuple[float, float, float]:
@@ -44,10 +38,9 @@ def find(clock: Clock, *, way: str, seed: int) -> tuple[float, float, float]:
 
 
 def _ours(given: np.ndarray, seed: int) -> np.ndarray:
-    from deepseek.data.cleaning.label_errors import find_label_errors
+    from deepseek.data.cleaning import find_label_errors
 
-    table = pa.table({"text": state["texts"], "label": state["names"][given]})
-    return np.asarray(find_label_errors(table, text="text", label="label", seed=seed).rows)
+    return np.asarray(find_label_errors(pa.table({"text": state["texts"], "label": given}), seed=seed).rows)
 
 
 def _cleanlab(given: np.ndarray, *, characters: bool, seed: int) -> np.ndarray:

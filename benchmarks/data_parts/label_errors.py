@@ -1,6 +1,6 @@
 """Claim: of labels flipped on purpose, ours finds more with fewer false alarms than plain cleanlab does.
 
-Movie-review sentences with human ratings (10,568), 5% of the labels flipped, several seeds. Ours is the cleaner's
+Movie-review sentences with human ratings (about 10,500), 5% of the labels flipped, several seeds. Ours is the cleaner's
 label check with its defaults. cleanlab is used as its text tutorial shows: ``CleanLearning`` around scikit-learn's
 logistic regression, five folds, on TF-IDF of words and word pairs, and on those with character n-grams beside them,
 which is what our models look at; the better of the two is the baseline. Some labels are wrong without being flipped,

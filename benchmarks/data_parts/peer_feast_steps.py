@@ -100,12 +100,10 @@ def materialize(clock: Clock, *, until: str) -> None:
         state["store"].materialize(start_date=end - dt.timedelta(days=60), end_date=end, feature_views=[VIEW])
 
 
-def open_services(clock: Clock, *, precompute: bool) -> int:
-    """Open the services that reads go through; pre-computed vectors need a store that can be scanned (Redis)."""
+def open_services(clock: Clock) -> None:
+    """Open the services that reads go through; materialising has filled the pre-computed vectors, on Redis."""
     store = state["store"]
     state["services"] = {name: store.get_feature_service(name) for name in ("plain", "precomputed")}
-    with clock:
-        return store.precompute_feature_service("precomputed") if precompute else 0
 
 
 def read(clock: Clock, *, way: str, keys: list[list[int]], warm_up: int) -> list[float]:
@@ -113,15 +111,14 @@ def read(clock: Clock, *, way: str, keys: list[list[int]], warm_up: int) -> list
 
     ``way`` is ``features`` (a list of references), ``plain`` or ``precomputed`` (a feature service).
     """
-    store = state["store"]
-    features = state["references"] if way == "features" else state["services"][way]
+    store, options = state["store"], _way(way)
     rows = [[{"driver_id": key} for key in asked] for asked in keys]
     for asked in rows[:warm_up]:
-        store.get_online_features(features=features, entity_rows=asked).to_dict()
+        store.get_online_features(entity_rows=asked, **options).to_dict()
     seconds = []
     for asked in rows:
         started = time.perf_counter()
-        store.get_online_features(features=features, entity_rows=asked).to_dict()
+        store.get_online_features(entity_rows=asked, **options).to_dict()
         seconds.append(time.perf_counter() - started)
     clock.seconds = sum(seconds)
     return seconds
@@ -129,10 +126,16 @@ def read(clock: Clock, *, way: str, keys: list[list[int]], warm_up: int) -> list
 
 def values(clock: Clock, *, way: str, keys: list[int]) -> list[list[Any]]:
     """The values of each key, for the check that both sides answer alike."""
-    features = state["references"] if way == "features" else state["services"][way]
     rows = [{"driver_id": key} for key in keys]
-    answer = state["store"].get_online_features(features=features, entity_rows=rows).to_dict()
-    return [[answer[name][row] for name in FEATURES] for row in range(len(keys))]
+    answer = state["store"].get_online_features(entity_rows=rows, **_way(way)).to_dict()
+    named = {name.removeprefix(f"{VIEW}__"): column for name, column in answer.items()}
+    return [[named[name][row] for name in FEATURES] for row in range(len(keys))]
+
+
+def _way(way: str) -> dict[str, Any]:
+    """What is asked for; pre-computed vectors are found under full names only."""
+    features = state["references"] if way == "features" else state["services"][way]
+    return {"features": features, "full_feature_names": way == "precomputed"}
 
 
 if __name__ == "__main__":
