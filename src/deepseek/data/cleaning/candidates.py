@@ -7,7 +7,7 @@ them out at a glance; what is left is collected over the bands without repeats a
 (boilerplate, templates, blank images) would make quadratically many pairs: their rows are compared in another way,
 which the measure knows, and a row that repeats another is never compared again.
 
-Memory: about 40 bytes a row at a time, and blocks of fixed size.
+Memory: some 20 bytes a row, ranges of codes and blocks of pairs of fixed size, and 8 bytes a similar pair.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SMALL_BUCKET = 32
 BLOCK_PAIRS = 1 << 13
 GLANCED_PAIRS = 1 << 17
 BUFFER_PAIRS = 1 << 20
-RANGE_ROWS = 1 << 22
+RANGE_ROWS = 1 << 19
 
 
 class Large(ABC):
