@@ -111,12 +111,10 @@ class _Slots:
         """Slot -> the slot whose candidate wins there, or -1: a running maximum along the slots of each key."""
         filled = np.flatnonzero(best.position >= 0)
         rank = np.zeros(self.count, np.int64)
-        if best.created is None:  # candidates ascend with their slots, as an event is seen from its own time on
-            by_rank = filled
-            rank[filled] = np.arange(1, len(filled) + 1)
-        else:
-            by_rank = filled[_ranking(best.event[filled], best.created[filled], best.position[filled])]
-            rank[by_rank] = np.arange(1, len(filled) + 1)
+        by_rank = filled  # without a created time a row is seen from its event on, so events ascend with the slots
+        if best.created is not None:  # of equal events, the one that is seen later was created later: keep their order
+            by_rank = filled[np.argsort(best.event[filled], kind="stable")]
+        rank[by_rank] = np.arange(1, len(filled) + 1)
         base = self.codes * (len(filled) + 1)  # a later key's ranks are above all of an earlier one's
         reached = np.maximum.accumulate(base + rank) - base
         winner = np.full(self.count, -1, np.int64)
@@ -228,18 +226,6 @@ def _order(codes: Integers, times: Integers) -> Integers:
     if span * (int(codes.max()) + 1) < 1 << 63:
         return np.argsort(codes * span + (times - low))
     return np.lexsort((times, codes))
-
-
-def _ranking(event: Integers, created: Integers, position: Integers) -> Integers:
-    """Sorts by event, created, position; only rows of equal events are compared by more than their event."""
-    order = np.argsort(event)
-    same = np.zeros(len(order) + 1, np.bool_)
-    same[1:-1] = event[order][1:] == event[order][:-1]
-    tied = np.flatnonzero(same[1:] | same[:-1])
-    if len(tied):
-        rows = order[tied]
-        order[tied] = rows[np.lexsort((position[rows], created[rows], event[rows]))]
-    return order
 
 
 def _key(column: pa.Array) -> pa.Array:
