@@ -58,7 +58,10 @@ class QualityConfig(BaseModel):
         default=0.5, ge=0, le=1, description="Largest share of characters in repeated lines, from three lines on."
     )
     max_top_gram: float | None = Field(
-        default=None, ge=0, le=1, description="Largest share of the most frequent two words (0.02 less for each word more)."
+        default=None,
+        ge=0,
+        le=1,
+        description="Largest share of the most frequent two words (0.02 less for each word more).",
     )
     max_duplicate_grams: float | None = Field(
         default=0.8, ge=0, le=1, description="Largest share of repeated five-word sequences, from 20 words on."

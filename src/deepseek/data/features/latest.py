@@ -268,6 +268,9 @@ def removed_keys(
             columns = [batch.column(name).take(pa.array(rows)) for name in old.entities]
             codec = KeyCodec(old.entities, [column.type for column in columns])
             stamps = [counts(batch.column(name))[0][rows].tolist() for name in old.times]
-            yield codec.from_arrow(columns), list(zip(*stamps, strict=True)) if len(stamps) > 1 else [
-                (event, NO_CREATED_TIME) for event in stamps[0]
-            ]
+            yield (
+                codec.from_arrow(columns),
+                list(zip(*stamps, strict=True))
+                if len(stamps) > 1
+                else [(event, NO_CREATED_TIME) for event in stamps[0]],
+            )

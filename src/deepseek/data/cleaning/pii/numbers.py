@@ -17,9 +17,7 @@ BEFORE = r"(?<![0-9A-Za-z_])(?<![0-9][./*-])(?<![$€£¥₹])"
 AFTER = r"(?![0-9A-Za-z_])(?![./*-][0-9])"
 
 _CARD = re.compile(
-    BEFORE
-    + r"(?:\d{12,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|\d{4}([ -])\d{6}\2\d{4,5})"
-    + AFTER
+    BEFORE + r"(?:\d{12,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|\d{4}([ -])\d{6}\2\d{4,5})" + AFTER
 )
 _ISSUERS: tuple[tuple[str, int, int, frozenset[int]], ...] = (
     ("American Express", 34, 34, frozenset({15})),

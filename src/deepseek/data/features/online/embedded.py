@@ -16,8 +16,8 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from contextlib import contextmanager
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -62,7 +62,9 @@ class EmbeddedStore(OnlineStore):
             OnlineStoreError: the folder holds no store (``read_only``), or something else, or cannot be used.
         """
         if unknown:
-            raise ConfigError(f"the embedded online store has no option {next(iter(unknown))!r}; it has: map_size, read_only")
+            raise ConfigError(
+                f"the embedded online store has no option {next(iter(unknown))!r}; it has: map_size, read_only"
+            )
         path = str(Path(address.removeprefix("file://")).expanduser().absolute())
         folder = Path(path)
         if folder.exists() and not folder.is_dir():

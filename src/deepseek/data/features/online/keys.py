@@ -68,6 +68,11 @@ def _native(kind: pa.DataType) -> type | None:
         return int
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return str
-    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind) or types.is_fixed_size_binary(kind):
+    if (
+        types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_binary_view(kind)
+        or types.is_fixed_size_binary(kind)
+    ):
         return bytes
     return bool if types.is_boolean(kind) else None

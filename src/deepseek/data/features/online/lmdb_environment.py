@@ -85,18 +85,28 @@ def typed(error: Exception, path: str) -> OnlineStoreError:
     """The error for one of LMDB's: what happened and what to do."""
     text = str(error)
     if isinstance(error, lmdb.MapFullError):
-        return OnlineStoreError(f"the online store {path} is full: it reached its map_size. Open it with a larger map_size.")
+        return OnlineStoreError(
+            f"the online store {path} is full: it reached its map_size. Open it with a larger map_size."
+        )
     if isinstance(error, lmdb.MapResizedError):
-        return OnlineStoreError(f"the online store {path} grew beyond this process's map_size; open it with a larger map_size")
+        return OnlineStoreError(
+            f"the online store {path} grew beyond this process's map_size; open it with a larger map_size"
+        )
     if isinstance(error, lmdb.ReadersFullError):
-        return OnlineStoreError(f"the online store {path} has {_MAX_READERS} readers at this moment, the most that it can have")
+        return OnlineStoreError(
+            f"the online store {path} has {_MAX_READERS} readers at this moment, the most that it can have"
+        )
     if isinstance(error, lmdb.DiskError) or os.strerror(errno.ENOSPC) in text:
-        return OnlineStoreError(f"the disk is full (or failed) while writing the online store {path}; its content is intact: {text}")
+        return OnlineStoreError(
+            f"the disk is full (or failed) while writing the online store {path}; its content is intact: {text}"
+        )
     if isinstance(error, lmdb.MemoryError) or os.strerror(errno.ENOMEM) in text:
         return OnlineStoreError(
             f"the online store {path} cannot be mapped: the process may not use that much address space (ulimit -v). "
             f"Open it with a smaller map_size, such as {1 << 32}."
         )
     if isinstance(error, lmdb.InvalidError | lmdb.CorruptedError | lmdb.VersionMismatchError):
-        return OnlineStoreError(f"{path} is not an online store, or it is damaged: {text}. Remove it and materialise again.")
+        return OnlineStoreError(
+            f"{path} is not an online store, or it is damaged: {text}. Remove it and materialise again."
+        )
     return OnlineStoreError(f"the online store {path}: {text}")

@@ -146,7 +146,9 @@ class _Part:
                 continue
             layout = get(record[:EPOCH_BYTES]) or self.layout(record)
             values = layout.codec.python(_decode(record[HEADER_BYTES:]))
-            result.update(zip(names, values if layout.plain else [values[index] for index in layout.picks], strict=True))
+            result.update(
+                zip(names, values if layout.plain else [values[index] for index in layout.picks], strict=True)
+            )
 
     def arrow(self, records: Sequence[bytes | None], given: Callable[[str], pa.Array]) -> list[pa.Array]:
         """The selected features of each record as arrays; transformations get ``given`` request columns."""
@@ -168,11 +170,18 @@ class _Part:
             single = [self._stored([record]) for record in records]
             arrays = {name: [row[name] for row in single] for name in self.stored}
             return {
-                name: pa.concat_arrays([a if a.type == self.schema.field(name).type else a.cast(self.schema.field(name).type) for a in each])
+                name: pa.concat_arrays(
+                    [
+                        a if a.type == self.schema.field(name).type else a.cast(self.schema.field(name).type)
+                        for a in each
+                    ]
+                )
                 for name, each in arrays.items()
             }
         columns = {name: table.column(name).combine_chunks() for name in self.stored} if table is not None else {}
-        return {name: column.chunk(0) if isinstance(column, pa.ChunkedArray) else column for name, column in columns.items()}
+        return {
+            name: column.chunk(0) if isinstance(column, pa.ChunkedArray) else column for name, column in columns.items()
+        }
 
     def _alike(self, record: bytes) -> bool:
         schema = self.layout(record).codec.schema
@@ -244,12 +253,16 @@ class OnlineReader:
         return pa.Table.from_arrays(columns, names=names)
 
     def _keys_table(self, given: Sequence[Mapping[str, Any]]) -> pa.Table:
-        kinds = {name: kind for part in self._parts for name, kind in zip(part.keys.names, part.keys.kinds, strict=True)}
+        kinds = {
+            name: kind for part in self._parts for name, kind in zip(part.keys.names, part.keys.kinds, strict=True)
+        }
         names = list(dict.fromkeys(name for key in given for name in key)) if given else list(kinds)
         try:
             return pa.table({name: pa.array([key.get(name) for key in given], kinds.get(name)) for name in names})
         except (pa.ArrowException, OverflowError, TypeError) as error:
-            raise DataError(f"keys: values of one column have different types, or do not fit the key's: {error}") from error
+            raise DataError(
+                f"keys: values of one column have different types, or do not fit the key's: {error}"
+            ) from error
 
     def _given(self, given: Sequence[Mapping[str, Any]], name: str) -> pa.Array:
         kind = parse_type(self._request[name])

@@ -170,7 +170,9 @@ class RedisStore(OnlineStore):
                 for place in places:
                     pipeline.getrange(place, 0, len(below) - 1)
                 heads = pipeline.execute()
-                doomed = [place[len(prefix) :] for place, head in zip(places, heads, strict=True) if head and head < below]
+                doomed = [
+                    place[len(prefix) :] for place, head in zip(places, heads, strict=True) if head and head < below
+                ]
                 for part, _ in _chunks(doomed, ()):
                     self._queue(pipeline, space, expected, part, [])
                 removed += self._run(pipeline, space, expected)
@@ -238,7 +240,9 @@ class RedisStore(OnlineStore):
             if cursor == 0:
                 return
 
-    def _queue(self, pipeline: Any, space: Space, expected: int, remove: Sequence[bytes], chunk: Sequence[KeyRecord]) -> None:
+    def _queue(
+        self, pipeline: Any, space: Space, expected: int, remove: Sequence[bytes], chunk: Sequence[KeyRecord]
+    ) -> None:
         prefix = self._place(space, b"r:")
         keys = [self._place(space, b"state"), *(prefix + key for key in remove), *(prefix + key for key, _ in chunk)]
         arguments = [expected, self._expire_ms, len(remove), *(record for _, record in chunk)]

@@ -30,10 +30,19 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list).decode
 NO_FEATURES = _encode([])
 """The bytes of a row without stored features."""
-_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - naive on purpose: a zone is added where the type has one
+_EPOCH = dt.datetime(1970, 1, 1)
 _DAY_ZERO = dt.date(1970, 1, 1)
 _UNIT_US = {"s": 1_000_000, "ms": 1_000, "us": 1}
-_CODES = {"int8": "b", "int16": "h", "int32": "i", "int64": "q", "uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q"}
+_CODES = {
+    "int8": "b",
+    "int16": "h",
+    "int32": "i",
+    "int64": "q",
+    "uint8": "B",
+    "uint16": "H",
+    "uint32": "I",
+    "uint64": "Q",
+}
 _CODES |= {"float": "f", "double": "d"}
 
 
@@ -48,7 +57,9 @@ class ValueCodec:
         self.schema = schema
         self.names: list[str] = list(schema.names)
         self._storage = [storage_type(field.type, field.name) for field in schema]
-        self._converters = [(index, convert) for index, field in enumerate(schema) if (convert := _converter(field.type))]
+        self._converters = [
+            (index, convert) for index, field in enumerate(schema) if (convert := _converter(field.type))
+        ]
 
     def encode(self, rows: pa.Table | pa.RecordBatch) -> list[bytes]:
         """The rows' features, one byte string each; ``rows`` has the columns of the schema, in its order."""
@@ -86,7 +97,12 @@ def storage_type(kind: pa.DataType, name: str) -> pa.DataType:
         return kind
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return pa.large_string()
-    if types.is_fixed_size_binary(kind) or types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind):
+    if (
+        types.is_fixed_size_binary(kind)
+        or types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_binary_view(kind)
+    ):
         return pa.large_binary()
     if types.is_decimal(kind):
         return pa.string()
@@ -104,7 +120,9 @@ def storage_type(kind: pa.DataType, name: str) -> pa.DataType:
         return pa.large_list(storage_type(kind.value_type, name))
     if types.is_struct(kind):
         return pa.struct([pa.field(field.name, storage_type(field.type, name)) for field in kind])
-    raise ConfigError(f"the feature {name!r} is {kind}, which cannot be stored online; leave it out of the view's features")
+    raise ConfigError(
+        f"the feature {name!r} is {kind}, which cannot be stored online; leave it out of the view's features"
+    )
 
 
 def _is_list(kind: pa.DataType) -> bool:
