@@ -90,3 +90,21 @@ def test_errors():
 def test_unlabelled_data():
     done = assign_splits(pa.table({"text": [f"t{n}" for n in range(10)]}), label=None)
     assert Counter(done["split"].to_pylist()) == {"train": 7, "test": 2, "validation": 1}
+
+
+def test_a_stored_table_is_split_as_one_in_memory(tmp_path, monkeypatch):
+    from deepseek.data import Table
+    from deepseek.data.cleaning import inputs
+    from deepseek.data.splits import assign_splits_table
+
+    rows = table([(f"text {n % 70}", ("a", "b")[n % 3 == 0]) for n in range(200)])
+    rows = rows.append_column("blob", pa.array([bytes([n]) * 5000 for n in range(200)], pa.large_binary()))
+    source = Table.create(tmp_path / "rows.lance", rows, metadata={"license": "MIT"})
+    monkeypatch.setattr(inputs, "PIECE_ROWS", 33)
+    stored = assign_splits_table(source, tmp_path / "split.lance")
+    assert stored.to_arrow().to_pylist() == assign_splits(rows).to_pylist()
+    assert stored.metadata == {"license": "MIT", "split_from": "rows.lance", "split_from_version": "1"}
+    assert assign_splits_table(stored, tmp_path / "again.lance") is stored
+    with pytest.raises(DataError, match="at least two classes"):
+        assign_splits_table(Table.create(tmp_path / "one.lance", table([("a", "x")])), tmp_path / "no.lance")
+    assert not (tmp_path / "no.lance").exists()
