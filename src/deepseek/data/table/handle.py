@@ -8,6 +8,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from deepseek.data.table import storage
+from deepseek.data.table.blob_files import BlobReader
 from deepseek.data.table.blobs import is_blob, logical_schema
 from deepseek.data.table.lance_io import open_dataset, require_own_process
 from deepseek.errors import TableError, UnknownNameError
@@ -28,6 +29,7 @@ class TableHandle:
         self._lance = dataset
         self._count: int | None = None
         self._schema: pa.Schema | None = None
+        self._reader: BlobReader | None = None
 
     @property
     def _dataset(self) -> Any:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepseek.data.table import batching
+from deepseek.data.table.blob_files import BlobReader
 from deepseek.data.table.fingerprint import fingerprint
 from deepseek.data.table.handle import TableHandle
 from deepseek.data.table.lance_errors import LANCE_ERRORS, cause, filter_error
@@ -151,15 +152,23 @@ class ReadingMixin(TableHandle):
 
     def _gathered(self, schema: pa.Schema, **selection: list[int]) -> pa.Table:
         dataset, blobs = self._dataset, self._blobs_of(schema.names)
-        plain = [name for name in schema.names if name not in blobs]
-        parts = {name: _values(dataset.read_blobs(name, preserve_order=True, **selection)) for name in blobs}
-        if plain:
-            if "addresses" in selection:
-                taken = dataset._take_rows(selection["addresses"], columns=plain)
-            else:
-                taken = dataset.take(selection["indices"], columns=plain)
-            parts |= {name: taken[name] for name in plain}
-        return pa.Table.from_arrays([parts[name] for name in schema.names], schema=schema)
+        columns = [*schema.names, _ADDRESS] if blobs else schema.names
+        if "addresses" in selection:
+            taken = dataset._take_rows(selection["addresses"], columns=columns)
+        else:
+            taken = dataset.take(selection["indices"], columns=columns)
+        if not blobs:
+            return pa.Table.from_arrays(taken.columns, schema=schema)
+        addresses = taken[_ADDRESS].combine_chunks()
+        parts = {name: self._blob_reader.values(name, taken[name].combine_chunks(), addresses) for name in blobs}
+        return pa.Table.from_arrays([parts.get(name, taken[name]) for name in schema.names], schema=schema)
+
+    @property
+    def _blob_reader(self) -> BlobReader:
+        dataset = self._dataset
+        if self._reader is None:
+            self._reader = BlobReader(dataset, self.path)
+        return self._reader
 
     def _projected(self, columns: Sequence[str] | None) -> pa.Schema:
         schema = self.schema
@@ -190,6 +199,7 @@ def scan_batches(
     """Batches of a Lance data set with the logical ``schema``, of at most ``rows`` rows and bounded bytes."""
     stored = dataset.schema
     blobs = [name for name in schema.names if _is_stored_blob(stored, name)]
+    reader = BlobReader(dataset, dataset.uri)
     scanner = dataset.scanner(
         columns=schema.names,
         filter=where,
@@ -201,7 +211,7 @@ def scan_batches(
     for batch in scanner.to_batches():
         if not batch.num_rows:
             continue
-        yield from _with_blobs(dataset, batch, schema, blobs)
+        yield from _with_blobs(reader, batch, schema, blobs)
 
 
 def _is_stored_blob(stored: pa.Schema, name: str) -> bool:
@@ -209,7 +219,7 @@ def _is_stored_blob(stored: pa.Schema, name: str) -> bool:
 
 
 def _with_blobs(
-    dataset: Any, batch: pa.RecordBatch, schema: pa.Schema, blobs: Sequence[str]
+    reader: BlobReader, batch: pa.RecordBatch, schema: pa.Schema, blobs: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
     """Replace the blobs' descriptors by their bytes, in slices whose bytes stay near the batch size."""
     if not blobs:
@@ -221,8 +231,8 @@ def _with_blobs(
         size = pc.struct_field(batch.column(name), "size")
         sizes += np.asarray(pc.fill_null(size, 0).cast(pa.int64()))
     for start, stop in _slices(sizes):
-        places = addresses.slice(start, stop - start).to_pylist()
-        parts = {name: _read(dataset, name, places) for name in blobs}
+        places = addresses.slice(start, stop - start)
+        parts = {name: reader.values(name, batch.column(name).slice(start, stop - start), places) for name in blobs}
         arrays = [
             parts[name] if name in parts else batch.column(name).slice(start, stop - start) for name in schema.names
         ]
@@ -237,15 +247,6 @@ def _slices(sizes: np.ndarray[Any, np.dtype[np.int64]]) -> Iterator[tuple[int, i
             start, total = place, 0
         total += size
     yield start, len(sizes)
-
-
-def _read(dataset: Any, column: str, addresses: list[int]) -> pa.Array:
-    read = dataset.read_blobs(column, addresses=addresses, preserve_order=True, io_buffer_size=batching.BATCH_BYTES)
-    return _values(read).chunk(0)
-
-
-def _values(read: list[tuple[int, bytes | None]]) -> pa.ChunkedArray:
-    return pa.chunked_array([pa.array([value for _, value in read], pa.large_binary())])
 
 
 def _limited(batches: Iterator[pa.RecordBatch], limit: int | None) -> Iterator[pa.RecordBatch]:
