@@ -66,6 +66,8 @@ class Loader:
         )
         self._collate = collate
         self._options = options
+        self._torch: Any = None
+        self._pending: list[int] = []  # sizes of the batches that are being read, in order
 
     @property
     def epoch(self) -> int:
@@ -83,26 +85,31 @@ class Loader:
 
     def __iter__(self) -> Iterator[Any]:
         """The batches that are left of the epoch; the next epoch's when none is."""
-        from torch.utils.data import DataLoader
-
         if self._left() == 0:
             self.sampler.set_epoch(self.epoch + 1)
-        options = dict(self._options)
-        if self.workers:
-            # forked workers would need a reading process each
-            options.setdefault("multiprocessing_context", "forkserver" if hasattr(os, "fork") else "spawn")
-        pending: list[int] = []  # sizes of the batches that workers have been told to read, in order
-        loader = DataLoader(
-            self.dataset,
-            batch_sampler=_Batches(self._batches(), pending),
-            num_workers=self.workers,
-            collate_fn=self._collate,
-            **options,
-        )
-        for batch in loader:
-            # the state counts a batch as had before training works on it: resuming must not repeat it
-            self.sampler.advance(pending.pop(0))
+        for batch in self._loader():
+            # a batch counts as had before training works on it: resuming must not repeat it
+            self.sampler.advance(self._pending.pop(0))
             yield batch
+
+    def _loader(self) -> Any:
+        """PyTorch's loader, made once so that its workers live on from epoch to epoch."""
+        from torch.utils.data import DataLoader
+
+        if self._torch is None:
+            options = dict(self._options)
+            if self.workers:
+                # forked workers would need a reading process each
+                options.setdefault("multiprocessing_context", "forkserver" if hasattr(os, "fork") else "spawn")
+                options.setdefault("persistent_workers", True)
+            self._torch = DataLoader(
+                self.dataset,
+                batch_sampler=_Batches(self),
+                num_workers=self.workers,
+                collate_fn=self._collate,
+                **options,
+            )
+        return self._torch
 
     def _left(self) -> int:
         rows = len(self.sampler)
@@ -140,12 +147,13 @@ class Loader:
 
 
 class _Batches:
-    """A batch sampler that notes what it has given out."""
+    """What PyTorch is told to read: what is left of the epoch, noted as it is given out."""
 
-    def __init__(self, batches: Iterator[list[int]], pending: list[int]) -> None:
-        self._batches, self._pending = batches, pending
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
 
     def __iter__(self) -> Iterator[list[int]]:
-        for batch in self._batches:
-            self._pending.append(len(batch))
+        pending = self._loader._pending = []
+        for batch in self._loader._batches():
+            pending.append(len(batch))
             yield batch

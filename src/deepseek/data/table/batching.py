@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 BATCH_ROWS = 8192
-BATCH_BYTES = 16 << 20
-IO_BUFFER_BYTES = 64 << 20
+BATCH_BYTES = 8 << 20
+IO_BUFFER_BYTES = 32 << 20
 SAMPLE_ROWS = 32
 SAMPLE_GROUPS = 32
 

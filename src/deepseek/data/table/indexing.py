@@ -188,7 +188,7 @@ def _vector_options(rows: int, field: pa.Field) -> tuple[str, dict[str, Any]]:
     if rows <= GRAPH_ROWS:
         return "IVF_HNSW_SQ", {"num_partitions": max(1, rows // 100_000), "m": 20, "ef_construction": 200}
     dimensions = field.type.list_size
-    sub_vectors = next(dimensions // width for width in (8, 4, 2, 1) if dimensions % width == 0)
+    sub_vectors = next(dimensions // width for width in (4, 2, 1) if dimensions % width == 0)
     return "IVF_PQ", {"num_partitions": round(math.sqrt(rows)), "num_sub_vectors": sub_vectors}
 
 

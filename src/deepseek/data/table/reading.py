@@ -48,7 +48,7 @@ class ReadingMixin(TableHandle):
     ) -> Iterator[pa.RecordBatch]:
         """Rows as record batches, in table order.
 
-        A batch has up to ``batch_size`` rows and about 16 MiB at most, so memory is bounded by a few batches whatever
+        A batch has up to ``batch_size`` rows and about 8 MiB at most, so memory is bounded by a few batches whatever
         the size of the table or its rows.
         """
         self._check_columns(columns)
@@ -222,10 +222,7 @@ def _with_blobs(
         sizes += np.asarray(pc.fill_null(size, 0).cast(pa.int64()))
     for start, stop in _slices(sizes):
         places = addresses.slice(start, stop - start).to_pylist()
-        parts = {
-            name: _values(dataset.read_blobs(name, addresses=places, preserve_order=True)).combine_chunks()
-            for name in blobs
-        }
+        parts = {name: _read(dataset, name, places) for name in blobs}
         arrays = [
             parts[name] if name in parts else batch.column(name).slice(start, stop - start) for name in schema.names
         ]
@@ -240,6 +237,11 @@ def _slices(sizes: np.ndarray[Any, np.dtype[np.int64]]) -> Iterator[tuple[int, i
             start, total = place, 0
         total += size
     yield start, len(sizes)
+
+
+def _read(dataset: Any, column: str, addresses: list[int]) -> pa.Array:
+    read = dataset.read_blobs(column, addresses=addresses, preserve_order=True, io_buffer_size=batching.BATCH_BYTES)
+    return _values(read).chunk(0)
 
 
 def _values(read: list[tuple[int, bytes | None]]) -> pa.ChunkedArray:

@@ -16,10 +16,11 @@ MEMORY_BYTES = 32 << 20
 
 
 class StagedRows:
-    """Rows that can be read again and again, whole or some columns of them."""
+    """Rows that can be read again and again, whole or some columns of them; ``count`` is how many there are."""
 
-    def __init__(self, schema: pa.Schema, batches: list[pa.RecordBatch], file: Path | None) -> None:
+    def __init__(self, schema: pa.Schema, batches: list[pa.RecordBatch], file: Path | None, count: int) -> None:
         self.schema = schema
+        self.count = count
         self._batches = batches
         self._file = file
 
@@ -42,12 +43,13 @@ class StagedRows:
 def staged(rows: RowStream) -> Iterator[StagedRows]:
     """Read a stream to its end; the rows live until the ``with`` block is left."""
     held: list[pa.RecordBatch] = []
-    size = 0
+    size = count = 0
     with tempfile.TemporaryDirectory(prefix="deepseek-rows-") as folder:
         writer: Any = None
         file = Path(folder) / "rows.arrows"
         try:
             for batch in rows.reader(lambda _: None):
+                count += batch.num_rows
                 if writer is None and size + batch.nbytes <= MEMORY_BYTES:
                     held.append(batch)
                     size += batch.nbytes
@@ -65,4 +67,4 @@ def staged(rows: RowStream) -> Iterator[StagedRows]:
         finally:
             if writer is not None:
                 writer.close()
-        yield StagedRows(rows.schema, held, None if writer is None else file)
+        yield StagedRows(rows.schema, held, None if writer is None else file, count)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import pyarrow as pa
 
 from deepseek.data.table.blobs import is_blob
 from deepseek.data.table.evolving import EvolvingMixin
-from deepseek.data.table.lance_errors import LANCE_ERRORS, cause, filter_error, is_conflict, translated, write_error
+from deepseek.data.table.lance_errors import LANCE_ERRORS, cause, filter_error, is_conflict, write_error
+from deepseek.data.table.lance_io import open_dataset
 from deepseek.data.table.rows import RowsLike, stream
-from deepseek.data.table.staging import StagedRows, staged
-from deepseek.data.table.transaction import as_stored, write_transaction
+from deepseek.data.table.staging import staged
+from deepseek.data.table.transaction import write_transaction
+from deepseek.data.table.upserting import merge, require_unique
 from deepseek.errors import ConfigError, TableError, UnknownNameError
 
 
@@ -67,8 +69,9 @@ class WritingMixin(EvolvingMixin):
     def upsert(self, rows: RowsLike, *, on: Sequence[str] | str) -> UpsertReport:
         """Update the rows whose key is there already and add the others, as one new version.
 
-        Updated rows move to the end of the table. Columns that the rows lack keep their values in updated rows and are
-        null in added ones. Memory is bounded; rows beyond 32 MB are spilled to a temporary file.
+        All of them come to the end of the table, in the order given. Columns that the rows lack keep their values in
+        updated rows and are null in added ones. A key that the table has several times is updated to one row. Memory is
+        bounded: rows beyond 32 MB are spilled to a temporary file, and 16 bytes are kept for each updated row.
 
         Args:
             rows: as for :meth:`create`.
@@ -91,16 +94,10 @@ class WritingMixin(EvolvingMixin):
             if is_blob(self.schema.field(key)):
                 raise TableError(f"{purpose}: on: column {key!r} holds blobs, which cannot be keys")
         with staged(batches) as held:
-            _require_unique(held, keys, purpose)
-            builder = self._dataset.merge_insert(keys).when_matched_update_all().when_not_matched_insert_all()
-            renewed = stream(held.reader(), batches.schema, purpose=purpose)
-            as_stored(renewed)
-            with translated(purpose, self.path):
-                done = builder.execute(renewed.reader(lambda _: None))
-        self.refresh()
-        return UpsertReport(
-            inserted=int(done["num_inserted_rows"]), updated=int(done["num_updated_rows"]), version=self.version
-        )
+            require_unique(held, keys, purpose)
+            inserted, updated, version = merge(self.path, self, held, keys)
+        self._move(open_dataset(self.path, version))
+        return UpsertReport(inserted=inserted, updated=updated, version=version)
 
     def replace(
         self,
@@ -163,23 +160,3 @@ class WritingMixin(EvolvingMixin):
         if is_conflict(error):
             return write_error(error, self.path, "update")
         return filter_error(error, where, self.columns)
-
-
-def _require_unique(rows: StagedRows, keys: list[str], purpose: str) -> None:
-    """Raise :class:`TableError` when a key comes twice; DuckDB counts, and spills when there are many."""
-    from deepseek.data.sql import connect
-
-    names = ", ".join('"' + key.replace('"', '""') + '"' for key in keys)
-    known = " AND ".join('"' + key.replace('"', '""') + '" IS NOT NULL' for key in keys)
-    with connect() as connection:
-        connection.register("rows", rows.reader(keys))
-        found: list[tuple[Any, ...]] = connection.execute(
-            f"SELECT {names}, count(*) FROM rows WHERE {known} GROUP BY {names} HAVING count(*) > 1 LIMIT 1"  # noqa: S608
-        ).fetchall()
-    if found:
-        *key, count = found[0]
-        shown = ", ".join(f"{name} = {value!r}" for name, value in zip(keys, key, strict=True))
-        raise TableError(
-            f"{purpose}: the key {shown} comes {count} times in the rows, so which one to keep is not known; remove "
-            f"the duplicates or name more key columns. Nothing was written."
-        )
