@@ -98,10 +98,10 @@ def ingest(
     opened = source if isinstance(source, Source) else open_source(source, **options)
     where = location.normalise(table_path)
     storage.options_for(where, storage_options)
-    # a table that is there already is refused before anything is made beside it
-    if not overwrite and not Journal(where).path.exists():
-        _require_free(where)
     journal = Journal(where)
+    if not overwrite and not journal.path.exists():
+        journal.tidy()
+        _require_free(where)  # before anything is made beside the table
     with journal.locked():
         run = _Run(
             source=opened,

@@ -105,6 +105,12 @@ class Journal:
                 shutil.rmtree(self.folder, ignore_errors=True)
             lock.close()
 
+    def tidy(self) -> None:
+        """Remove the empty folder of a run that was killed at the very end."""
+        if self.folder.exists():
+            with self.locked():
+                pass
+
     def load(self) -> bool:
         """Read the journal; false if there is none, or none that can be used."""
         self.header, self.progress = None, Progress()
