@@ -8,17 +8,14 @@ column by column, then as pairs of numbers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepseek.data.features.times import Integers, valid
 from deepseek.errors import DataError
-
-Codes: TypeAlias = npt.NDArray[np.int32]
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads neighbouring keys (Knuth, TAOCP 3, 6.4)
 _DENSE = 1 << 16
@@ -40,7 +37,7 @@ class KeyNumbers:
         for lookup in (*self._columns, *self._pairs):
             del lookup.codes  # only the numbering itself travels to the workers
 
-    def find(self, columns: Sequence[pa.Array]) -> Codes:
+    def find(self, columns: Sequence[pa.Array]) -> Integers:
         """The numbers of the keys of other rows; -1 for nulls and keys that no entity row has."""
         codes = self._columns[0].find(columns[0])
         for lookup, pairs, column in zip(self._columns[1:], self._pairs, columns[1:], strict=True):
@@ -51,20 +48,20 @@ class KeyNumbers:
         return {name: value for name, value in vars(self).items() if name != "codes"}
 
 
-def _pair(left: Codes, right: Codes, size: int) -> pa.Array:
+def _pair(left: Integers, right: Integers, size: int) -> pa.Array:
     missing = (left < 0) | (right < 0)
-    return pa.array(left.astype(np.int64) * size + right, mask=missing if bool(missing.any()) else None)
+    return pa.array(left * size + right, mask=missing if bool(missing.any()) else None)
 
 
 class _Lookup:
     """Numbers the distinct values of one column."""
 
-    codes: Codes
+    codes: Integers
 
     def __init__(self, column: pa.Array) -> None:
         encoded = pc.dictionary_encode(column)
         self.size = len(encoded.dictionary)
-        self.codes = pc.fill_null(encoded.indices, -1).to_numpy()
+        self.codes = pc.fill_null(encoded.indices, -1).to_numpy().astype(np.int64)
         self._values: pa.Array | None = None
         self._table: _Dense | _Hashed | None = None
         if pa.types.is_integer(column.type) and self.size:
@@ -74,10 +71,10 @@ class _Lookup:
         else:
             self._values = encoded.dictionary
 
-    def find(self, column: pa.Array) -> Codes:
+    def find(self, column: pa.Array) -> Integers:
         if self._table is None:
             found = pc.index_in(column, value_set=self._values, skip_nulls=True)
-            return pc.fill_null(found, -1).to_numpy()  # type: ignore[no-any-return]
+            return pc.fill_null(found, -1).to_numpy().astype(np.int64)  # type: ignore[no-any-return]
         codes = self._table.find(_as_int64(column))
         known = valid(column)
         if known is not None:
@@ -88,12 +85,12 @@ class _Lookup:
 class _Dense:
     def __init__(self, keys: Integers, low: int, span: int) -> None:
         self._low, self._span = np.int64(low), np.uint64(span)
-        self._codes = np.full(span + 1, -1, np.int32)  # the last one answers for keys outside
-        self._codes[keys - low] = np.arange(len(keys), dtype=np.int32)
+        self._codes = np.full(span + 1, -1, np.int64)  # the last one answers for keys outside
+        self._codes[keys - low] = np.arange(len(keys))
 
-    def find(self, keys: Integers) -> Codes:
+    def find(self, keys: Integers) -> Integers:
         offsets = (keys - self._low).view(np.uint64)  # wraps around, so that lower keys become large ones
-        return self._codes[np.minimum(offsets, self._span)]
+        return self._codes.take(np.minimum(offsets, self._span).view(np.int64))
 
 
 class _Hashed:
@@ -105,14 +102,14 @@ class _Hashed:
         buckets = self._bucket(keys)
         order = np.argsort(buckets, kind="stable")
         self._keys = np.append(keys[order], 0)
-        self._codes = np.append(order, -1).astype(np.int32)
-        self._starts = np.zeros((1 << bits) + 1, np.int32)
+        self._codes = np.append(order, -1)
+        self._starts = np.zeros((1 << bits) + 1, np.int64)
         np.cumsum(np.bincount(buckets, minlength=1 << bits), out=self._starts[1:])
 
-    def find(self, keys: Integers) -> Codes:
+    def find(self, keys: Integers) -> Integers:
         buckets = self._bucket(keys)
         at, end = self._starts[buckets], self._starts[buckets + 1]
-        codes = np.full(len(keys), -1, np.int32)
+        codes = np.full(len(keys), -1, np.int64)
         rows = np.flatnonzero(at < end)
         at, end, keys = at[rows], end[rows], keys[rows]
         while len(rows):  # one round for each place in a bucket: two keys share one seldom

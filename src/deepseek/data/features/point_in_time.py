@@ -25,12 +25,12 @@ import pyarrow as pa
 
 from deepseek.data.engines import Engine
 from deepseek.data.features.fragments import Piece, pieces
-from deepseek.data.features.keys import Codes, KeyNumbers, as_key, key_type
+from deepseek.data.features.keys import KeyNumbers, as_key, key_type
 from deepseek.data.features.times import EARLIEST, Integers, Mask, counts, expired, floor_to
 from deepseek.data.features.view import FeatureView
 from deepseek.data.table import Table
 
-_BLOCK = 1 << 16  # feature rows worked on at once: their temporary arrays stay in the processor's cache
+_BLOCK = 1 << 14  # feature rows worked on at once: their temporary arrays stay in the processor's cache
 
 
 def find_rows(view: FeatureView, table: Table, keys: Sequence[pa.Array], times: pa.Array, engine: Engine) -> Integers:
@@ -55,7 +55,7 @@ class _Search:
 
     view: FeatureView
     numbers: KeyNumbers
-    starts: Codes  # key number -> its first slot, and one past the last
+    starts: Integers  # key number -> its first slot, and one past the last
     seen: tuple[Integers, ...]  # slot -> its time, in the unit of the event time, and of the created time if it differs
 
     @property
@@ -90,7 +90,7 @@ class _Slots:
         self.order = rows[order]  # slot -> entity row
         self.codes = codes[order]  # slot -> key number
         self.count = len(rows)
-        starts = np.searchsorted(self.codes, np.arange(numbers.size + 1, dtype=np.int32)).astype(np.int32)
+        starts = np.searchsorted(self.codes, np.arange(numbers.size + 1))
         self.search = _Search(
             view=view, numbers=numbers, starts=starts, seen=tuple(floor[self.order] for floor in floors)
         )
@@ -111,13 +111,11 @@ class _Slots:
         """Slot -> the slot whose candidate wins there, or -1: a running maximum along the slots of each key."""
         filled = np.flatnonzero(best.position >= 0)
         rank = np.zeros(self.count, np.int64)
-        if best.created is None:  # candidates ascend with their slots, as an event is seen from its own time on
-            by_rank = filled
-            rank[filled] = np.arange(1, len(filled) + 1)
-        else:
-            by_rank = filled[_ranking(best.event[filled], best.created[filled], best.position[filled])]
-            rank[by_rank] = np.arange(1, len(filled) + 1)
-        base = self.codes.astype(np.int64) * (len(filled) + 1)  # a later key's ranks are above all of an earlier one's
+        by_rank = filled  # without a created time a row is seen from its event on, so events ascend with the slots
+        if best.created is not None:  # of equal events, the one that is seen later was created later: keep their order
+            by_rank = filled[np.argsort(best.event[filled], kind="stable")]
+        rank[by_rank] = np.arange(1, len(filled) + 1)
+        base = self.codes * (len(filled) + 1)  # a later key's ranks are above all of an earlier one's
         reached = np.maximum.accumulate(base + rank) - base
         winner = np.full(self.count, -1, np.int64)
         has = reached > 0
@@ -133,26 +131,28 @@ class _Best:
         self.created = np.full(slots, EARLIEST, np.int64) if with_created else None
         self.position = np.full(slots, -1, np.int64)
 
-    def add(self, slot: Codes, event: Integers, created: Integers | None, position: Integers) -> None:
+    def add(self, slot: Integers, event: Integers, created: Integers | None, position: Integers) -> None:
         """Take in candidates. Positions are above all that were added before, and ascend within a slot."""
-        before = self.event[slot]
+        before = self.event.take(slot)
         np.maximum.at(self.event, slot, event)
-        keep = event == self.event[slot]
+        keep = np.flatnonzero(event == self.event.take(slot))
+        slot, position = slot.take(keep), position.take(keep)
         if self.created is not None and created is not None:
-            self.created[slot[keep & (event > before)]] = EARLIEST
-            slot, created, position = slot[keep], created[keep], position[keep]
+            created = created.take(keep)
+            self.created[slot[event.take(keep) > before.take(keep)]] = EARLIEST
             np.maximum.at(self.created, slot, created)
-            keep = created == self.created[slot]
-        self.position[slot[keep]] = position[keep]  # of equal slots the last one stays: the highest position
+            keep = np.flatnonzero(created == self.created.take(slot))
+            slot, position = slot.take(keep), position.take(keep)
+        self.position[slot] = position  # of equal slots the last one stays: the highest position
 
-    def candidates(self) -> tuple[Codes, Integers, Integers | None, Integers]:
+    def candidates(self) -> tuple[Integers, Integers, Integers | None, Integers]:
         """Slot, event, created, position of the slots that have a candidate."""
-        slot = np.flatnonzero(self.position >= 0).astype(np.int32)
+        slot = np.flatnonzero(self.position >= 0)
         created = None if self.created is None else self.created[slot]
         return slot, self.event[slot], created, self.position[slot]
 
 
-def _search(piece: Piece, search: _Search) -> tuple[Codes, Integers, Integers | None, Integers]:
+def _search(piece: Piece, search: _Search) -> tuple[Integers, Integers, Integers | None, Integers]:
     """The best candidates among the rows of a piece."""
     view = search.view
     best = _Best(len(search.seen[0]), view.created_time is not None)
@@ -167,20 +167,19 @@ def _search(piece: Piece, search: _Search) -> tuple[Codes, Integers, Integers | 
             codes[~known] = -1
         for block in range(0, len(codes), _BLOCK):
             rows = np.arange(block, min(block + _BLOCK, len(codes)))
-            if bool((codes[rows[0] : rows[-1] + 1] < 0).any()):
-                rows = rows[codes[rows] >= 0]
-            events = event[rows]
-            createds = None if created is None else created[rows]
-            slot = _first_slots(search, codes[rows], events, createds)
+            rows = rows.take(np.flatnonzero(codes.take(rows) >= 0))
+            events = event.take(rows)
+            createds = None if created is None else created.take(rows)
+            slot = _first_slots(search, codes.take(rows), events, createds)
             seen = np.flatnonzero(slot >= 0)
-            createds = None if createds is None else createds[seen]
-            best.add(slot[seen], events[seen], createds, rows[seen] + start)
+            createds = None if createds is None else createds.take(seen)
+            best.add(slot.take(seen), events.take(seen), createds, rows.take(seen) + start)
     return best.candidates()
 
 
-def _first_slots(search: _Search, codes: Codes, events: Integers, createds: Integers | None) -> Codes:
+def _first_slots(search: _Search, codes: Integers, events: Integers, createds: Integers | None) -> Integers:
     """The first slot of each row's key whose time has reached the row's times; -1 where none does."""
-    low, high = search.starts[codes], search.starts[codes + 1]
+    low, high = search.starts.take(codes), search.starts.take(codes + 1)
     if createds is None or len(search.seen) == 1:
         times = events if createds is None else np.maximum(events, createds)
         slot = _first_reached(search.seen[0], low, high, times)
@@ -191,7 +190,7 @@ def _first_slots(search: _Search, codes: Codes, events: Integers, createds: Inte
     return slot
 
 
-def _first_reached(seen: Integers, low: Codes, high: Codes, times: Integers) -> Codes:
+def _first_reached(seen: Integers, low: Integers, high: Integers, times: Integers) -> Integers:
     """For each row the first index in ``[low, high)`` with ``seen[index] >= time``, or ``high`` (or more) if none.
 
     A binary search of all rows at once, without branches: how a row's range shrinks does not depend on what is found.
@@ -202,7 +201,7 @@ def _first_reached(seen: Integers, low: Codes, high: Codes, times: Integers) -> 
     return at
 
 
-def _narrow(seen: Integers, at: Codes, left: Codes, times: Integers) -> None:
+def _narrow(seen: Integers, at: Integers, left: Integers, times: Integers) -> None:
     """Move ``at``, in place, to the last index that is left of its range of ``left`` indices."""
     longest = int(left.max(initial=0))
     while longest > 1:
@@ -219,26 +218,14 @@ def _narrow(seen: Integers, at: Codes, left: Codes, times: Integers) -> None:
         longest -= longest >> 1
 
 
-def _order(codes: Codes, times: Integers) -> Integers:
+def _order(codes: Integers, times: Integers) -> Integers:
     """Sorts by key number, then time. One combined number sorts several times faster, where it fits."""
     if len(codes) == 0:
         return np.zeros(0, np.int64)
     low, span = int(times.min()), int(times.max()) - int(times.min()) + 1
     if span * (int(codes.max()) + 1) < 1 << 63:
-        return np.argsort(codes.astype(np.int64) * span + (times - low))
+        return np.argsort(codes * span + (times - low))
     return np.lexsort((times, codes))
-
-
-def _ranking(event: Integers, created: Integers, position: Integers) -> Integers:
-    """Sorts by event, created, position; only rows of equal events are compared by more than their event."""
-    order = np.argsort(event)
-    same = np.zeros(len(order) + 1, np.bool_)
-    same[1:-1] = event[order][1:] == event[order][:-1]
-    tied = np.flatnonzero(same[1:] | same[:-1])
-    if len(tied):
-        rows = order[tied]
-        order[tied] = rows[np.lexsort((position[rows], created[rows], event[rows]))]
-    return order
 
 
 def _key(column: pa.Array) -> pa.Array:

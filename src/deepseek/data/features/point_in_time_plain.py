@@ -22,27 +22,33 @@ def find_rows(
     """As :func:`deepseek.data.features.point_in_time.find_rows`, in time entity rows x feature rows; never parallel."""
     del engine
     rows = table.to_arrow()
-    events = _seconds(rows[view.event_time])
-    known = events if view.created_time is None else _seconds(rows[view.created_time])
-    features = list(zip(_keys([rows[name] for name in view.entities]), events, known, range(len(events)), strict=True))
-    return np.array(
-        [_winner(view, features, key, at) for key, at in zip(_keys(keys), _seconds(times), strict=True)], np.int64
+    order = list(
+        zip(*(_seconds(rows[name]) for name in (view.event_time, view.created_time or view.event_time)), strict=True)
     )
+    found = []
+    for at, visible in zip(_seconds(times), visible_rows(view, rows, keys, times), strict=True):
+        winner = max(visible, key=lambda row: (*order[row], row), default=-1)
+        found.append(-1 if winner >= 0 and _expired(view, order[winner][0], at) else winner)
+    return np.array(found, np.int64)
 
 
-def _winner(view: FeatureView, features: list[Any], key: tuple[Any, ...], at: Fraction | None) -> int:
-    if at is None or None in key:
-        return -1
-    visible = [
-        (event, created, position)
-        for feature_key, event, created, position in features
-        if feature_key == key and event is not None and created is not None and event <= at and created <= at
+def visible_rows(view: FeatureView, rows: pa.Table, keys: Sequence[pa.Array], times: pa.Array) -> list[list[int]]:
+    """For each entity row the feature rows that it may see: those of its key that had happened and were known."""
+    features = _keys([rows[name] for name in view.entities])
+    events, created = _seconds(rows[view.event_time]), _seconds(rows[view.created_time or view.event_time])
+    return [
+        [
+            row
+            for row, (feature_key, event, known) in enumerate(zip(features, events, created, strict=True))
+            if feature_key == key and None not in key and event is not None and known is not None
+            if at is not None and event <= at and known <= at
+        ]
+        for key, at in zip(_keys(keys), _seconds(times), strict=True)
     ]
-    if not visible:
-        return -1
-    event, _, position = max(visible)
-    expired = view.ttl is not None and event < at - Fraction(view.ttl // dt.timedelta(microseconds=1), 10**6)
-    return -1 if expired else int(position)
+
+
+def _expired(view: FeatureView, event: Any, at: Any) -> bool:
+    return view.ttl is not None and event < at - Fraction(view.ttl // dt.timedelta(microseconds=1), 10**6)
 
 
 def _keys(columns: Sequence[Any]) -> list[tuple[Any, ...]]:
