@@ -480,14 +480,46 @@ def test_a_new_type_of_a_column_is_read_right_by_an_open_reader(tmp_path):
     assert store.online("spending:amount", keys)[0]["amount"] == "text"
 
 
+def test_blobs_go_online_as_their_bytes(tmp_path):
+    pytest.importorskip("deepseek.data.table.blobs")
+    data = rows([(0, "a", 1, 1, 1.0), (1, "a", 1, 1, 2.0), (1, "a", 2, 2, 2.0)])
+    data = data.append_column("scan", pa.array([b"x" * 9000, b"y" * 9000, None], pa.large_binary()))
+    table = Table.create(tmp_path / "spending.lance", data)
+    store = FeatureStore(tmp_path / "features")
+    store.register(FeatureView(name="scans", source=table.path, entities=["user"], event_time="event_time"))
+    store.materialize("scans", until=START + HOUR)
+    keys = [{"user": user} for user in (0, 1, 2)]
+    found = store.online("scans:scan", keys, at=START + HOUR)
+    assert [each["scan"] for each in found] == [b"x" * 9000, b"y" * 9000, None]
+    asked = [key | {"event_time": START + HOUR} for key in keys]
+    offline = store.history(asked, "scans").drop_columns("event_time").replace_schema_metadata(None)
+    online = store.online_batch("scans", keys, at=START + HOUR)
+    assert online.schema.equals(offline.schema)
+    assert online.to_pylist() == offline.to_pylist()
+
+
+def test_a_time_column_may_be_a_feature(tmp_path):
+    table, store = make(tmp_path, [(0, "a", 1, 1, 1.0)], features=["event_time"])
+    store.materialize("spending")
+    assert_equal(store, 2)
+    table.delete("user = 0")
+    store.materialize("spending")
+    assert_equal(store, 2)
+
+
 def test_what_can_go_wrong_is_said(tmp_path):
     _, store = make(tmp_path, [(0, "a", 1, 1, 1.0)])
     key = {"user": 0, "region": "a"}
-    with pytest.raises(
-        OnlineStoreError, match=r"spending@1 is not in the online store .*\(there: none\); materialise it first"
-    ):
+    with pytest.raises(OnlineStoreError, match=r"there is no online store at .*features/online; materialise"):
         store.online("spending", [key])
+    assert not (tmp_path / "features" / "online").exists()
     store.materialize("spending")
+    source = store.view("spending").source
+    store.register(FeatureView(name="other", source=source, entities=["user"], event_time="event_time"))
+    with pytest.raises(
+        OnlineStoreError, match=r"other@1 is not in the online store .*\(there: spending@1\); materialise"
+    ):
+        store.online("other", [key])
     with pytest.raises(UnknownNameError, match="Did you mean 'amount'"):
         store.online("spending:amont", [key])
     with pytest.raises(UnknownNameError, match="Did you mean 'spending'"):

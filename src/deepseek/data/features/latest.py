@@ -139,7 +139,10 @@ def pieces(
 def _step(fragment: Any, source: Source) -> int:
     wide = sum(_width(fragment.schema.field(name).type) for name in source.columns)
     stored = sum(file.file_size_bytes or 0 for file in fragment.metadata.files) / max(1, fragment.physical_rows)
-    return int(max(64, min(PIECE_ROWS, PIECE_BYTES // max(wide, 2 * stored, 1))))
+    for name in _blobs(fragment, source.features):  # whose bytes may lie in files of their own
+        sizes = pc.struct_field(fragment.to_table(columns=[name], limit=1024).column(0), "size")
+        wide += pc.mean(sizes).as_py() or 0
+    return int(max(1, min(PIECE_ROWS, PIECE_BYTES // max(wide, 2 * stored, 1))))
 
 
 def _width(kind: pa.DataType) -> float:
@@ -147,8 +150,17 @@ def _width(kind: pa.DataType) -> float:
         return float(kind.list_size * _width(kind.value_type))
     try:
         return kind.bit_width / 8  # type: ignore[no-any-return]
-    except ValueError:
+    except (ValueError, AttributeError):
         return _VARIABLE_BYTES
+
+
+def _blobs(fragment: Any, names: Sequence[str]) -> list[str]:
+    """The columns that Lance keeps as blobs, of which a plain scan gives descriptors instead of bytes."""
+
+    def is_blob(field: pa.Field) -> bool:
+        return "blob" in str(field.type) or any(b"blob" in key for key in field.metadata or {})
+
+    return [name for name in names if is_blob(fragment.schema.field(name))]
 
 
 def find_latest(piece: Piece, only: frozenset[bytes] | None = None) -> Found:
@@ -210,10 +222,12 @@ def _records(piece: Piece, fragment: Any, keys: list[bytes], rows: Integers, tim
     """Records of the rows, whose offsets within the piece ascend."""
     source = piece.source
     names = list(source.features)
-    if names and len(rows) >= _DENSE * piece.rows:
-        table = fragment.to_table(columns=names, offset=piece.start, limit=piece.rows).take(pa.array(rows))
-    elif names:
-        table = _picked(fragment, names, piece, rows)
+    blobs = _blobs(fragment, names)
+    if blobs or (names and len(rows) >= _DENSE * piece.rows):
+        handling = {"blob_handling": "all_binary"} if blobs else {}
+        table = fragment.to_table(columns=names, offset=piece.start, limit=piece.rows, **handling).take(pa.array(rows))
+    elif names:  # counts the rows that are there, as the piece does
+        table = fragment.take((rows + piece.start).tolist(), columns=names)
     values = ValueCodec(table.schema).encode(table) if names else [NO_FEATURES] * len(rows)
     events = times[0][rows].tolist()
     createds = times[1][rows].tolist() if len(times) > 1 else [NO_CREATED_TIME] * len(rows)
@@ -224,11 +238,6 @@ def _records(piece: Piece, fragment: Any, keys: list[bytes], rows: Integers, tim
         for event, created, row in zip(events, createds, rows.tolist(), strict=True)
     )
     return [(key, head + value) for key, head, value in zip(keys, heads, values, strict=True)]
-
-
-def _picked(fragment: Any, names: list[str], piece: Piece, rows: Integers) -> pa.Table:
-    """A few rows of the piece; ``take`` counts the rows that are there, as the piece does."""
-    return fragment.take((rows + piece.start).tolist(), columns=names)
 
 
 def _flat(column: pa.ChunkedArray) -> pa.Array:

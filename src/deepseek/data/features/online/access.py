@@ -34,7 +34,7 @@ class OnlineAccess:
 
     def __init__(self, path: str, online: Online, find: Callable[[str, int | None], FeatureView]) -> None:
         self._path, self._default, self._find = path, online, find
-        self._stores: dict[str, OnlineStore] = {}
+        self._stores: dict[tuple[str, bool], OnlineStore] = {}
         self._readers: dict[Any, tuple[float, OnlineReader]] = {}
         self._lock = threading.Lock()
 
@@ -44,8 +44,11 @@ class OnlineAccess:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["_path"], state["_default"], state["_find"])  # type: ignore[misc]
 
-    def store(self, online: Online = None) -> OnlineStore:
+    def store(self, online: Online = None, *, to_read: bool = False) -> OnlineStore:
         """The online store that is given, or the feature store's own; opened once and kept.
+
+        Args:
+            to_read: do not make a local one that is not there.
 
         Raises:
             ConfigError: none is given, and the feature store has none of its own.
@@ -61,13 +64,15 @@ class OnlineAccess:
                     f"named: FeatureStore(path, online='redis://host:6379/0'), or a local folder"
                 )
             chosen = Path(self._path) / "online"
-        name = str(chosen)
+        local = "://" not in str(chosen)
+        name = (str(chosen), local and to_read)
         found = self._stores.get(name)
         if found is None:
             with self._lock:
                 found = self._stores.get(name)
                 if found is None:
-                    found = self._stores[name] = open_online_store(chosen)
+                    options = {"read_only": True} if name[1] else {}
+                    found = self._stores[name] = open_online_store(chosen, **options)
         return found
 
     def reader(self, asked: Asked, online: Online, full_feature_names: bool) -> OnlineReader:
@@ -76,7 +81,7 @@ class OnlineAccess:
         known = self._readers.get(name)
         if known is not None and time.monotonic() - known[0] < REFRESH_SECONDS:
             return known[1]
-        store = self.store(online)
+        store = self.store(online, to_read=True)
 
         def stored(view: FeatureView) -> Table:
             return cast(Table, _Stored(stored_schema(store, view)))
