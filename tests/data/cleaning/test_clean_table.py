@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from deepseek.data import CleaningConfig, Table, clean, clean_table
 from deepseek.data.cleaning import groups, inputs
+from deepseek.data.cleaning.staging import staging_folder
 from deepseek.data.engines import LocalEngine
 from deepseek.errors import DataError, TableError, UnknownNameError
 
@@ -129,6 +130,13 @@ def test_a_killed_cleaning_leaves_no_table_and_the_next_one_cleans_up(tmp_path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.lance", "clean.rejects.lance", "raw.lance"]
 
 
+def test_two_cleanings_into_one_table_do_not_meet(tmp_path):
+    source = Table.create(tmp_path / "raw.lance", pa.table({"text": ["a"], "label": ["x"]}))
+    with staging_folder(tmp_path / "clean.lance"), pytest.raises(TableError, match="another process"):
+        clean_table(source, tmp_path / "clean.lance")
+    assert len(clean_table(source, tmp_path / "clean.lance")[0]) == 1
+
+
 def test_memory_does_not_grow_with_the_table(tmp_path):
     def batches(count):
         for start in range(0, count, 100):
@@ -167,3 +175,24 @@ def test_wrong_columns_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(DataError, match="received none"):
         clean_table(source, tmp_path / "clean.lance", text=None, label=None)
     assert [path.name for path in tmp_path.iterdir()] == ["raw.lance"]
+
+
+def test_in_an_object_store(tmp_path):
+    moto_server = pytest.importorskip("moto.server")
+    boto3 = pytest.importorskip("boto3")
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        address = f"http://{host}:{port}"
+        boto3.client("s3", endpoint_url=address, region_name="us-east-1", **keys).create_bucket(Bucket="cleaning")
+        options = {**keys, "aws_endpoint": address, "aws_region": "us-east-1", "allow_http": "true"}
+        data = many_rows(300)
+        source = Table.create("s3://cleaning/raw.lance", data, storage_options=options)
+        stored, report = clean_table(source, "s3://cleaning/clean.lance", split="split", storage_options=options)
+        expected = clean(data, split="split")
+        rejects = Table.open("s3://cleaning/clean.rejects.lance", storage_options=options).to_arrow()
+        agree(stored, report, rejects, expected)
+    finally:
+        server.stop()

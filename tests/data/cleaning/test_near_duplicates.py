@@ -89,7 +89,9 @@ def test_the_fast_search_finds_what_the_reference_finds(rows, data):
         near_duplicates=data.draw(st.sampled_from([0.5, 0.7, 0.9, 1.0])), shingle_chars=3,
         exact_duplicates=False, conflicting_labels=None, seed=data.draw(st.integers(0, 9)),
     )  # fmt: skip
-    assert by_pipeline(rows, config) == by_reference(rows, config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "RANGE_ROWS", data.draw(st.sampled_from([3, 1000])))  # also range by range
+        assert by_pipeline(rows, config) == by_reference(rows, config)
 
 
 @settings(max_examples=60, deadline=None)

@@ -7,7 +7,7 @@ them out at a glance; what is left is collected over the bands without repeats a
 (boilerplate, templates, blank images) would make quadratically many pairs: their rows are compared in another way,
 which the measure knows, and a row that repeats another is never compared again.
 
-Memory: about 40 bytes a row at a time, and blocks of fixed size.
+Memory: some 20 bytes a row, ranges of codes and blocks of pairs of fixed size, and 8 bytes a similar pair.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import numpy as np
 from deepseek.data.cleaning.shingles import Bools, Hashes, Integers
 
 SMALL_BUCKET = 32
-BLOCK_PAIRS = 1 << 15
-BUFFER_PAIRS = 1 << 21
-RANGE_ROWS = 1 << 23
+BLOCK_PAIRS = 1 << 13
+GLANCED_PAIRS = 1 << 17
+BUFFER_PAIRS = 1 << 20
+RANGE_ROWS = 1 << 19
 
 
 class Large(ABC):
@@ -95,7 +96,7 @@ class Candidates:
 
     def _add_pairs(self, members: Integers) -> None:
         first, second = np.triu_indices(members.shape[1], 1)
-        step = max(1, BUFFER_PAIRS // len(first))
+        step = max(1, GLANCED_PAIRS // len(first))
         for start in range(0, len(members), step):
             a, b = (members[start : start + step, chosen].ravel() for chosen in (first, second))
             left, right = np.minimum(a, b), np.maximum(a, b)

@@ -15,7 +15,7 @@ from deepseek.data.cleaning.step import Rows
 from deepseek.data.cleaning.text_facts import HELD_OUT, HIGH, LABEL, LOW, SPLIT
 
 FIELDS = np.dtype([(HIGH, "u8"), (LOW, "u8"), (SPLIT, "u8"), (LABEL, "u8"), ("row", "i8"), (HELD_OUT, "?")])
-PARTITION_ROWS = 2_000_000
+PARTITION_ROWS = 500_000
 Facts = np.ndarray[Any, Any]
 
 

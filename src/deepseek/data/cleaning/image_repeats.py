@@ -2,12 +2,22 @@
 
 The rules are those for texts: within a split and label the first stays; a training image that a held-out set has, or
 nearly has, is leakage and goes.
+
+The thresholds were chosen on 1,906 emoji of 64 x 64 pixels (without skin tones) and 785 clip-art pictures, each against
+changed copies of itself and all the others. With 8 bits and a difference of 9, of the copies are found: half size 99.7%
+and 88%, JPEG at quality 50 99.0% and 97%, at quality 25 97% and 96%, brightness or contrast changed by a tenth 99% or
+more, 2% cut off every side 80% and 55%, 5% cut off 13% and 7% (a crop that wide needs embeddings: ``vector``). Of the
+1.8 million pairs of different emoji 187 are taken for each other, of the 308 thousand pairs of pictures 10: pictures
+that differ in a detail, such as the digit on a key.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import combinations, pairwise
+from typing import TypeAlias
 
 import numpy as np
 
@@ -27,7 +37,11 @@ LEAK_EQUAL = "leakage: image equals a held-out one"
 LEAK_SIMILAR = "leakage: image nearly equals a held-out one"
 THUMBNAIL_DIFFERENCE = 9.0
 """The largest mean difference of two thumbnails' values (0 to 255), apart from overall brightness and contrast."""
-_BLOCK = 8192
+BORDERS = (0.02, 0.05)
+"""The borders, in parts of the side, that one of two copies may lack on every side."""
+_BLOCK = 2048
+
+Thumbnails: TypeAlias = "np.ndarray[tuple[int, int], np.dtype[np.float32]]"
 
 
 def exact_images(rows: Rows, columns: Columns, config: CleaningConfig) -> Iterator[Rejection]:
@@ -89,7 +103,7 @@ class ImageMeasure(Measure):
             )
         return alike
 
-    def _thumbnails(self, positions: Integers) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    def _thumbnails(self, positions: Integers) -> Thumbnails:
         found, back = np.unique(positions, return_inverse=True)
         column = self._rows.take(self.numbers[found], [THUMBNAIL]).column(0)
         values = np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(-1, SIDE * SIDE * CHANNELS)
@@ -113,13 +127,20 @@ class _LargeImages(Large):
         return others[self._measure.similar(left, others)]
 
 
-def difference(
-    left: np.ndarray[tuple[int, int], np.dtype[np.float32]], right: np.ndarray[tuple[int, int], np.dtype[np.float32]]
-) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """Mean absolute difference of pairs of thumbnails, after the right one has the left one's brightness and contrast.
+def difference(left: Thumbnails, right: Thumbnails) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """Mean absolute difference of pairs of thumbnails, as alike as brightness, contrast and cropping can make them.
 
-    Contrast is changed by a fifth at most: beyond that the pictures are not the same.
+    Contrast is changed by a fifth at most, and the border that is taken off one of the two is a few hundredths wide:
+    beyond that the pictures are not the same.
     """
+    best = _after_exposure(left, right)
+    for zoom in _zooms():
+        best = np.minimum(best, _after_exposure(_zoomed(left, zoom), right))
+        best = np.minimum(best, _after_exposure(left, _zoomed(right, zoom)))
+    return best
+
+
+def _after_exposure(left: Thumbnails, right: Thumbnails) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     left = left - left.mean(axis=1, keepdims=True)
     right = right - right.mean(axis=1, keepdims=True)
     spread = np.maximum(right.std(axis=1, keepdims=True), np.float32(1e-3))
@@ -128,13 +149,36 @@ def difference(
     return means
 
 
+@lru_cache(maxsize=1)
+def _zooms() -> list[Thumbnails]:
+    """Matrices that interpolate a line of a thumbnail's inner part, one for each border that may have been cut off."""
+    matrices = []
+    for border in BORDERS:
+        centre = (np.arange(SIDE) + 0.5) / SIDE
+        place = np.clip((border + centre * (1 - 2 * border)) * SIDE - 0.5, 0, SIDE - 1)
+        below = np.minimum(place.astype(int), SIDE - 2)
+        matrix = np.zeros((SIDE, SIDE), np.float32)
+        matrix[np.arange(SIDE), below] = 1 - (place - below)
+        matrix[np.arange(SIDE), below + 1] += place - below
+        matrices.append(matrix)
+    return matrices
+
+
+def _zoomed(thumbnails: Thumbnails, zoom: Thumbnails) -> Thumbnails:
+    squares = thumbnails.reshape(-1, SIDE, SIDE, CHANNELS)
+    inner: Thumbnails = np.einsum("ij,njkc,lk->nilc", zoom, squares, zoom, optimize=True).reshape(len(thumbnails), -1)
+    return inner
+
+
 def image_candidates(measure: ImageMeasure, held_out: Bools | None = None) -> Candidates:
     """All pairs of hashes within the measure's bits of each other: none is missed.
 
     The hash is cut into ``bits + parts`` pieces. At most ``bits`` of them can differ, so ``parts`` of them are equal:
-    each choice of so many pieces makes one band. More of them make buckets smaller, as more images need.
+    each choice of so many pieces makes one band. More pieces make more bands of more bits each, and smaller buckets:
+    there are enough of them for a bucket to have a few images by chance, whatever the number of images.
     """
-    parts = 2 if measure.count < 1_000_000 else 3
+    wanted = math.log2(max(measure.count, 4)) - 2  # bits a band
+    parts = next((parts for parts in (1, 2, 3) if 64 * parts / (measure.bits + parts) >= wanted), 4)
     cuts = np.linspace(0, 64, measure.bits + parts + 1).round().astype(int).tolist()
     masks = [((1 << high) - 1) ^ ((1 << low) - 1) for low, high in pairwise(cuts)]
     candidates = Candidates(measure, held_out)

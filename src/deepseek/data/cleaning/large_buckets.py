@@ -9,6 +9,8 @@ lost by any of it. Texts that are all alike do meet, and the first of them takes
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from deepseek.data.cleaning.candidates import Large
@@ -17,7 +19,7 @@ from deepseek.data.cleaning.signatures import Signatures
 
 _BLOCK = 4096
 _TABLE_BITS = 22
-_PAIRS = 1 << 15
+_PAIRS = 1 << 13
 
 
 class LargeBuckets(Large):
@@ -35,14 +37,19 @@ class LargeBuckets(Large):
         self._members, self._threshold = members, threshold
         self._maps, self._sizes = signatures.maps[members], signatures.sizes[members]
         self._starts = np.cumsum(self._sizes) - self._sizes
-        blocks = (members[at : at + _BLOCK] for at in range(0, len(members), _BLOCK))
-        self._hashes = np.concatenate([shingle_sets(signatures.keys(block), length)[0] for block in blocks])
+        path = signatures.scratch / "large_buckets"
+        with path.open("wb") as file:
+            for at in range(0, len(members), _BLOCK):
+                file.write(shingle_sets(signatures.keys(members[at : at + _BLOCK]), length)[0].tobytes())
+        self._hashes: Hashes = np.memmap(path, np.uint64, mode="r")
         self._index(np.zeros(len(members), np.uint64) if groups is None else groups)
 
     def _index(self, groups: Hashes) -> None:
-        frequency = np.zeros(1 << _TABLE_BITS, np.int64)
-        np.add.at(frequency, self._slots(self._hashes), 1)
         sizes, threshold = self._sizes, self._threshold
+        frequency = np.zeros(1 << _TABLE_BITS, np.int64)
+        for at in range(0, len(self._hashes), 1 << _TABLE_BITS):
+            slots = self._slots(self._hashes[at : at + (1 << _TABLE_BITS)])
+            frequency += np.bincount(slots, minlength=1 << _TABLE_BITS)
         long = sizes - np.ceil(threshold * sizes - 1e-9).astype(np.int64) + 1
         short = sizes - np.ceil(2 * threshold / (1 + threshold) * sizes - 1e-9).astype(np.int64) + 1
         longs: list[tuple[Hashes, Integers]] = []
@@ -59,9 +66,10 @@ class LargeBuckets(Large):
                 chosen = place < lengths[block][owner]
                 texts = owner[chosen] + at
                 parts.append((hashes[chosen] ^ groups[texts], texts))  # texts of different groups never meet
-        self._long, self._short = _Postings(longs, len(sizes)), _Postings(shorts, len(sizes))
-        self._long.look_up_in(self._short)
-        self._short.look_up_in(self._long)
+        long_prefixes, short_prefixes = _Prefixes(longs, len(sizes)), _Prefixes(shorts, len(sizes))
+        # the smaller of two similar sets has the shingle early enough to be in its short prefix
+        self._as_larger = _Meetings(long_prefixes, short_prefixes)
+        self._as_smaller = _Meetings(short_prefixes, long_prefixes)
 
     @staticmethod
     def _slots(hashes: Hashes) -> Integers:
@@ -70,7 +78,7 @@ class LargeBuckets(Large):
     def similar(self, row: int, open_: Bools) -> Integers:
         """The texts still open that are at least as similar to ``row`` as the threshold."""
         own = int(np.searchsorted(self._members, row))
-        parts = [*self._long.meeting(own), *self._short.meeting(own)]
+        parts = [*self._as_larger.of(own), *self._as_smaller.of(own)]
         if not parts:
             return np.empty(0, np.int64)
         others = np.concatenate(parts)
@@ -86,24 +94,27 @@ class LargeBuckets(Large):
         return self._members[positions]
 
 
-class _Postings:
-    """Which texts have a shingle in their prefix."""
+class _Prefixes:
+    """Every text's first shingles, text by text, and which texts have a shingle (``holders``, by shingle)."""
 
     def __init__(self, parts: list[tuple[Hashes, Integers]], count: int) -> None:
-        self._hashes = np.concatenate([hashes for hashes, _ in parts])
-        self._owners = np.concatenate([owners for _, owners in parts])
-        self._begins = np.searchsorted(self._owners, np.arange(count + 1))
-        order = np.argsort(self._hashes, kind="stable")
-        self._sorted, self._texts = self._hashes[order], self._owners[order]
+        self.hashes = np.concatenate([hashes for hashes, _ in parts])
+        owners = np.concatenate([owners for _, owners in parts])
+        self.begins = np.searchsorted(owners, np.arange(count + 1))
+        order = np.argsort(self.hashes, kind="stable")
+        self.ordered, self.holders = self.hashes[order], owners[order].astype(np.int32)
 
-    def look_up_in(self, other: _Postings) -> None:
-        """Find for each text of this prefix where the other prefix has its shingles."""
-        self._others = other._texts
-        self._lows = np.searchsorted(other._sorted, self._hashes)
-        self._highs = np.searchsorted(other._sorted, self._hashes, side="right")
 
-    def meeting(self, text: int) -> list[Integers]:
-        """Texts whose other prefix shares a shingle with this text's."""
+class _Meetings:
+    """Which texts have, in one kind of prefix, a shingle of a text's other kind of prefix."""
+
+    def __init__(self, prefixes: _Prefixes, others: _Prefixes) -> None:
+        self._begins, self._holders = prefixes.begins, others.holders
+        self._lows = np.searchsorted(others.ordered, prefixes.hashes).astype(np.int32)
+        self._highs = np.searchsorted(others.ordered, prefixes.hashes, side="right").astype(np.int32)
+
+    def of(self, text: int) -> list[np.ndarray[Any, np.dtype[np.int32]]]:
+        """The texts that meet this one, by shingle."""
         begin, end = self._begins[text], self._begins[text + 1]
         lows, highs = self._lows[begin:end].tolist(), self._highs[begin:end].tolist()
-        return [self._others[low:high] for low, high in zip(lows, highs, strict=True) if high > low]
+        return [self._holders[low:high] for low, high in zip(lows, highs, strict=True) if high > low]

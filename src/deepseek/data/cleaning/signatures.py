@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +18,8 @@ from deepseek.data.cleaning.similarity import band_codes, band_count
 from deepseek.data.cleaning.step import RowNumbers, Rows
 from deepseek.data.cleaning.text_facts import KEY
 
-_CODES, _MAPS = "band_codes", "bitmaps"
-_NUMBERS, _SIZES = "text_rows.npy", "set_sizes.npy"
+_CODES, _CODE_BYTES = "band_codes", 8
+_MAPS, _NUMBERS, _SIZES = "bitmaps.npy", "text_rows.npy", "set_sizes.npy"
 
 
 @dataclass(frozen=True)
@@ -49,20 +48,19 @@ class Signatures:
         self.numbers: RowNumbers = np.concatenate(
             [*(numbers for numbers, _ in rows.batches([KEY])), np.empty(0, np.int64)]
         )
-        count = len(known)
-        self._codes = _mapped(folder / _CODES, (self.bands, count), "r")
-        self.maps: Hashes = _mapped(folder / _MAPS, (count, BITMAP_WORDS), "r")
+        self._count = len(known)
+        self._codes = folder / _CODES
+        self.maps: Hashes = np.load(folder / _MAPS)
         self.sizes: Integers = np.load(folder / _SIZES)
         self._chosen = None
-        if count != len(self.numbers):
+        if self._count != len(self.numbers):
             self._chosen = np.searchsorted(known, self.numbers)
             self.maps, self.sizes = self.maps[self._chosen], self.sizes[self._chosen]
 
     def _compute(self, rows: Rows, config: CleaningConfig, threshold: float) -> None:
         numbers: RowNumbers = np.empty(rows.count, np.int64)
         sizes: Integers = np.empty(rows.count, np.int64)
-        codes = _mapped(rows.shared / _CODES, (self.bands, rows.count), "w+")
-        maps = _mapped(rows.shared / _MAPS, (rows.count, BITMAP_WORDS), "w+")
+        maps: Hashes = np.empty((rows.count, BITMAP_WORDS), np.uint64)
         done = 0
 
         def tasks() -> Iterator[_Task]:
@@ -72,17 +70,28 @@ class Signatures:
                 filled += len(of_batch)
                 yield _Task(batch.column(0), threshold, config.shingle_chars, config.seed)
 
-        for of_codes, of_maps, of_sizes in rows.engine.map(_signatures, tasks()):
-            part = slice(done, done + len(of_sizes))
-            codes[:, part], maps[part], sizes[part] = of_codes, of_maps, of_sizes
-            done = part.stop
+        with (rows.shared / _CODES).open("wb") as file:
+            for of_codes, of_maps, of_sizes in rows.engine.map(_signatures, tasks()):
+                part = slice(done, done + len(of_sizes))
+                maps[part], sizes[part] = of_maps, of_sizes
+                for band, codes in enumerate(of_codes):
+                    file.seek((band * rows.count + done) * _CODE_BYTES)
+                    file.write(codes.tobytes())
+                done = part.stop
+        np.save(rows.shared / _MAPS, maps)
         np.save(rows.shared / _SIZES, sizes)
         np.save(rows.shared / _NUMBERS, numbers)
 
     def band(self, number: int) -> Hashes:
         """One code a text."""
-        codes = self._codes[number]
-        return np.asarray(codes if self._chosen is None else codes[self._chosen])
+        start = number * self._count * _CODE_BYTES
+        codes = np.fromfile(self._codes, np.uint64, self._count, offset=start)
+        return codes if self._chosen is None else codes[self._chosen]
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for files of the step that reads the signatures."""
+        return self._rows.scratch
 
     def keys(self, positions: Integers) -> pa.Array:
         """The text keys of some of the rows."""
@@ -93,9 +102,3 @@ def _signatures(task: _Task) -> tuple[Hashes, Hashes, Integers]:
     hashes, offsets = shingle_sets(task.keys, task.length)
     codes = band_codes(hashes, offsets, task.threshold, task.seed)
     return codes, bitmaps(hashes, offsets), np.diff(offsets)
-
-
-def _mapped(path: Path, shape: tuple[int, int], mode: Literal["r", "w+"]) -> Hashes:
-    if 0 in shape:
-        return np.empty(shape, np.uint64)  # an empty file cannot be mapped
-    return np.memmap(path, np.uint64, mode=mode, shape=shape)

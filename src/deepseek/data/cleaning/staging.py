@@ -1,6 +1,6 @@
 """What a cleaning keeps on disk while it runs: the rows after the row steps, and every row's fate.
 
-Both are memory-mapped, so the operating system holds in memory as much of them as there is room for and no more.
+Rows are read back batch by batch and column by column. Fates are memory-mapped: 14 bytes a row.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ class StagedRows(Rows):
         self.details = {}
         self.marks: dict[str, tuple[RowNumbers, pa.Array]] = {}
         self._writer: Any = None
-        self._file: Any = None
+        self._schema: pa.Schema = pa.schema([])
+        self._readers: dict[tuple[str, ...], Any] = {}
         self._firsts: list[int] = []
         self._count = 0
         self.shared.mkdir()
@@ -138,7 +139,7 @@ class StagedRows(Rows):
         """End staging; from here on the rows can be read."""
         if self._writer is not None:
             self._writer.close()
-            self._file = pa.ipc.open_file(pa.memory_map(str(self._path)))
+            self._schema = self._reader((ROW,), None).schema
 
     def next_step(self) -> None:
         """Give the coming step an empty scratch folder and no details."""
@@ -168,14 +169,27 @@ class StagedRows(Rows):
         """The input's columns and the facts."""
         fields = list(self._source.schema)
         known = {field.name for field in fields}
-        staged = [] if self._file is None else self._file.schema
-        return pa.schema([*fields, *(field for field in staged if field.name not in known and field.name != ROW)])
+        facts = (field for field in self._schema if field.name not in known and field.name != ROW)
+        return pa.schema([*fields, *facts])
+
+    def _reader(self, names: tuple[str, ...], included: list[int] | None) -> Any:
+        if names not in self._readers:
+            options = pa.ipc.IpcReadOptions(included_fields=included)
+            # an ordinary file, not a mapped one: what a step has read does not stay in this process's memory
+            self._readers[names] = pa.ipc.open_file(pa.OSFile(str(self._path)), options=options)
+        return self._readers[names]
+
+    def _staged(self, position: int, columns: Sequence[str]) -> pa.RecordBatch:
+        """The row numbers and those of the columns that are staged, of one piece."""
+        names = (ROW, *(name for name in columns if name in self._schema.names))
+        included = sorted({self._schema.get_field_index(name) for name in names})
+        return self._reader(("", *map(str, included)), included).get_batch(position)
 
     def batches(self, columns: Sequence[str]) -> Iterator[tuple[RowNumbers, pa.RecordBatch]]:
         """The kept rows in input order; see :meth:`Rows.batches`."""
         self._check(columns)
         for position in range(len(self._firsts)):
-            staged = self._file.get_batch(position)
+            staged = self._staged(position, columns)
             numbers = staged.column(ROW).to_numpy()
             mask = self._fates.step[numbers] == KEPT
             if mask.any():
@@ -205,7 +219,7 @@ class StagedRows(Rows):
         batches = np.searchsorted(np.asarray(self._firsts), wanted, side="right") - 1
         parts = []
         for position in np.unique(batches):
-            staged = self._file.get_batch(int(position))
+            staged = self._staged(int(position), columns)
             numbers = staged.column(ROW).to_numpy()
             mask = np.zeros(len(numbers), np.bool_)
             mask[np.searchsorted(numbers, wanted[batches == position])] = True
