@@ -77,21 +77,25 @@ def label_errors(seeds: Sequence[int] = SEEDS, names: Sequence[str] | None = Non
     for name, of_name in plan:
         if names is not None and name not in names:
             continue
-        runs = [_label_run(name, seed) for seed in of_name]
-        mean = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
         key = "label_error_f1" if name == MAIN else f"label_error_f1_{name.replace('-', '_')}"
-        figures[key] = figure(
-            mean["f1"],
-            "F1",
-            mean["plain_f1"],
-            "cleanlab, logistic regression on the same words' TF-IDF",
-            f"{name}, {RATE:.0%} of the labels flipped, seeds {', '.join(map(str, of_name))}: precision "
-            f"{mean['precision']:.3f}, recall {mean['recall']:.3f}; cleanlab {mean['plain_precision']:.3f} and "
-            f"{mean['plain_recall']:.3f}; our choice on plain probabilities F1 {mean['choice_f1']:.3f}; "
-            f"{mean['seconds']:.1f} s against {mean['plain_seconds']:.1f} s"
-            + (f"; cleanlab on our probabilities F1 {mean['theirs_f1']:.3f}" if "theirs_f1" in mean else ""),
-        )
+        figures[key] = label_figure(name, of_name, [_label_run(name, seed) for seed in of_name])
     return figures
+
+
+def label_figure(name: str, seeds: Sequence[int], runs: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """The mean over the seeds as a figure."""
+    mean = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
+    return figure(
+        mean["f1"],
+        "F1",
+        mean["plain_f1"],
+        "cleanlab, logistic regression on TF-IDF",
+        f"{name}, {RATE:.0%} of the labels flipped, seeds {', '.join(map(str, seeds))}: precision "
+        f"{mean['precision']:.3f}, recall {mean['recall']:.3f}; cleanlab {mean['plain_precision']:.3f} and "
+        f"{mean['plain_recall']:.3f}; our choice on plain probabilities F1 {mean['choice_f1']:.3f}; "
+        f"{mean['seconds']:.1f} s against {mean['plain_seconds']:.1f} s"
+        + (f"; cleanlab on our probabilities F1 {mean['theirs_f1']:.3f}" if "theirs_f1" in mean else ""),
+    )
 
 
 def labelled(name: str) -> tuple[list[str], Any, int]:
