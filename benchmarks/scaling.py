@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.harness import ROOT, Figure, Measured, Worker, alternate, say, write_results
+from benchmarks.scaling_page import write_page
 from benchmarks.scaling_plot import draw
 
 STEPS = "benchmarks.scaling_steps"
@@ -54,22 +56,24 @@ def main() -> None:
         parser.error("--quick measures nothing of worth; say with --output where its figures may go")
     for work in options.only or SIZES:
         sizes = (1_000, 2_000, 5_000) if options.quick else tuple(n for n in SIZES[work] if n <= options.most)
-        with tempfile.TemporaryDirectory(dir=options.folder, prefix=f"bench-{work}-") as folder:
-            curve = measure(work, sizes, Path(folder), 1 if options.quick else options.rounds)
         limit = sizes[1] if options.quick else FITTED_UP_TO.get(work, 1_000_000)
-        figures = figures_of(work, curve, limit)
+        with tempfile.TemporaryDirectory(dir=options.folder, prefix=f"bench-{work}-") as folder:
+            for curve in measure(work, sizes, Path(folder), 1 if options.quick else options.rounds):
+                if len(curve["2 cores"]) > 1:  # written size by size: an interrupted run keeps what it has measured
+                    figures = figures_of(work, curve, limit)
+                    target = write_results("scaling", figures, versions=LIBRARIES, peers={}, target=options.output)
         for key, figure in figures.items():
             say(f"{key} = {figure.value:.4g} {figure.unit}")
-        target = write_results("scaling", figures, versions=LIBRARIES, peers={}, target=options.output)
         if options.output is None:
             draw(target, ROOT / "docs" / "scaling.svg")
+            write_page(target, ROOT / "docs" / "scale.md")
 
 
 Curve = dict[str, dict[int, Measured]]
 
 
-def measure(work: str, sizes: tuple[int, ...], folder: Path, rounds: int) -> Curve:
-    """Seconds by place and rows."""
+def measure(work: str, sizes: tuple[int, ...], folder: Path, rounds: int) -> Iterator[Curve]:
+    """Seconds by place and rows, after each size."""
     curve: Curve = {place: {} for place in PLACES}
     with ExitStack() as stack:
         places = {name: stack.enter_context(_place(*place)) for name, place in PLACES.items()}
@@ -81,11 +85,12 @@ def measure(work: str, sizes: tuple[int, ...], folder: Path, rounds: int) -> Cur
             if rows == sizes[0]:
                 alternate(turns, 1)  # without counting: imports, page cache
             found = alternate(turns, rounds if rows < 10_000_000 else min(rounds, 2))
-            if len({each.value for each in found.values()}) > 1:
+            if len({each.value["rows"] for each in found.values()}) > 1:
                 raise AssertionError(f"{work}: the results differ: { {k: v.value for k, v in found.items()} }")
             for name, each in found.items():
                 curve[name][rows] = each
-    return curve
+            shutil.rmtree(folder / str(rows))
+            yield curve
 
 
 @contextmanager
@@ -137,21 +142,16 @@ def figures_of(work: str, curve: Curve, limit: int) -> dict[str, Figure]:
                 note=f"{rows:,} rows, {place}: {rows / measured.median:,.0f} rows/s; {measured}",
             )
         points = {rows: measured.median for rows, measured in each.items()}
-        few = {rows: seconds for rows, seconds in points.items() if rows <= limit}
-        largest = max(points)
-        fixed, slope = fitted(few)
-        predicted = fixed + slope * largest
-        found[f"{key}_predicted"] = Figure(
-            value=points[largest],
-            unit="s",
-            baseline=predicted,
-            baseline_name=f"predicted from up to {max(few):,} rows",
-            note=f"{largest:,} rows, {place}; model: {fixed:.4g} s + {slope * 1e6:.4g} s per million rows",
-        )
-    local = {rows: measured.median for rows, measured in curve["2 cores"].items()}
-    exponent, large = _exponent(local), max(local)
+        found[f"{key}_predicted"] = _prediction(points, limit, "s", place)
+    busy = {rows: busy_seconds(measured) for rows, measured in curve["2 cores"].items()}
+    for rows, seconds in busy.items():
+        found[f"{work}_cpu_{rows}"] = Figure(value=seconds, unit="core seconds", note=f"{rows:,} rows, 2 cores")
+    found[f"{work}_cpu_predicted"] = _prediction(busy, limit, "core seconds", "2 cores")
+    large = max(busy)
+    upper = {rows: seconds for rows, seconds in busy.items() if rows * 40 >= large}
+    note = f"core seconds ~ rows^exponent, {min(upper):,} to {large:,} rows, 2 cores"
     found[f"{work}_growth_exponent"] = Figure(
-        value=exponent, unit="exponent", baseline=1.0, baseline_name="linear", note="seconds ~ rows^exponent, 2 cores"
+        value=_exponent(upper), unit="exponent", baseline=1.0, baseline_name="linear", note=note
     )
     one, two = curve["1 core"][large].median, curve["2 cores"][large].median
     found[f"{work}_speedup_2_cores"] = Figure(
@@ -169,6 +169,25 @@ def figures_of(work: str, curve: Curve, limit: int) -> dict[str, Figure]:
         value=ray_one / ray_two, unit="times faster", baseline=2.0, baseline_name="ideal", note=f"{large:,} rows"
     )
     return found
+
+
+def _prediction(points: Mapping[int, float], limit: int, unit: str, place: str) -> Figure:
+    """The largest size as measured, against what the smaller ones predict."""
+    few = {rows: seconds for rows, seconds in points.items() if rows <= limit}
+    largest = max(points)
+    fixed, slope = fitted(few)
+    return Figure(
+        value=points[largest],
+        unit=unit,
+        baseline=fixed + slope * largest,
+        baseline_name=f"predicted from up to {max(few):,} rows",
+        note=f"{largest:,} rows, {place}; model: {fixed:.4g} s + {slope * 1e6:.4g} s per million rows",
+    )
+
+
+def busy_seconds(measured: Measured) -> float:
+    """Seconds that cores were busy, which other programs on the machine disturb less than the time on the wall."""
+    return min(value["cpu"] for value in measured.values)
 
 
 def _exponent(points: Mapping[int, float]) -> float:

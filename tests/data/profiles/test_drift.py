@@ -98,6 +98,28 @@ def test_nulls_categories_texts_and_schema():
     )
 
 
+def test_columns_that_were_constant():
+    vector = pa.FixedSizeListArray.from_arrays
+    reference = pa.table({"n": [5] * 50, "f": [0.5] * 50, "v": vector(pa.array([1.0, 2.0] * 50), 2), "t": ["x"] * 50})
+    same = drift(reference, reference.slice(0, 30))
+    assert same.verdict == "stable"
+    current = pa.table({"n": [6] * 50, "f": [0.25] * 50, "v": vector(pa.array([1.0, 3.0] * 50), 2), "t": ["y"] * 50})
+    report = drift(reference, current)
+    assert report.drifted == ["n", "f", "v", "t"]
+    json.dumps(report.to_dict(), allow_nan=False)
+    few = drift(pa.table({"n": [1, 2, 4] * 100}), pa.table({"n": [1, 2, 4, 3] * 50}))
+    assert "25.0% of them were not among the 3 before" in " ".join(few["n"].reasons)
+
+
+def test_values_beyond_the_references_range():
+    r = np.random.default_rng(0)
+    reference, current = r.normal(size=2000), r.normal(size=1000)
+    current[:40] = 50
+    report = drift(pa.table({"x": reference}), pa.table({"x": current}))
+    assert report["x"].verdict == "warning"
+    assert "outside [" in report["x"].reasons[0]
+
+
 def test_many_categories_are_compared_too():
     r = np.random.default_rng(0)
     reference = pa.table({"city": [f"city {n}" for n in r.integers(0, 300, 20_000)]})

@@ -78,3 +78,14 @@ def test_holm(p_values):
     order = np.argsort(p_values, kind="stable")
     steps = [min(1.0, (len(p_values) - rank) * p_values[i]) for rank, i in enumerate(order)]
     assert [adjusted[i] for i in order] == pytest.approx(np.maximum.accumulate(steps).tolist() if steps else [])
+
+
+def test_outside_tail_is_a_bound():
+    """Against 20,000 draws, at sizes where chance alone puts many values outside."""
+    r = np.random.default_rng(0)
+    first, second = r.random((20_000, 20)), r.random((20_000, 30))
+    outside = ((second < first.min(axis=1, keepdims=True)) | (second > first.max(axis=1, keepdims=True))).sum(axis=1)
+    for count in (0, 1, 4, 8, 12):
+        share = (outside >= count).mean()
+        assert share <= significance.outside_tail(20, 30, count) + 0.005
+    assert significance.outside_tail(1000, 1000, 40) < 1e-5

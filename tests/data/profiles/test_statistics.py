@@ -196,8 +196,10 @@ def test_cuts_leave_no_trace(tmp_path, monkeypatch):
     table = Table.create(tmp_path / "t.lance", data.slice(0, 300))
     table.append(data.slice(300))
     once = profile(data)["columns"]
-    for rows in (64, 250, 1 << 20):
+    for rows, most in ((64, 1000), (250, 1000), (10, 3), (1 << 20, 1000)):
         monkeypatch.setattr(statistics, "PIECE_ROWS", rows)
+        monkeypatch.setattr(statistics, "MOST_PIECES", most)
+        assert len(statistics.table_pieces(table, ["flag"])) == min(-(-1000 // rows), most)
         again = profile(table)["columns"]
         assert _rounded(again) == _rounded(once)
 
@@ -247,3 +249,12 @@ def test_pages_show_every_column_and_escape():
     assert "http" not in page
     assert page.count('<section class="card">') == 2
     assert "<b>" in render_profile(stats)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(max_size=6), min_size=1, max_size=20))
+def test_grams_are_runs_of_three_bytes_of_one_text(texts):
+    column = profile(pa.table({"t": texts}))["columns"]["t"]
+    alone = sum(np.array(profile(pa.table({"t": [text]}))["columns"]["t"]["grams"]) for text in texts)
+    assert column["grams"] == alone.tolist()
+    assert sum(column["grams"]) == sum(max(len(text.encode()) - 2, 0) for text in texts)

@@ -1,9 +1,9 @@
 """The cluster engine: Ray tasks.
 
-Stays with the cluster that this process is connected to; otherwise joins the one at ``address`` (``"host:port"``,
-``"auto"``, or ``"ray://host:10001"`` for a driver outside of it), else the one that ``RAY_ADDRESS`` names. Without any
-it starts Ray on this machine, which takes 3 to 10 seconds, and stops it on :meth:`RayEngine.close` or when the process
-ends.
+Stays with the cluster that this process is connected to; otherwise joins the one at ``address`` (``"host:port"`` or
+``"auto"``), else the one that ``RAY_ADDRESS`` names. Without any it starts Ray on this machine, which takes 3 to 10
+seconds, and stops it on :meth:`RayEngine.close` or when the process ends. ``ray://`` addresses are handed to Ray's
+client as they are; no test covers them.
 
 Every node needs this package in the driver's version (bake it into the image, or ship it:
 ``runtime_env={"py_modules": [deepseek]}``) and access to the tables' storage: a shared file system or an object store.

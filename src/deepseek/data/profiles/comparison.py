@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from deepseek.data.profiles import significance
-from deepseek.data.profiles.arrow_values import iso
 from deepseek.data.profiles.columns import (
     BlobSketch,
     BooleanSketch,
@@ -24,7 +22,7 @@ from deepseek.data.profiles.columns import (
     VectorSketch,
 )
 from deepseek.data.profiles.live import number_bins
-from deepseek.data.profiles.plots import plain_grid, regrid, short
+from deepseek.data.profiles.plots import short
 from deepseek.data.profiles.significance import Vector
 
 PSI_BINS = 10
@@ -56,15 +54,6 @@ class Comparison:
             else:
                 p_value = significance.kolmogorov_tail(self.statistic * math.sqrt(factor))
         return replace(self, aspect=f"{where}.{self.aspect}", text=f"{where}: {self.text}", p_value=p_value)
-
-
-@dataclass(frozen=True)
-class Bars:
-    """Both sides' shares over the same bins, for a plot."""
-
-    labels: tuple[str, ...]
-    reference: tuple[float, ...]
-    current: tuple[float, ...]
 
 
 def compare(reference: Mapping[str, Any], sketch: ColumnSketch, absent: int = 0) -> Iterator[Comparison]:
@@ -100,46 +89,6 @@ def compare(reference: Mapping[str, Any], sketch: ColumnSketch, absent: int = 0)
         for name, field in sketch.fields.items():
             for found in compare(reference["fields"][name], field):
                 yield found.thinned(name, 1.0)
-
-
-def bars(reference: Mapping[str, Any], sketch: ColumnSketch) -> Bars | None:
-    """The distribution to draw, where the kind of column has one."""
-    if isinstance(sketch, NumberSketch) and sketch.moments.count and reference.get("edges"):
-        edges, first = number_bins(reference)
-        if (reference.get("distinct") or DISCRETE + 1) <= DISCRETE:
-            return _bars([short(edge) for edge in edges[:-1]], first, sketch.histogram.counts)
-        grid = plain_grid(reference)
-        write = iso if isinstance(sketch, TimeSketch) else short
-        labels = [f"{write(low)} to {write(high)}" for low, high in itertools.pairwise(grid)]
-        return _bars(labels, regrid(edges, first, grid), regrid(edges, sketch.histogram.counts, grid))
-    if isinstance(sketch, BooleanSketch):
-        top = reference["top"]
-        return _bars(["true", "false"], [top["true"], top["false"]], [sketch.true, sketch.count - sketch.true])
-    if isinstance(sketch, TextSketch):
-        before, now = reference["top"], sketch.top
-        if before is not None and now is not None:
-            total, weight = max(sum(before.values()), 1), max(sum(now.values()), 1)
-            share = {name: max(before.get(name, 0) / total, now[name] / weight) for name in {*before, *now}}
-            names = sorted(share, key=lambda name: (-share[name], name))[:20]
-            sides = [before.get(name, 0) / total for name in names], [now[name] / weight for name in names]
-            return Bars(tuple(names), *map(tuple, sides))
-        length = reference["length"]
-        kept = [i for i in range(len(length["counts"])) if length["counts"][i] or sketch.lengths[i]]
-        labels = [f"{length['edges'][i]}+ characters" for i in kept]
-        if len(kept) < 2:
-            return None
-        return _bars(labels, [length["counts"][i] for i in kept], [sketch.lengths[i] for i in kept])
-    if isinstance(sketch, VectorSketch) and sketch.used and "norm" in reference:
-        return bars(reference["norm"], sketch.norm)
-    if isinstance(sketch, BlobSketch):
-        return bars(reference["size"], sketch.size)
-    return bars(reference["length"], sketch.length) if isinstance(sketch, ListSketch) else None
-
-
-def _bars(labels: Any, reference: Any, current: Any) -> Bars:
-    first, second = np.array(reference, float), np.array(current, float)
-    shares = [tuple((side / max(side.sum(), 1)).tolist()) for side in (first, second)]
-    return Bars(tuple(map(str, labels)), *shares)
 
 
 def _share(count: int, inner: Mapping[str, Any]) -> float:
@@ -189,7 +138,17 @@ def _numbers(aspect: str, reference: Mapping[str, Any], sketch: NumberSketch) ->
     few, many, _ = _grouped(first, second, PSI_BINS)
     distance = significance.psi(few, many)
     yield _shares(aspect, few, many, f"{aspect}: PSI {distance:.3f}, {means}{beyond}")
-    if (reference.get("distinct") or DISCRETE + 1) > DISCRETE:  # for few distinct values chi-square is the test
+    if (reference.get("distinct") or DISCRETE + 1) <= DISCRETE:  # chi-square is the test, on each value
+        if unknown := sketch.histogram.unknown:
+            share = unknown / sketch.moments.count
+            known = np.array([first.sum(), 0.0]), np.array([second.sum() - unknown, float(unknown)])
+            text = f"{aspect}: {share:.1%} of them were not among the {reference['distinct']} before, {means}"
+            yield _counted(f"new {aspect}", "share", share, text, *known)
+    else:
+        if outside:
+            p_value = significance.outside_tail(int(first.sum()), int(second.sum()), sketch.histogram.outside)
+            text = f"{aspect}{beyond.replace(',', ':', 1)}"
+            yield Comparison(f"{aspect} (range)", "share", outside, p_value, text, "order statistics")
         gap, p_value = significance.kolmogorov_smirnov(first, second)
         text = f"{aspect}: KS distance {gap:.3f}, {means}"
         test = f"Kolmogorov-Smirnov on {len(first)} bins"
@@ -271,8 +230,11 @@ def _vectors(reference: Mapping[str, Any], sketch: VectorSketch) -> Iterator[Com
     variance = (np.array(reference["std"]) ** 2 * n + sketch.squares) / (n + m)
     gap = now - before
     spread = float(variance.sum())
-    effect = float(np.linalg.norm(gap)) / math.sqrt(spread) if spread else (math.inf if gap.any() else 0.0)
     moving = variance > 0
+    if gap[~moving].any():
+        text = "dimensions that were constant have another value"
+        yield _counted("constants", "share", 1.0, text, np.array([n, 0.0]), np.array([0.0, m]))
+    effect = float(np.linalg.norm(gap[moving])) / math.sqrt(spread) if spread else 0.0
     z = np.abs(gap[moving]) / np.sqrt(variance[moving] * (1 / n + 1 / m))
     p_value = significance.any_of(significance.two_sided(float(z.max())), len(z)) if len(z) else 1.0
     norms = float(np.linalg.norm(before) * np.linalg.norm(now))

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from deepseek.data.profiles.comparison import Bars, Comparison, bars, compare
+from deepseek.data.profiles.bars import Bars, bars
+from deepseek.data.profiles.comparison import Comparison, compare
 from deepseek.data.profiles.significance import holm
 from deepseek.errors import ConfigError
 

@@ -111,6 +111,20 @@ def chi_square_tail(statistic: float, freedom: int) -> float:
     return scale * result
 
 
+def outside_tail(reference: int, current: int, outside: int) -> float:
+    """At most this likely: so many of the current values lie beyond the least and greatest of the reference's.
+
+    If both come from one continuous distribution, all orders of the values are equally likely. At least half of the
+    values outside lie on one side, so twice that side's probability is an upper bound.
+    """
+    least = (outside + 1) // 2
+    if not reference or not least:
+        return 1.0
+    every = reference + current
+    terms = (every - least + 1, 1.0), (current + 1, 1.0), (current - least + 1, -1.0), (every + 1, -1.0)
+    return min(1.0, 2 * math.exp(sum(sign * math.lgamma(place) for place, sign in terms)))
+
+
 def two_sided(z: float) -> float:
     """P(\\|Z\\| > z) for a standard normal variable."""
     return math.erfc(abs(z) / math.sqrt(2))

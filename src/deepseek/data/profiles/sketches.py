@@ -104,27 +104,34 @@ class Histogram:
 
 
 class Cuts:
-    """Counts of numbers between fixed edges, those outside in the outer bins: what lies between a reference's edges."""
+    """Counts of numbers between fixed edges, those outside in the outer bins: what lies between a reference's edges.
+
+    ``outside`` are the values beyond the outer edges. ``unknown`` are those that equal no edge: where a reference has
+    few distinct values, each has an edge, and these are values that it does not have.
+    """
 
     distinct: int | None = None
 
     def __init__(self, edges: Sequence[float]) -> None:
-        self.inner: Floats = np.asarray(edges[1:-1], dtype=np.float64)
-        self.low, self.high = edges[0], edges[-1]
-        self.counts: Counts = np.zeros(len(self.inner) + 1, dtype=np.int64)
+        self.edges: Floats = np.asarray(edges, dtype=np.float64)
+        self.counts: Counts = np.zeros(max(len(self.edges) - 1, 1), dtype=np.int64)
         self.outside = 0
+        self.unknown = 0
 
     def update(self, values: Floats) -> None:
         """Add finite values."""
         if len(values):
-            places = np.searchsorted(self.inner, values, side="right")
+            places = np.searchsorted(self.edges[1:-1], values, side="right")
             self.counts += np.bincount(places, minlength=len(self.counts))
-            self.outside += int(((values < self.low) | (values > self.high)).sum())
+            self.outside += int(((values < self.edges[0]) | (values > self.edges[-1])).sum())
+            known = (values == self.edges[places]) | (values == self.edges[-1])
+            self.unknown += int(len(values) - known.sum())
 
     def merge(self, other: Cuts) -> None:
         """Add counts between the same edges."""
         self.counts += other.counts
         self.outside += other.outside
+        self.unknown += other.unknown
 
 
 def _coarser(keys: Words, counts: Counts, rise: int) -> tuple[Words, Counts]:

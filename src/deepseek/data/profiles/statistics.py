@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 FORMAT = "deepseek.statistics/2"
 READABLE = ("deepseek.statistics/1", FORMAT)
-PIECE_ROWS = 1 << 20
+PIECE_ROWS = 1 << 18
+MOST_PIECES = 1 << 14
 BATCH_ROWS = 1 << 16
 BATCH_BYTES = 32 << 20
 READ_BYTES = 64 << 20
@@ -114,16 +115,14 @@ def _sketch_rows(piece: _Rows, table: pa.Table) -> Sketches:
 
 @dataclass(frozen=True)
 class TablePiece:
-    """A range of rows of one fragment of a table's version; small enough to send anywhere.
+    """Neighbouring rows of a table's version, as (fragment, first row, rows); small enough to send anywhere.
 
     ``options`` are those of the object store that the table lies in, which other machines do not know.
     """
 
     path: str
     version: int
-    fragment: int
-    start: int
-    rows: int
+    spans: tuple[tuple[int, int, int], ...]
     columns: tuple[str, ...]
     options: Mapping[str, str] | None = field(default=None, repr=False)
 
@@ -132,34 +131,52 @@ class TablePiece:
         from deepseek.data.table.lance_io import open_dataset
 
         dataset = open_dataset(self.path, self.version, self.options)
-        scanner = dataset.scanner(
-            columns=list(self.columns),
-            fragments=[dataset.get_fragment(self.fragment)],
-            offset=self.start or None,
-            limit=self.rows,
-            batch_size=BATCH_ROWS,
-            batch_readahead=2,  # Lance would read 16 batches ahead and up to 2 GiB of pages
-            fragment_readahead=1,
-            io_buffer_size=READ_BYTES,
-        )
-        for batch in scanner.to_batches():
-            rows = max(1, BATCH_BYTES // max(batch.nbytes // max(batch.num_rows, 1), 1))
-            for start in range(0, batch.num_rows, rows):
-                yield batch.slice(start, rows)
+        for fragment, start, count in self.spans:
+            scanner = dataset.scanner(
+                columns=list(self.columns),
+                fragments=[dataset.get_fragment(fragment)],
+                offset=start or None,
+                limit=count,
+                batch_size=BATCH_ROWS,
+                batch_readahead=2,  # Lance would read 16 batches ahead and up to 2 GiB of pages
+                fragment_readahead=1,
+                io_buffer_size=READ_BYTES,
+            )
+            for batch in scanner.to_batches():
+                rows = max(1, BATCH_BYTES // max(batch.nbytes // max(batch.num_rows, 1), 1))
+                for place in range(0, batch.num_rows, rows):
+                    yield batch.slice(place, rows)
 
 
 def table_pieces(table: Table, columns: Sequence[str]) -> list[TablePiece]:
-    """The table's rows in order, cut by its fragments and at most ``PIECE_ROWS`` rows long."""
+    """The table's rows in order, in pieces of ``PIECE_ROWS`` rows; in longer ones where that would be too many.
+
+    The cut depends on the table alone, never on who works on it. Each piece's result passes through the process that
+    asked, so there are about ``MOST_PIECES`` of them at most, however large the table.
+    """
     from deepseek.data.table import storage
 
     options = storage.options_for(table.path)
-    pieces = []
+    size = max(PIECE_ROWS, -(-len(table) // MOST_PIECES))
+    pieces: list[TablePiece] = []
+    spans: list[tuple[int, int, int]] = []
+    free = size
+
+    def finish() -> None:
+        if spans:
+            pieces.append(TablePiece(table.path, table.version, tuple(spans), tuple(columns), options))
+            spans.clear()
+
     for fragment in table._dataset.get_fragments():
-        rows = fragment.count_rows()
-        for start in range(0, rows, PIECE_ROWS):
-            size = min(PIECE_ROWS, rows - start)
-            identity = (table.path, table.version, fragment.fragment_id)
-            pieces.append(TablePiece(*identity, start, size, tuple(columns), options))
+        rows, start = fragment.count_rows(), 0
+        while start < rows:
+            taken = min(free, rows - start)
+            spans.append((fragment.fragment_id, start, taken))
+            start, free = start + taken, free - taken
+            if not free:
+                finish()
+                free = size
+    finish()
     return pieces
 
 
