@@ -32,7 +32,7 @@ class _Input:
 
 def run(context: Context) -> dict[str, Figure]:
     """The peak of each operation at ten times the rows over that at once the rows."""
-    rows, texts = context.pick(500_000, 10_000), context.pick(20_000, 1_000)
+    rows, texts = context.pick(2_000_000, 10_000), context.pick(20_000, 1_000)
     folder = context.workspace("memory")
     inputs = []
     for times in (1, 10):

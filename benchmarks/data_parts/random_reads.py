@@ -23,7 +23,7 @@ CONTESTANTS = {"ours": "table", "Parquet": "default.parquet", "tuned Parquet": "
 
 def run(context: Context) -> dict[str, Figure]:
     """Figures of warm and cold random reads."""
-    count, reads, rounds = context.pick(50_000, 3_000), context.pick(1_000, 100), context.pick(5, 2)
+    count, reads, rounds = context.pick(40_000, 3_000), context.pick(1_000, 100), context.pick(5, 2)
     folder = context.workspace("random_reads")
     say(f"random reads: writing {count:,} blobs four times")
     with Worker(OURS) as writer:
