@@ -29,13 +29,16 @@ def open_blobs(clock: Clock, *, path: str) -> None:
     state["table"] = Table.open(path)
 
 
-def read(clock: Clock, *, positions: list[int], cold: bool) -> str:
-    """Read the blobs at ``positions`` as bytes; returns their digest."""
+def read(clock: Clock, *, positions: list[int], batch: int, cold: bool) -> str:
+    """Read the blobs at ``positions``, ``batch`` at a time, as buffers; returns their digest."""
     table = state["table"]
     if cold:
         drop_pages(Path(table.path))
+    blobs: list[pa.Buffer] = []
     with clock:
-        blobs = table.take(positions, ["image"]).column("image").to_pylist()
+        for start in range(0, len(positions), batch):
+            taken = table.take(positions[start : start + batch], ["image"]).column("image")
+            blobs += [value.as_buffer() for value in taken]
     return hashlib.sha256(b"".join(blobs)).hexdigest()
 
 

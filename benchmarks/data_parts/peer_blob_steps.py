@@ -49,12 +49,14 @@ def open_blobs(clock: Clock, *, path: str) -> None:
     state["read"] = _file_reader(target) if target.is_dir() else _parquet_reader(target)
 
 
-def read(clock: Clock, *, positions: list[int], cold: bool) -> str:
-    """Read the blobs at ``positions`` as bytes; returns their digest."""
+def read(clock: Clock, *, positions: list[int], batch: int, cold: bool) -> str:
+    """Read the blobs at ``positions``, ``batch`` at a time, as bytes; returns their digest."""
     if cold:
         drop_pages(state["path"])
+    blobs: list[bytes] = []
     with clock:
-        blobs = state["read"](positions)
+        for start in range(0, len(positions), batch):
+            blobs += state["read"](positions[start : start + batch])
     return hashlib.sha256(b"".join(blobs)).hexdigest()
 
 

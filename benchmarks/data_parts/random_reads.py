@@ -1,7 +1,9 @@
 """Claim: random access to blobs is 50 times faster than in Parquet, and keeps up with a folder of files.
 
 All contestants hold the same image-like blobs (JPEG files of 10 to 75 kB) and read the same rows, given as
-positions, as Python ``bytes``, through a handle that is open already. Parquet is read as well as it can be: only the
+positions, through a handle that is open already, until each blob is an object that a decoder takes: ``bytes``, or an
+Arrow buffer. They are read in one call for all (the claim, and Parquet's best case: it goes through the file once), and
+in batches of 32, as training reads them. Parquet is read as well as it can be: only the
 row groups and the column that are needed. It is written twice: with the writer's default settings, which is the
 claim, and tuned for random access (row groups of 16 rows, no compression, no dictionary), which costs it scans. Pages
 come from the page cache for all of them; the cold figures drop the files' pages before each round, for all of them.
@@ -18,6 +20,7 @@ from benchmarks.harness import Figure, Measured, Worker, alternate, say, times_f
 
 OURS = "benchmarks.data_parts.our_blob_steps"
 PEER = "benchmarks.data_parts.peer_blob_steps"
+BATCH = 32
 CONTESTANTS = {"ours": "table", "Parquet": "default.parquet", "tuned Parquet": "tuned.parquet", "files": "files"}
 
 
@@ -32,14 +35,21 @@ def run(context: Context) -> dict[str, Figure]:
         for name in ("default.parquet", "tuned.parquet", "files"):
             writer.run("write", path=str(folder / name), count=count, seed=context.seed)
     figures: dict[str, Figure] = {}
-    for cold in (False, True):
-        say(f"random reads: {reads:,} blobs, {rounds} rounds, {'cold' if cold else 'warm'} page cache")
-        measured = _contest(folder, count, reads, rounds, context.seed, cold=cold)
-        figures |= _figures(measured, count, reads, cold=cold)
+    for suffix, wanted, batch, cold in (
+        ("", reads, reads, False),
+        ("_cold", reads, reads, True),
+        ("_in_batches", BATCH * context.pick(4, 1), BATCH, False),
+    ):
+        how = f"{wanted:,} of {count:,} blobs of 10 to 75 kB, {batch:,} a call, {'cold' if cold else 'warm'} page cache"
+        say(f"random reads: {how}, {rounds} rounds")
+        measured = _contest(folder, count, wanted, batch, rounds, context.seed, cold=cold)
+        figures |= _figures(measured, wanted, f"{how}.", suffix)
     return figures
 
 
-def _contest(folder: Path, count: int, reads: int, rounds: int, seed: int, *, cold: bool) -> dict[str, Measured]:
+def _contest(
+    folder: Path, count: int, reads: int, batch: int, rounds: int, seed: int, *, cold: bool
+) -> dict[str, Measured]:
     draws = random.Random(seed)  # noqa: S311  # a benchmark's draw
     positions = [draws.sample(range(count), reads) for _ in range(rounds + 1)]
     workers = {name: Worker(OURS if name == "ours" else PEER) for name in CONTESTANTS}
@@ -47,7 +57,7 @@ def _contest(folder: Path, count: int, reads: int, rounds: int, seed: int, *, co
         turns = {}
         for name, worker in workers.items():
             worker.run("open_blobs", path=str(folder / CONTESTANTS[name]))
-            turns[name] = partial(_next_read, worker, iter(positions), cold)
+            turns[name] = partial(_next_read, worker, iter(positions), batch, cold)
         digests = {name: turn()["value"] for name, turn in turns.items()}
         assert len(set(digests.values())) == 1, f"the contestants read different bytes: {digests}"
         return alternate(turns, rounds)
@@ -56,13 +66,12 @@ def _contest(folder: Path, count: int, reads: int, rounds: int, seed: int, *, co
             worker.close()
 
 
-def _next_read(worker: Worker, positions: object, cold: bool) -> dict[str, object]:
-    return worker.run("read", positions=next(positions), cold=cold)  # type: ignore[call-overload]
+def _next_read(worker: Worker, positions: object, batch: int, cold: bool) -> dict[str, object]:
+    return worker.run("read", positions=next(positions), batch=batch, cold=cold)  # type: ignore[call-overload]
 
 
-def _figures(measured: dict[str, Measured], count: int, reads: int, *, cold: bool) -> dict[str, Figure]:
-    ours, suffix = measured["ours"], "_cold" if cold else ""
-    setting = f"{reads:,} of {count:,} blobs of 10 to 75 kB as bytes, {'cold' if cold else 'warm'} page cache."
+def _figures(measured: dict[str, Measured], reads: int, setting: str, suffix: str) -> dict[str, Figure]:
+    ours = measured["ours"]
     return {
         f"random_read_vs_parquet{suffix}": times_faster(
             ours,

@@ -27,7 +27,7 @@ from deepseek.data.table import batching, location
 INLINE, PACKED = 0, 1
 """Kinds of descriptors: the bytes are in the data file itself, or in a file of blobs beside it."""
 OPEN_FILES = 64
-THREADS = 8
+THREADS = 4
 _THREAD_BYTES = 8 << 20
 """Reads of fewer bytes than this are not worth a thread."""
 _FRAGMENT_BITS = 33
@@ -73,7 +73,7 @@ class BlobReader:
             return None
         valid = np.asarray(descriptors.is_valid())
         kinds, positions, sizes, numbers = (
-            np.asarray(pc.fill_null(pc.struct_field(descriptors, name).cast(pa.int64()), 0))
+            np.asarray(pc.fill_null(pc.struct_field(descriptors, name), 0)).astype(np.int64)
             for name in ("kind", "position", "size", "blob_id")
         )
         sizes = np.where(valid, sizes, 0)
