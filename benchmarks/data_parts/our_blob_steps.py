@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from benchmarks.data_parts import generate
-from benchmarks.data_parts.page_cache import drop_pages, flush
+from benchmarks.data_parts.page_cache import drop_pages, flush, load_pages
 from benchmarks.worker import Clock, serve
 from deepseek.data import Table, ingest
 
@@ -32,8 +32,7 @@ def open_blobs(clock: Clock, *, path: str) -> None:
 def read(clock: Clock, *, positions: list[int], batch: int, cold: bool) -> str:
     """Read the blobs at ``positions``, ``batch`` at a time, as buffers; returns their digest."""
     table = state["table"]
-    if cold:
-        drop_pages(Path(table.path))
+    (drop_pages if cold else load_pages)(Path(table.path))
     blobs: list[pa.Buffer] = []
     with clock:
         for start in range(0, len(positions), batch):

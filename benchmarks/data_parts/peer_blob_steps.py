@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.data_parts import generate
-from benchmarks.data_parts.page_cache import drop_pages, flush
+from benchmarks.data_parts.page_cache import drop_pages, flush, load_pages
 from benchmarks.worker import Clock, serve
 
 TUNED_ROW_GROUP = 16
@@ -51,8 +51,7 @@ def open_blobs(clock: Clock, *, path: str) -> None:
 
 def read(clock: Clock, *, positions: list[int], batch: int, cold: bool) -> str:
     """Read the blobs at ``positions``, ``batch`` at a time, as bytes; returns their digest."""
-    if cold:
-        drop_pages(state["path"])
+    (drop_pages if cold else load_pages)(state["path"])
     blobs: list[bytes] = []
     with clock:
         for start in range(0, len(positions), batch):
