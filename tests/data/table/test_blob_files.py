@@ -4,7 +4,6 @@ import os
 import random
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -91,11 +90,28 @@ def test_another_layout_is_noticed(table, monkeypatch):
 
 
 def test_a_file_that_ends_too_early_is_left_to_lance(table, monkeypatch):
-    reader = table._blob_reader
-    taken = table._dataset.take([0, 1], columns=["value", "_rowaddr"])
-    addresses = np.asarray(taken["_rowaddr"].combine_chunks()).astype(np.int64)
+    assert table.take([0], ["value"])["value"].to_pylist() == [blob(0, 20_000)]
     monkeypatch.setattr(blob_files, "_read", lambda *_: False)
-    assert reader._straight("value", taken["value"].combine_chunks(), addresses) is None
+    assert table.take([1, 0], ["value"])["value"].to_pylist() == [blob(1, 20_001), blob(0, 20_000)]
+
+
+@pytest.mark.parametrize("kept", [0, 64 << 20])
+def test_reading_again_and_again(tmp_path, monkeypatch, kept):
+    monkeypatch.setattr(blob_files, "KEPT_BYTES", kept)
+    rows = [{"n": n, "value": None if n % 9 == 4 else blob(n, 100 * n)} for n in range(40)]
+    table = Table.create(tmp_path / "t.lance", rows[:25], blobs=["value"])
+    table.append(rows[25:])
+    table.delete("n % 4 = 2")
+    left = [row for row in rows if row["n"] % 4 != 2]
+    straight_only(monkeypatch)
+    draws = random.Random(0)
+    for _ in range(3 * blob_files.CALLS_BEFORE_KEEPING):
+        asked = [draws.randrange(len(left)) for _ in range(7)]
+        assert table.take(asked).to_pylist() == [left[place] for place in asked]
+        assert table.take(asked, ["value"])["value"].to_pylist() == [left[place]["value"] for place in asked]
+    assert (table._blob_reader._kept["value"] is not None) == (kept > 0)
+    table.append([{"n": 99, "value": blob(99, 7000)}])
+    assert table.take([len(left)])["value"].to_pylist() == [blob(99, 7000)]
 
 
 def test_open_files_are_few_and_closed(tmp_path, monkeypatch):

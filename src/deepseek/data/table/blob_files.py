@@ -5,18 +5,21 @@ one Arrow buffer, with one system call each. Where a blob lies is Lance's knowle
 laid out is not promised: so before a file is used, one of its blobs is read both ways, and where the bytes differ, or
 in an object store, or for kinds of storage that are not known here, Lance's reader is used (it is also the reference
 in the tests).
+
+Asking Lance for descriptors costs a millisecond a call. A table that is read at random again and again, as training
+does, has them all read once and kept, 29 bytes a row, as long as they stay under ``KEPT_BYTES``.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -31,8 +34,35 @@ THREADS = 4
 _THREAD_BYTES = 8 << 20
 """Reads of fewer bytes than this are not worth a thread."""
 _FRAGMENT_BITS = 33
+KEPT_BYTES = 64 << 20
+CALLS_BEFORE_KEEPING = 8
+_BYTES_A_ROW = 29
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class _Places(NamedTuple):
+    """Where blobs are, one entry a row: whether there is one, its kind, position and size, its file, its address."""
+
+    valid: np.ndarray[Any, np.dtype[np.bool_]]
+    kinds: np.ndarray[Any, np.dtype[np.uint8]]
+    positions: Numbers
+    sizes: Numbers
+    numbers: np.ndarray[Any, np.dtype[np.uint32]]
+    addresses: Numbers
+
+    @classmethod
+    def of(cls, descriptors: pa.Array, addresses: pa.Array) -> _Places:
+        def field(name: str, kind: type) -> Any:
+            return np.asarray(pc.fill_null(pc.struct_field(descriptors, name), 0)).astype(kind)
+
+        valid = np.asarray(descriptors.is_valid())
+        sizes = np.where(valid, field("size", np.int64), 0)
+        places = (field("kind", np.uint8), field("position", np.int64), sizes, field("blob_id", np.uint32))
+        return cls(valid, *places, np.asarray(addresses.cast(pa.uint64())).astype(np.int64))
+
+    def at(self, rows: Numbers) -> _Places:
+        return _Places._make(part[rows] for part in self)
 
 
 class BlobReader:
@@ -46,6 +76,31 @@ class BlobReader:
         self._right: dict[tuple[str, int], bool] = {}
         self._open: OrderedDict[str, _File] = OrderedDict()
         self._lock = threading.Lock()
+        self._calls: Counter[str] = Counter()
+        self._kept: dict[str, _Places | None] = {}
+
+    def take(self, column: str, rows: Numbers) -> pa.Array | None:
+        """The blobs at positions of the table; ``None`` when where they are is not kept."""
+        kept = self._known(column)
+        if kept is None:
+            return None
+        places = kept.at(rows)
+        fast = self._straight(column, places)
+        return self.reference(column, places.addresses) if fast is None else fast
+
+    def _known(self, column: str) -> _Places | None:
+        """Where all blobs of the column are, once it was asked for often enough to be worth it."""
+        if column not in self._kept:
+            self._calls[column] += 1
+            if self._folder is None or self._calls[column] <= CALLS_BEFORE_KEEPING:
+                return None
+            found = None
+            if self._dataset.count_rows() * _BYTES_A_ROW <= KEPT_BYTES:
+                scanner = self._dataset.scanner(columns=[column], with_row_address=True, **batching.SCAN)
+                parts = [_Places.of(batch.column(0), batch.column(1)) for batch in scanner.to_batches()]
+                found = _Places._make(map(np.concatenate, zip(*parts, strict=True))) if parts else None
+            self._kept[column] = found
+        return self._kept[column]
 
     def values(self, column: str, descriptors: pa.Array, addresses: pa.Array) -> pa.Array:
         """The blobs of ``column``, as ``large_binary``, in order.
@@ -54,9 +109,9 @@ class BlobReader:
             descriptors: what Lance returns for the column, a struct for each row.
             addresses: the rows' addresses in storage.
         """
-        places = np.asarray(addresses.cast(pa.uint64())).astype(np.int64)
-        fast = self._straight(column, descriptors, places)
-        return self.reference(column, places) if fast is None else fast
+        places = _Places.of(descriptors, addresses)
+        fast = self._straight(column, places)
+        return self.reference(column, places.addresses) if fast is None else fast
 
     def reference(self, column: str, addresses: Numbers) -> pa.Array:
         """The same through Lance's reader."""
@@ -67,21 +122,16 @@ class BlobReader:
         )
         return pa.array([value for _, value in read], pa.large_binary())
 
-    def _straight(self, column: str, descriptors: pa.Array, addresses: Numbers) -> pa.Array | None:
+    def _straight(self, column: str, where: _Places) -> pa.Array | None:
         """The blobs from the files; ``None`` where only Lance can read them."""
         if self._folder is None or not hasattr(os, "preadv"):
             return None
-        valid = np.asarray(descriptors.is_valid())
-        kinds, positions, sizes, numbers = (
-            np.asarray(pc.fill_null(pc.struct_field(descriptors, name), 0)).astype(np.int64)
-            for name in ("kind", "position", "size", "blob_id")
-        )
-        sizes = np.where(valid, sizes, 0)
+        valid, kinds, positions, sizes, numbers, addresses = where
         wanted = np.flatnonzero(sizes)
         if not np.isin(kinds[wanted], (INLINE, PACKED)).all():
             return None
         # one number for each file: 0 for the fragment's data file, above it for the blob files beside that
-        places = ((addresses >> 32) << _FRAGMENT_BITS) + np.where(kinds == INLINE, 0, numbers + 1)
+        places = ((addresses >> 32) << _FRAGMENT_BITS) + np.where(kinds == INLINE, 0, numbers.astype(np.int64) + 1)
         work: list[tuple[str, Numbers]] = []
         for place in np.unique(places[wanted]).tolist():
             rows = wanted[places[wanted] == place]

@@ -87,6 +87,12 @@ class ReadingMixin(TableHandle):
         if places.min() < 0 or places.max() >= size:
             outside = next(int(place) for place in places if not 0 <= place < size)
             raise TableError(f"take: expected positions 0 to {size - 1}, received {outside}")
+        if known := self._known_blobs(schema, places):
+            others = [name for name in schema.names if name not in known]
+            if others:
+                taken = self._dataset.take(places.tolist(), columns=others)
+                known |= {name: taken[name] for name in others}
+            return pa.Table.from_arrays([known[name] for name in schema.names], schema=schema)
         return self._gathered(schema, indices=places.tolist())
 
     def open_blob(self, column: str, row: int) -> BinaryIO | None:
@@ -162,6 +168,18 @@ class ReadingMixin(TableHandle):
         addresses = taken[_ADDRESS].combine_chunks()
         parts = {name: self._blob_reader.values(name, taken[name].combine_chunks(), addresses) for name in blobs}
         return pa.Table.from_arrays([parts.get(name, taken[name]) for name in schema.names], schema=schema)
+
+    def _known_blobs(
+        self, schema: pa.Schema, places: np.ndarray[Any, np.dtype[np.int64]]
+    ) -> dict[str, pa.Array | pa.ChunkedArray]:
+        """The blob columns, if it is known where all their blobs are; else none of them."""
+        found: dict[str, pa.Array | pa.ChunkedArray] = {}
+        for name in self._blobs_of(schema.names):
+            values = self._blob_reader.take(name, places)
+            if values is None:
+                return {}
+            found[name] = values
+        return found
 
     @property
     def _blob_reader(self) -> BlobReader:
