@@ -30,6 +30,7 @@ _SPIN = 100e-6  # seconds to look for an answer before sleeping
 _SPIN_KEYS = 100  # at most, so that the server's own work is short
 _CREDIT = 8  # answers missed in a row after which spinning stops
 _RETRY_SPIN = 256  # reads after which it is tried again
+_let_others_run = getattr(os, "sched_yield", lambda: None)
 _END = b"\r\n"
 
 
@@ -73,6 +74,7 @@ class _Kept:
                     try:
                         data = receive(_RECEIVE)
                     except BlockingIOError:
+                        _let_others_run()  # the server may be waiting for this very processor
                         continue
                     self.credit = _CREDIT
                     return data
