@@ -246,6 +246,7 @@ def test_nulls_of_the_newer_protocol(monkeypatch):
         b"*3\r\n$1\r\nx\r\n:5\r\n$1\r\ny\r\n",
         b"*3\r\n$1\r\nx\r\n$x\r\n$1\r\ny\r\n",
         b"*3\r\n$1\r\nxyz\r\n",
+        b"*3\r\n$-2\r\n$1\r\ny\r\n$-1\r\n",
         b">2\r\n+moved\r\n+x\r\n",
         GOOD + b">1\r\n+x\r\n",  # seen at once, or before the next answer
         b"*3\r\n$" + b"1" * 100,

@@ -32,6 +32,7 @@ _CREDIT = 8  # answers missed in a row after which spinning stops
 _RETRY_SPIN = 256  # reads after which it is tried again
 _let_others_run = getattr(os, "sched_yield", lambda: None)
 _END = b"\r\n"
+_STRING = ord("$")
 
 
 class _SurpriseError(Exception):
@@ -216,19 +217,29 @@ def _answer(data: bytes, receive: Callable[[int], bytes], count: int) -> list[by
                 raise _SurpriseError
             data = _more(receive, data, len(data) + 1)
             end = data.find(_END)
-        line = data[position:end]
-        position = end + 2
-        if line[:1] == b"$" and line[1:].isdigit():
-            size = int(line[1:])
+        if data[position] == _STRING:
+            try:
+                size = int(data[position + 1 : end])
+            except ValueError:
+                raise _SurpriseError from None
+            position = end + 2
+            if size < 0:
+                if size != -1:
+                    raise _SurpriseError
+                values.append(None)
+                continue
             stop = position + size
-            if len(data) < stop + 2:
-                data, position, stop = _more(receive, data[position:], size + 2), 0, size
             if data[stop : stop + 2] != _END:
-                raise _SurpriseError
+                if len(data) >= stop + 2:
+                    raise _SurpriseError
+                data, position, stop = _more(receive, data[position:], size + 2), 0, size
+                if data[stop : stop + 2] != _END:
+                    raise _SurpriseError
             values.append(data[position:stop])
             position = stop + 2
-        elif line in (b"$-1", b"_"):
+        elif data[position:end] == b"_":
             values.append(None)
+            position = end + 2
         else:
             raise _SurpriseError
     if position != len(data):
