@@ -1,10 +1,11 @@
 """The online store in Redis, for fleets: many servers read, any machine writes.
 
-A record is one string under ``PREFIX:{view@version}:r:KEY``; reads are one ``MGET``. Writes go through a Lua script
-that compares inside the server, so that of two writers the newer row wins whatever the order of their commands, and
-that checks the space's state first, so that an overtaken writer changes nothing. The braces put a space into one
-slot of a Redis Cluster. ``expire`` gives keys a time to live from their last change on, to bound memory; it should
-be at least the ttl of the view, or rows vanish online that are still valid offline.
+A record is one string under ``PREFIX:{view@version}:r:KEY``; reads are one ``MGET``, see
+:mod:`deepseek.data.features.online.redis_reads`. Writes go through a Lua script that compares inside the server, so
+that of two writers the newer row wins whatever the order of their commands, and that checks the space's state first,
+so that an overtaken writer changes nothing. The braces put a space into one slot of a Redis Cluster. ``expire`` gives
+keys a time to live from their last change on, to bound memory; it should be at least the ttl of the view, or rows
+vanish online that are still valid offline.
 
 Durability is the server's: with its default snapshots, a crash of the server loses the last writes together with
 the state written after them, or the state alone; the next materialisation writes them again."""
@@ -16,6 +17,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NoReturn
 
+from deepseek.data.features.online.redis_reads import RedisReads
+from deepseek.data.features.online.redis_scripts import ADVANCE, MERGE
 from deepseek.data.features.online.store import KeyRecord, OnlineStore, Record, Space, StaleWriteError, State
 from deepseek.errors import ConfigError, OnlineStoreError, require
 
@@ -23,45 +26,6 @@ _CHUNK_RECORDS = 1000
 _CHUNK_BYTES = 4 << 20
 _PIPELINE = 8  # chunks in one round trip
 _SCAN = 2000
-
-# KEYS: state, then keys to remove, then keys of records. ARGV: expected sequence or -1, milliseconds to live or 0, how
-# many keys to remove, then the records. Bytes are compared one by one: Lua's comparison follows the server's locale.
-_MERGE = """
-local function greater(a, b)
-  local shared = math.min(#a, #b)
-  for i = 1, shared do
-    local x, y = string.byte(a, i), string.byte(b, i)
-    if x ~= y then return x > y end
-  end
-  return #a > #b
-end
-local expected, live, removals = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-if expected >= 0 then
-  local found = tonumber(redis.call('HGET', KEYS[1], 'sequence') or '0')
-  if found ~= expected then return -1 - found end
-end
-local changed = 0
-for i = 1, removals do changed = changed + redis.call('DEL', KEYS[1 + i]) end
-for i = 2 + removals, #KEYS do
-  local record = ARGV[i + 2 - removals]
-  local old = redis.call('GET', KEYS[i])
-  if not old or greater(record, old) then
-    if live > 0 then redis.call('SET', KEYS[i], record, 'PX', live) else redis.call('SET', KEYS[i], record) end
-    changed = changed + 1
-  end
-end
-return changed
-"""
-
-# KEYS: state, the set of spaces. ARGV: expected sequence or -1, sequence, progress, the space's name.
-_ADVANCE = """
-redis.call('SADD', KEYS[2], ARGV[4])
-if tonumber(ARGV[1]) < 0 then return 0 end
-local found = tonumber(redis.call('HGET', KEYS[1], 'sequence') or '0')
-if found ~= tonumber(ARGV[1]) then return -1 - found end
-redis.call('HSET', KEYS[1], 'sequence', ARGV[2], 'progress', ARGV[3])
-return 0
-"""
 
 
 class RedisStore(OnlineStore):
@@ -83,8 +47,10 @@ class RedisStore(OnlineStore):
                 f"{self.address}: expected redis://[user:password@]host:port/db, rediss://... for TLS or "
                 f"unix:///path/to.sock?db=0 ({error})"
             ) from error
-        self._merge = self._client.register_script(_MERGE)
-        self._advance = self._client.register_script(_ADVANCE)
+        self._reads = RedisReads(self._client.connection_pool, (self._redis.RedisError, OSError))
+        self._places: dict[Space, bytes] = {}  # what the keys of a space's records begin with
+        self._merge = self._client.register_script(MERGE)
+        self._advance = self._client.register_script(ADVANCE)
 
     @classmethod
     def open(
@@ -130,7 +96,12 @@ class RedisStore(OnlineStore):
         """See :meth:`OnlineStore.read`."""
         if not keys:
             return []
-        prefix = self._place(space, b"r:")
+        prefix = self._places.get(space)
+        if prefix is None:
+            prefix = self._places[space] = self._place(space, b"r:")
+        values = self._reads.mget(prefix, keys)
+        if values is not None:
+            return values
         try:
             return self._client.mget([prefix + key for key in keys])  # type: ignore[no-any-return]
         except self._redis.RedisError as error:
@@ -221,6 +192,7 @@ class RedisStore(OnlineStore):
 
     def close(self) -> None:
         """See :meth:`OnlineStore.close`."""
+        self._reads.close()
         self._client.close()
 
     @property
