@@ -13,6 +13,8 @@ from deepseek.data.sources.base import BATCH_ROWS, Chunk, OnReject, Position, So
 from deepseek.data.sources.lines import check_file
 from deepseek.errors import DataError
 
+READ_BYTES = 1 << 20
+"""How much of a column is read at once."""
 PART_BYTES = 64 << 20
 """Row groups are gathered into parts of at least this many (uncompressed) bytes."""
 
@@ -86,7 +88,8 @@ class Parquet(Source):
     def _open(self) -> pq.ParquetFile:
         check_file(self.path)
         try:
-            return pq.ParquetFile(self.path, pre_buffer=False)
+            # a buffer: without one, whole column chunks are read, which for blobs can be the whole file
+            return pq.ParquetFile(self.path, pre_buffer=False, buffer_size=READ_BYTES)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{self.name} is not a readable Parquet file: {error}") from error
 
