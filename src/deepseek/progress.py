@@ -40,6 +40,12 @@ def quiet(enabled: bool = True) -> Iterator[None]:
         _quiet = before
 
 
+def silence() -> None:
+    """Silence progress for the rest of the process."""
+    global _quiet
+    _quiet = True
+
+
 class Bar:
     """A running progress bar; ``advance`` moves it, ``total`` may become known later."""
 

@@ -30,7 +30,7 @@ def _quiet(wanted: bool) -> None:
     if wanted:
         from deepseek import progress
 
-        progress.quiet().__enter__()
+        progress.silence()
 
 
 @app.callback()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import typer
 
-app = typer.Typer(help="Tasks, runtimes and sources that are installed here.", no_args_is_help=True)
+app = typer.Typer(help="Tasks, runtimes, sources, engines and online stores that are installed here.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_plugins() -> None:
     """List every part and where it comes from. Nothing is imported for it."""
     from deepseek.cli.output import print_table
-    from deepseek.data import SOURCES
+    from deepseek.data import ENGINES, ONLINE_STORES, SOURCES
     from deepseek.inference import RUNTIMES
     from deepseek.plugins import discover
     from deepseek.tasks import TASKS
@@ -26,7 +26,7 @@ def list_plugins() -> None:
         ("name", "kind", "from", "defined in"),
         [
             (name, registry.kind, origin.get((registry.kind, name), "deepseek"), registry.target(name))
-            for registry in (TASKS, RUNTIMES, SOURCES)
+            for registry in (TASKS, RUNTIMES, SOURCES, ENGINES, ONLINE_STORES)
             for name in registry.names()
         ],
     )
