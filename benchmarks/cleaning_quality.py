@@ -9,6 +9,7 @@ of them are printed and written to results/cleaning_quality.json.
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import gettext
 import json
@@ -352,8 +353,13 @@ PARTS: dict[str, Callable[..., Figures]] = {
 
 def main() -> None:
     """Measure the parts that the command line names (all without one), print their figures and write them."""
-    chosen = [argument for argument in sys.argv[1:] if argument in PARTS] or list(PARTS)
-    seeds = [int(argument) for argument in sys.argv[1:] if argument.isdigit()]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", help=f"parts ({', '.join(PARTS)}; default all) and seeds (numbers)")
+    given = parser.parse_args().what
+    if unknown := [word for word in given if word not in PARTS and not word.isdigit()]:
+        parser.error(f"expected one of {', '.join(PARTS)} or a number, received {unknown[0]!r}")
+    chosen = [word for word in given if word in PARTS] or list(PARTS)
+    seeds = [int(word) for word in given if word.isdigit()]
     figures: Figures = {}
     for part in chosen:
         figures |= PARTS[part](seeds) if part in {"label_errors", "pii"} and seeds else PARTS[part]()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
-app = typer.Typer(help="Tasks, runtimes, sources, engines and online stores that are installed here.", no_args_is_help=True)
+app = typer.Typer(
+    help="Tasks, runtimes, sources, engines, online stores: what is installed here.", no_args_is_help=True
+)
 
 
 @app.command("list")
