@@ -231,8 +231,9 @@ def write_results(
 
 
 def command(name: str) -> str:
-    """The command that measures this again."""
-    arguments = shlex.join(sys.argv[1:])
+    """The command that measures this again: all parts, also when only some were run to bring a file up to date."""
+    given = sys.argv[1:]
+    arguments = shlex.join(a for before, a in zip(["", *given], given, strict=False) if "--only" not in (before, a))
     return f"make bench NAME={name}" + (f' ARGS="{arguments}"' if arguments else "")
 
 

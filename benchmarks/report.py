@@ -63,6 +63,18 @@ CLAIMS: tuple[Claim, ...] = (
     _data("neardup_vs_datasketch_1m", "The same in 1,000,000 short texts", "not promised"),
     _data("label_error_f1", "Finding flipped labels against plain cleanlab, F1", "not promised"),
     _data("peak_memory_growth_10x", "Peak memory at ten times the rows, worst operation", "flat: 1.0"),
+    Claim(
+        file="scaling",
+        key="profile_growth_exponent",
+        what="Growth of a profile from 100,000 to 10 million rows",
+        promised="linear: 1.0",
+    ),
+    Claim(
+        file="scaling",
+        key="cleaning_growth_exponent",
+        what="Growth of cleaning from 30,000 to 1 million texts",
+        promised="not promised",
+    ),
     Claim(file="lora", key="time_ratio", what="LoRA against full fine-tuning, time", promised="2.4x faster"),
     Claim(file="lora", key="memory_ratio", what="LoRA against full fine-tuning, memory", promised="83% less"),
     Claim(file="rest", key="requests_per_s", what="REST requests a second", promised="10,000 or more"),
