@@ -102,6 +102,31 @@ def assert_equal(store, hour):
     return online
 
 
+def test_a_table_made_anew_with_the_same_version_number_is_noticed(tmp_path):
+    import shutil
+
+    table, store = make(tmp_path, [(0, "a", 1, 1, 1.0)])
+    store.materialize("spending", until=START + HOUR)
+    assert assert_equal(store, 1)[0]["amount"] == 1.0
+    shutil.rmtree(table.path)
+    Table.create(table.path, rows([]), schema=rows([]).schema)
+    report = store.materialize("spending", until=START + HOUR)
+    assert report.from_version == report.to_version
+    assert report.rebuilt
+    assert assert_equal(store, 1)[0]["amount"] is None
+
+
+def test_rows_that_a_restored_version_brings_back_are_read_again(tmp_path):
+    table, store = make(tmp_path, [(0, "a", 0, 0, 1.0), (0, "b", 0, 0, 2.0), (1, "b", 0, 0, 3.0)])
+    table.delete("user = 1")
+    table.delete("region = 'b'")
+    store.materialize("spending", until=START)
+    assert [row["amount"] for row in assert_equal(store, 0)[:2]] == [1.0, None]
+    table.restore(2)
+    store.materialize("spending", until=START)
+    assert [row["amount"] for row in assert_equal(store, 0)[:2]] == [1.0, 2.0]
+
+
 HOURS = st.integers(0, 8)
 ENTRY = st.tuples(
     st.sampled_from([0, 1, 2, None]),

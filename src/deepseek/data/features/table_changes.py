@@ -75,6 +75,7 @@ def changes(path: str, old: Manifest, new: Manifest) -> Changes:
     unseen = set(new.fragments)
     moved: dict[int, tuple[int, ...]] = {}
     removed = dict.fromkeys(old.fragments, True)
+    shrinkable: set[int] = set()
     for number, files in old.fragments.items():
         if new.fragments.get(number) == files:
             unseen.discard(number)
@@ -82,6 +83,10 @@ def changes(path: str, old: Manifest, new: Manifest) -> Changes:
             removed[number] = False
             if new.deletions[number] == old.deletions[number]:
                 del removed[number]
+            elif old.deletions[number] is not None:
+                shrinkable.add(number)
+    if shrinkable and _restored(path, old, new):
+        unseen |= shrinkable  # rows that had been deleted may be back
     followed = _followed(path, old, new) if old.fragments.keys() - new.fragments.keys() else {}
     broken: set[int] = set()
     for files, (sources, intact) in followed.items():
@@ -95,6 +100,19 @@ def changes(path: str, old: Manifest, new: Manifest) -> Changes:
         for source in sources - broken:
             removed.pop(source, None)
     return Changes(unseen=tuple(n for n in new.fragments if n in unseen), moved=moved, removed=removed)
+
+
+def _restored(path: str, old: Manifest, new: Manifest) -> bool:
+    """Whether an earlier version was restored in between; also true where that cannot be known any more."""
+    dataset = lance.dataset(path, version=new.version)
+    for version in range(old.version + 1, new.version + 1):
+        try:
+            operation = dataset.read_transaction(version).operation
+        except (ValueError, OSError, NotImplementedError):
+            return True
+        if isinstance(operation, lance.LanceOperation.Restore):
+            return True
+    return False
 
 
 def _followed(path: str, old: Manifest, new: Manifest) -> dict[Files, tuple[frozenset[int], bool]]:
