@@ -14,6 +14,7 @@ from deepseek import progress
 from deepseek.data.engines import Engine, get_engine
 from deepseek.data.table import batching, storage
 from deepseek.data.table.handle import TableHandle
+from deepseek.data.table.heap import small_heap
 from deepseek.data.table.lance_errors import translated
 from deepseek.data.table.lance_io import open_dataset
 from deepseek.errors import ConfigError
@@ -75,7 +76,7 @@ class MaintenanceMixin(TableHandle):
             if tasks:
                 run = partial(_rewrite, self.path, self.version, storage.options_for(self.path))
                 results = []
-                with progress.bar(f"compact {self.path}", len(tasks), unit="tasks") as bar:
+                with small_heap(), progress.bar(f"compact {self.path}", len(tasks), unit="tasks") as bar:
                     for result in get_engine(engine).map(run, tasks):
                         results.append(result)
                         bar.advance()

@@ -14,6 +14,7 @@ from deepseek.data.table import batching
 from deepseek.data.table.blob_files import BlobReader
 from deepseek.data.table.fingerprint import fingerprint
 from deepseek.data.table.handle import TableHandle
+from deepseek.data.table.heap import Holes
 from deepseek.data.table.lance_errors import LANCE_ERRORS, cause, filter_error
 from deepseek.data.table.lance_io import open_dataset
 from deepseek.errors import TableError
@@ -226,10 +227,12 @@ def scan_batches(
         with_row_address=bool(blobs),
         **batching.SCAN,
     )
+    holes = Holes()
     for batch in scanner.to_batches():
         if not batch.num_rows:
             continue
         yield from _with_blobs(reader, batch, schema, blobs)
+        holes.passed(batch.nbytes)
 
 
 def _is_stored_blob(stored: pa.Schema, name: str) -> bool:

@@ -13,6 +13,7 @@ from lance.fragment import write_fragments
 from deepseek import progress
 from deepseek.data.table import location, storage
 from deepseek.data.table.blobs import mark_blobs, stored_schema, to_stored
+from deepseek.data.table.heap import small_heap
 from deepseek.data.table.lance_errors import LANCE_ERRORS, cause, write_error
 from deepseek.data.table.lance_io import open_dataset, session
 from deepseek.data.table.rows import RowsLike, RowStream, stream
@@ -47,7 +48,7 @@ def write_transaction(
     fresh = not location.is_remote(path) and not Path(path).exists()
     committed = False
     try:
-        with progress.bar(description or f"write {Path(path).name}", batches.total) as bar:
+        with small_heap(), progress.bar(description or f"write {Path(path).name}", batches.total) as bar:
             transaction = write_fragments(
                 batches.reader(bar.advance),
                 target,
