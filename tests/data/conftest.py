@@ -1,4 +1,4 @@
-"""What the data layer's tests share: one small Ray cluster for the whole session, started on its first use."""
+"""What the data layer's tests share: a small Ray cluster and an S3 server, each started on its first use."""
 
 from __future__ import annotations
 
@@ -40,3 +40,15 @@ def ray_cluster() -> Iterator[Any]:
         if cluster is not None:
             cluster.shutdown()
         patch.undo()
+
+
+@pytest.fixture(scope="session")
+def endpoint() -> Iterator[str]:
+    """The address of an S3 server (moto) on loopback; tests make buckets of their own names there."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()

@@ -176,22 +176,15 @@ def test_wrong_columns_are_refused_before_anything_is_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["raw.lance"]
 
 
-def test_in_an_object_store(tmp_path):
-    moto_server = pytest.importorskip("moto.server")
-    boto3 = pytest.importorskip("boto3")
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-        address = f"http://{host}:{port}"
-        boto3.client("s3", endpoint_url=address, region_name="us-east-1", **keys).create_bucket(Bucket="cleaning")
-        options = {**keys, "aws_endpoint": address, "aws_region": "us-east-1", "allow_http": "true"}
-        data = many_rows(300)
-        source = Table.create("s3://cleaning/raw.lance", data, storage_options=options)
-        stored, report = clean_table(source, "s3://cleaning/clean.lance", split="split", storage_options=options)
-        expected = clean(data, split="split")
-        rejects = Table.open("s3://cleaning/clean.rejects.lance", storage_options=options).to_arrow()
-        agree(stored, report, rejects, expected)
-    finally:
-        server.stop()
+def test_in_an_object_store(endpoint):
+    import boto3
+
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys).create_bucket(Bucket="cleaning")
+    options = {**keys, "aws_endpoint": endpoint, "aws_region": "us-east-1", "allow_http": "true"}
+    data = many_rows(300)
+    source = Table.create("s3://cleaning/raw.lance", data, storage_options=options)
+    stored, report = clean_table(source, "s3://cleaning/clean.lance", split="split", storage_options=options)
+    expected = clean(data, split="split")
+    rejects = Table.open("s3://cleaning/clean.rejects.lance", storage_options=options).to_arrow()
+    agree(stored, report, rejects, expected)

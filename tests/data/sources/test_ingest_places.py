@@ -17,17 +17,6 @@ from deepseek.data.table import storage
 SECRET = "wJalrXUtnFEMI-hidden"
 
 
-@pytest.fixture(scope="module")
-def endpoint():
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
 def bucket(endpoint, monkeypatch, tmp_path):
     import boto3

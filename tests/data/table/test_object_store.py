@@ -18,17 +18,6 @@ SECRET = "wJalrXUtnFEMI-hidden"
 ROWS = [{"id": n, "text": f"text {n}", "image": bytes([n]) * 6000} for n in range(40)]
 
 
-@pytest.fixture(scope="module")
-def endpoint():
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
 def bucket(endpoint, request, monkeypatch):
     import boto3

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deepseek.cli.data.tables import Engine, version_of
+from deepseek.cli.data.tables import Engine, names_of, version_of
 
 
 def profile(
@@ -26,8 +26,7 @@ def profile(
     from deepseek.data.profiles import profile_page, render_profile
 
     opened = Table.open(table, version_of(version))
-    names = [name.strip() for name in columns.split(",") if name.strip()] or None
-    described = describe(opened, names, engine=engine)
+    described = describe(opened, names_of(columns), engine=engine)
     if json:
         print_json_line(
             {"path": table, "version": opened.version, "metadata": opened.metadata, "statistics": described}
@@ -55,13 +54,12 @@ def drift(
     from deepseek.data import Table
     from deepseek.data import drift as compare
 
-    names = [name.strip() for name in columns.split(",") if name.strip()] or None
     known = _profile_file(reference) if reference.endswith(".json") else None
     newer = Table.open(current, version_of(current_version)) if Path(current).is_dir() else rows_of(current)
     done = compare(
         known if known is not None else Table.open(reference, version_of(reference_version)),
         newer,
-        names,
+        names_of(columns),
         engine=engine,
     )
     if json:

@@ -83,8 +83,7 @@ def show(
     from deepseek.cli.output import print_rows
     from deepseek.cli.rows import rows_of
 
-    names = [name.strip() for name in columns.split(",") if name.strip()] or None
-    rows = rows_of(table, where=where or None, columns=names, version=version_of(version))
+    rows = rows_of(table, where=where or None, columns=names_of(columns), version=version_of(version))
     print_rows(islice(rows, limit), json=json)
 
 
@@ -151,6 +150,11 @@ def compact(
             f"{gone.versions_removed:,} old versions deleted, {gone.files_removed:,} files, "
             f"{gone.bytes_removed / 1e6:,.1f} MB"
         )
+
+
+def names_of(text: str) -> list[str] | None:
+    """Names as a person types them, separated by commas; ``None`` when there are none."""
+    return [name.strip() for name in text.split(",") if name.strip()] or None
 
 
 def version_of(text: str) -> int | str | None:
