@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from deepseek.errors import ConfigError, nearest
@@ -62,6 +62,24 @@ def describe(error: ErrorDetails, fields: Iterable[str]) -> str:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def problems_of(
+    error: ValidationError,
+    model: type[BaseModel],
+    *,
+    prefix: Location = (),
+    lines: Mapping[Location, int] | None = None,
+) -> list[Problem]:
+    """All that is wrong with the values given for ``model``; ``prefix``: where they stand in the file of ``lines``."""
+    known = lines or {}
+    found = []
+    for detail in error.errors():
+        location: Location = prefix + detail["loc"]
+        line = next((known[location[:n]] for n in range(len(location), 0, -1) if location[:n] in known), None)
+        message = describe(detail, fields_at(model, detail["loc"][:-1]))
+        found.append(Problem(".".join(map(str, location)), line, message))
+    return found
 
 
 def fields_at(model: type[BaseModel], location: Location) -> list[str]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from deepseek.errors import UnknownNameError
-from deepseek.recipe.problems import Location, Problem, RecipeError, describe, fields_at
+from deepseek.recipe.problems import Location, Problem, RecipeError, problems_of
 from deepseek.recipe.schema import Recipe
 from deepseek.tasks import TASKS
 
@@ -74,7 +74,7 @@ def read_recipe(text: str, *, source: str = "the recipe") -> Recipe:
     try:
         recipe = Recipe.model_validate(document)
     except ValidationError as error:
-        problems += _problems(error, (), Recipe, lines)
+        problems += problems_of(error, Recipe, lines=lines)
     problems += _task_problems(document.get("task"), lines)
     if problems or recipe is None:
         raise RecipeError(source, problems)
@@ -96,20 +96,8 @@ def _task_problems(task: Any, lines: dict[Location, int]) -> list[Problem]:
     try:
         kind.model_validate({k: v for k, v in task.items() if k != "name"})
     except ValidationError as error:
-        return _problems(error, ("task",), kind, lines)
+        return problems_of(error, kind, prefix=("task",), lines=lines)
     return []
-
-
-def _problems(
-    error: ValidationError, prefix: Location, model: type[BaseModel], lines: dict[Location, int]
-) -> list[Problem]:
-    found = []
-    for detail in error.errors():
-        location: Location = prefix + detail["loc"]
-        line = next((lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), None)
-        known = fields_at(model, detail["loc"][:-1])
-        found.append(Problem(".".join(map(str, location)), line, describe(detail, known)))
-    return found
 
 
 def _lines(node: yaml.Node | None, path: Location = ()) -> dict[Location, int]:

@@ -65,6 +65,7 @@ def _config(path: Path | None, settings: list[str]) -> Any:
 
     from deepseek.data import CleaningConfig
     from deepseek.errors import ConfigError
+    from deepseek.recipe.problems import RecipeError, problems_of
 
     values: dict[str, Any] = {}
     try:
@@ -85,10 +86,5 @@ def _config(path: Path | None, settings: list[str]) -> Any:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"the cleaning settings cannot be read: {error}") from error
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}, received {problem['input']!r}"
-            for problem in error.errors()
-        )
-        raise ConfigError(
-            f"the cleaning settings are wrong: {problems}. Settings: {', '.join(CleaningConfig.model_fields)}"
-        ) from error
+        source = str(path) if path is not None else "the cleaning configuration"
+        raise RecipeError(source, problems_of(error, CleaningConfig)) from error

@@ -41,6 +41,7 @@ def register(
 
     from deepseek.data import FeatureStore, FeatureView
     from deepseek.errors import ConfigError
+    from deepseek.recipe.problems import RecipeError, problems_of
 
     try:
         loaded = yaml.safe_load(definition.read_text(encoding="utf-8"))
@@ -51,10 +52,7 @@ def register(
         try:
             view = FeatureView.model_validate(values)
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, problem['loc'])) or 'the view'}: {problem['msg']}" for problem in error.errors()
-            )
-            raise ConfigError(f"{definition}: {problems}") from error
+            raise RecipeError(str(definition), problems_of(error, FeatureView)) from error
         registered = opened.register(view)
         typer.echo(f"registered {registered.label}: {registered.source}")
 
