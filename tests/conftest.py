@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import pytest
 
 from deepseek import progress
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background shell's; the commands under test would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SENTENCES = {
     "positive": ["a moving and funny film", "simply wonderful acting", "a joy from start to finish", "smart and warm"],
