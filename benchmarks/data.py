@@ -26,7 +26,7 @@ from benchmarks.data_parts.context import Context
 from benchmarks.harness import Figure, say, write_results
 
 PARTS = ("random_reads", "ingestion", "point_in_time", "online_reads", "near_duplicates", "label_errors", "memory")
-VERSIONS = ("deepseek", "pylance", "pyarrow", "duckdb", "pandas", "redis", "rensa", "cleanlab", "scikit-learn")
+VERSIONS = ("deepseek", "pylance", "pyarrow", "duckdb", "pandas", "redis", "lmdb", "cleanlab", "scikit-learn")
 
 
 def main() -> None:

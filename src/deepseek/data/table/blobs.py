@@ -2,12 +2,10 @@
 
 From outside a blob column is ``large_binary``: bytes go in, bytes come out. Inside it is Lance's blob encoding, version
 2: values of up to 64 kB lie in the data file, larger ones packed in files beside it, huge ones in a file each, and a
-scan moves descriptors instead of bytes. Measured on values of 4 to 100 kB (``benchmarks/data_blobs.py``): 1,000 random
-values in one call are read three times faster than from a plain binary column, near the speed of a folder of files; in
-calls of 32 or 1 the plain column is up to twice or three times as fast, since a blob costs a look at its descriptor
-first. Either is hundreds of times faster than Parquet's row groups there. What decides for blobs is that conditions,
-joins and new columns do not move the bytes, and that a value of gigabytes can be opened as a file. Below a few
-kilobytes these gains are gone, hence :data:`BLOB_BYTES`.
+scan moves descriptors instead of bytes. Conditions, joins and new columns so do not move the bytes, and a value of
+gigabytes can be opened as a file. Random reads on a local disk go straight to the files (``blob_files.py``) and are as
+fast as a folder of files in large calls and in batches; ``benchmarks/LOG.md`` has the figures, those of a plain binary
+column too. Below a few kilobytes these gains are gone, hence :data:`BLOB_BYTES`.
 """
 
 from __future__ import annotations
