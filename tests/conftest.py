@@ -51,20 +51,16 @@ def smollm() -> Path:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A MiniLM with a LoRA adapter, trained for a moment on eight sentences: (model, tokenizer, task)."""
-    from transformers import set_seed
-
-    from deepseek.models import LoRAConfig, from_pretrained, tokenizer_for
-    from deepseek.tasks import TASKS
-    from deepseek.training import TrainingConfig, fit
+    from deepseek.training import TrainingRecipe, fit
 
     data = [{"text": t, "label": label} for label, texts in SENTENCES.items() for t in texts]
-    task = TASKS.get("text-classification")().fitted(data)
-    set_seed(0)
-    model = from_pretrained("all-minilm-l6-v2", head=task.head, **task.model_options())
-    tokenizer = tokenizer_for("all-minilm-l6-v2")
-    model.add_adapter("text_class", LoRAConfig(r=8, alpha=16))
-    fit(model, task, tokenizer, data * 4, config=TrainingConfig(epochs=4, batch_size=8, precision="float32"))
-    return model, tokenizer, task
+    recipe = TrainingRecipe(
+        task={"name": "text-classification"},
+        adapter={"name": "text_class", "r": 8, "alpha": 16},
+        training={"epochs": 4, "batch_size": 8, "precision": "float32"},
+    )
+    result = fit("all-minilm-l6-v2", data * 4, recipe)
+    return result.model, result.tokenizer, result.task
 
 
 @pytest.fixture(scope="session")

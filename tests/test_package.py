@@ -28,7 +28,7 @@ SURFACE = {
     "deepseek.recipe": ["Recipe", "RecipeError", "RunResult", "json_schema", "load_recipe", "read_recipe", "run_recipe"],
     "deepseek.serving": ["DeepSeekInference", "MicroBatcher", "ModelRepository", "Server", "ServingConfig"],
     "deepseek.tasks": ["TASKS", "Executable", "Field", "Generated", "Signature", "Task", "TextTask"],
-    "deepseek.training": ["FitResult", "TrainingConfig", "fit", "tfidf_baseline"],
+    "deepseek.training": ["AdapterRecipe", "FitResult", "TrainingConfig", "TrainingRecipe", "fit", "tfidf_baseline"],
 }  # fmt: skip
 
 

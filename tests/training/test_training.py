@@ -12,7 +12,7 @@ from transformers import set_seed
 from deepseek.errors import ConfigError, DataError
 from deepseek.models import LoRAConfig, from_pretrained, tokenizer_for
 from deepseek.tasks import TASKS
-from deepseek.training import TrainingConfig, fit, tfidf_baseline
+from deepseek.training import TrainingConfig, TrainingRecipe, fit, tfidf_baseline
 from deepseek.training import config as training_config
 
 
@@ -25,6 +25,21 @@ def fresh(rows: list[dict[str, Any]], adapter: bool = True) -> tuple[Any, Any, A
     return model, task, tokenizer_for("all-minilm-l6-v2")
 
 
+def train(
+    model: Any,
+    task: Any,
+    tokenizer: Any,
+    rows: Any,
+    *,
+    config: Any = None,
+    seed: int = 0,
+    checkpoints: Any = None,
+    resume: bool = False,
+) -> Any:
+    recipe = TrainingRecipe(task={"name": task.name}, training=config or TrainingConfig(), seed=seed)
+    return fit(model, rows, recipe, tokenizer=tokenizer, folder=checkpoints, resume=resume)
+
+
 SHORT = {"batch_size": 8, "precision": "float32"}
 
 
@@ -32,7 +47,7 @@ def test_the_same_seed_gives_the_same_weights(rows: list[dict[str, Any]]) -> Non
     states = []
     for seed in (1, 1, 2):
         model, task, tokenizer = fresh(rows)
-        fit(model, task, tokenizer, rows * 2, config=TrainingConfig(epochs=1, **SHORT), seed=seed)
+        train(model, task, tokenizer, rows * 2, config=TrainingConfig(epochs=1, **SHORT), seed=seed)
         states.append(model.get_adapter_state_dict("a"))
     same = all(torch.equal(states[0][k], states[1][k]) for k in states[0])
     other = all(torch.equal(states[0][k], states[2][k]) for k in states[0])
@@ -43,7 +58,7 @@ def test_the_same_seed_gives_the_same_weights(rows: list[dict[str, Any]]) -> Non
 def test_only_the_adapter_and_the_fresh_head_change(rows: list[dict[str, Any]]) -> None:
     model, task, tokenizer = fresh(rows)
     before = {name: weight.clone() for name, weight in model.named_parameters()}
-    result = fit(model, task, tokenizer, rows * 4, config=TrainingConfig(epochs=3, **SHORT))
+    result = train(model, task, tokenizer, rows * 4, config=TrainingConfig(epochs=3, **SHORT))
     changed = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
     assert changed
     assert all(".lora_" in name or "modules_to_save" in name for name in changed)
@@ -55,14 +70,14 @@ def test_only_the_adapter_and_the_fresh_head_change(rows: list[dict[str, Any]]) 
 def test_all_weights_train_without_an_adapter(rows: list[dict[str, Any]]) -> None:
     model, task, tokenizer = fresh(rows, adapter=False)
     before = model.bert.encoder.layer[0].attention.self.query.weight.clone()
-    fit(model, task, tokenizer, rows, config=TrainingConfig(epochs=1, learning_rate=1e-4, **SHORT))
+    train(model, task, tokenizer, rows, config=TrainingConfig(epochs=1, learning_rate=1e-4, **SHORT))
     assert not torch.equal(model.bert.encoder.layer[0].attention.self.query.weight, before)
 
 
 def test_an_interrupted_run_resumes_where_it_was(rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: Any) -> None:
     config = TrainingConfig(epochs=3, **SHORT)
     whole, task, tokenizer = fresh(rows)
-    fit(whole, task, tokenizer, rows * 2, config=config)
+    train(whole, task, tokenizer, rows * 2, config=config)
 
     cut, task, tokenizer = fresh(rows)
     steps = 0
@@ -78,9 +93,9 @@ def test_an_interrupted_run_resumes_where_it_was(rows: list[dict[str, Any]], tmp
     with monkeypatch.context() as patch:
         patch.setattr(type(task), "collate", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            fit(cut, task, tokenizer, rows * 2, config=config, checkpoints=tmp_path)
+            train(cut, task, tokenizer, rows * 2, config=config, checkpoints=tmp_path)
     again, task, tokenizer = fresh(rows)
-    result = fit(again, task, tokenizer, rows * 2, config=config, checkpoints=tmp_path, resume=True)
+    result = train(again, task, tokenizer, rows * 2, config=config, checkpoints=tmp_path, resume=True)
     assert result.steps == 6
     expected = whole.get_adapter_state_dict("a")
     found = again.get_adapter_state_dict("a")
@@ -93,7 +108,7 @@ def test_trunk_dropout_is_off_and_the_adapters_own_is_kept(rows: list[dict[str, 
     task = TASKS.get("text-classification")().fitted(rows)
     model = from_pretrained("all-minilm-l6-v2", head=task.head, **task.model_options())
     model.add_adapter("a", LoRAConfig(r=2, dropout=0.3))
-    fit(model, task, tokenizer_for("all-minilm-l6-v2"), rows, config=TrainingConfig(epochs=1, **SHORT))
+    train(model, task, tokenizer_for("all-minilm-l6-v2"), rows, config=TrainingConfig(epochs=1, **SHORT))
     rates = {n: m.p for n, m in model.named_modules() if isinstance(m, torch.nn.Dropout)}
     assert {p for n, p in rates.items() if ".lora_" in n} == {0.3}
     assert {p for n, p in rates.items() if ".lora_" not in n} == {0.0}
@@ -102,17 +117,17 @@ def test_trunk_dropout_is_off_and_the_adapters_own_is_kept(rows: list[dict[str, 
 def test_wrong_rows_stop_before_training(rows: list[dict[str, Any]]) -> None:
     model, task, tokenizer = fresh(rows)
     with pytest.raises(DataError, match="row 8"):
-        fit(model, task, tokenizer, [*rows, {"text": "x", "label": None}])
+        train(model, task, tokenizer, [*rows, {"text": "x", "label": None}])
     with pytest.raises(DataError, match="'text' is empty"):
-        fit(model, task, tokenizer, [*rows, {"text": " ", "label": "positive"}])
+        train(model, task, tokenizer, [*rows, {"text": " ", "label": "positive"}])
 
 
 def test_bfloat16_is_refused_where_the_hardware_lacks_it(rows: list[dict[str, Any]], monkeypatch: Any) -> None:
     model, task, tokenizer = fresh(rows)
-    monkeypatch.setattr("deepseek.training.trainer.native_bfloat16", lambda: False)
+    monkeypatch.setattr("deepseek.training.fine_tuning.native_bfloat16", lambda: False)
     with pytest.raises(ConfigError, match="no native bfloat16"):
-        fit(model, task, tokenizer, rows, config=TrainingConfig(epochs=1, precision="bfloat16"))
-    result = fit(model, task, tokenizer, rows, config=TrainingConfig(epochs=1, precision="auto"))
+        train(model, task, tokenizer, rows, config=TrainingConfig(epochs=1, precision="bfloat16"))
+    result = train(model, task, tokenizer, rows, config=TrainingConfig(epochs=1, precision="auto"))
     assert result.precision == "float32"
     assert isinstance(training_config.native_bfloat16(), bool)
 

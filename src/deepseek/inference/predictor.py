@@ -118,7 +118,7 @@ class Predictor:
             return []
         with self._lock:
             features = self.definition.prepare(rows, self.tokenizer)
-            order = sorted(range(len(features)), key=lambda i: len(features[i]["input_ids"]), reverse=True)
+            order = sorted(range(len(features)), key=lambda i: self.definition.length(features[i]), reverse=True)
             answers: list[dict[str, Any]] = [{}] * len(features)
             with progress.quiet(len(rows) < PROGRESS_FROM_ROWS), progress.bar("predict", len(rows)) as bar:
                 for start in range(0, len(order), self.batch_size):

@@ -123,10 +123,7 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
     if not resume:
         shutil.rmtree(checkpoints, ignore_errors=True)  # an older run's would be of another model
     with steps.step("train") as step:
-        trained = fit(
-            model, task, tokenizer, train,
-            config=recipe.training, seed=recipe.seed, checkpoints=checkpoints, resume=resume,
-        )  # fmt: skip
+        trained = fit(model, train, recipe, tokenizer=tokenizer, folder=checkpoints, resume=resume)
         step.note = f"{trained.steps} steps in {trained.precision}, loss {trained.loss:.3f}"
     with steps.step("evaluate") as step:
         metrics = _score(model, tokenizer, task, test)

@@ -8,11 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deepseek.data.cleaning import CleaningConfig
 from deepseek.data.splits import SplitConfig
-from deepseek.models.adapters.config import LoRAConfig
 from deepseek.serving.config import ServingConfig
 from deepseek.tasks import TASKS
-from deepseek.tasks.base import Task
-from deepseek.training.config import TrainingConfig
+from deepseek.training.recipe import TrainingRecipe
 
 
 class _Part(BaseModel):
@@ -38,16 +36,6 @@ class ModelRecipe(_Part):
     base: str = Field(description="A catalogue name (`deepseek hub list`), a hub id, a model folder or a GGUF file.")
 
 
-class AdapterRecipe(LoRAConfig):
-    """A LoRA adapter and its name."""
-
-    name: str = Field("default", pattern=r"^[A-Za-z0-9_-]+$", description="The adapter's name.")
-
-    def lora(self) -> LoRAConfig:
-        """The adapter's configuration without its name."""
-        return LoRAConfig(**self.model_dump(exclude={"name"}))
-
-
 class EvaluationRecipe(_Part):
     """What the trained model is compared with."""
 
@@ -56,23 +44,15 @@ class EvaluationRecipe(_Part):
     )
 
 
-class Recipe(_Part):
+class Recipe(TrainingRecipe):
     """A whole run. The same recipe on the same data, seed and machine gives the same model."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the run folder and the served model.")
-    seed: int = Field(0, ge=0, lt=2**32)
-    task: dict[str, Any] = Field(description="The task's `name` and its options.")
     data: DataRecipe
     model: ModelRecipe
-    adapter: AdapterRecipe | None = Field(None, description="Train a LoRA adapter; null trains all weights.")
-    training: TrainingConfig = Field(default_factory=TrainingConfig)
     evaluation: EvaluationRecipe = Field(default_factory=EvaluationRecipe)
     serving: ServingConfig = Field(default_factory=ServingConfig)
     license: str = Field("Apache-2.0", description="Licence of the resulting model, written into its bundle.")
-
-    def build_task(self) -> Task:
-        """The task object; the reader has checked that its name and options are right."""
-        return TASKS.get(str(self.task.get("name")))(**{k: v for k, v in self.task.items() if k != "name"})
 
 
 def json_schema() -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The contract of a task: how rows become tensors, how a model's outputs become rows, and how answers are scored.
 
-Data flows one way: rows -> ``prepare`` -> ``collate`` -> ``run`` (the model) -> ``decode`` -> rows. A task knows
-nothing of files, servers or training loops; those know tasks. Everything that a task learned from data (its labels) is
+Data flows one way: rows -> ``prepare`` -> ``collate`` -> ``run`` (the model) -> ``decode`` -> rows; in training
+rows -> ``encode`` -> ``collate_training`` -> ``loss``, and ``score`` measures. A task knows nothing of files, servers
+or training loops; those know tasks. Everything that a task learned from data (its labels) is
 in its fields, so that a task is written to and read from a bundle as JSON.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Row = Mapping[str, Any]
+LABELS = "labels"
+"""The key of a training feature's answer, as transformers' models name it."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,12 @@ class Task(BaseModel):
     name: ClassVar[str]
     head: ClassVar[str]
     """The head that the model needs, a name of :data:`deepseek.models.loading.HEADS`."""
+    processor: ClassVar[Literal["tokenizer", "image-processor"]] = "tokenizer"
+    """What turns raw values into tensors, as transformers names it; :func:`deepseek.models.processor_for` loads it."""
+    main_metric: ClassVar[str] = "accuracy"
+    """The metric that picks the best checkpoint, stops early and is searched over, unless a recipe names another."""
+    lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss", "perplexity", "mae", "rmse"})
+    """Metrics of which less is better."""
 
     @property
     @abstractmethod
@@ -111,9 +120,82 @@ class Task(BaseModel):
         """The true answers of rows that have them, as :meth:`metrics` takes them."""
         raise DataError(f"{self.name} has no reference answers to score against")
 
+    def length(self, feature: Mapping[str, Any]) -> int:
+        """Tokens of one feature: what batches are sorted by and what its cost grows with."""
+        return len(feature["input_ids"]) if "input_ids" in feature else 1
+
     def training_labels(self, rows: Sequence[Row]) -> list[Any]:
-        """What the loss compares with, one value a row."""
-        raise DataError(f"{self.name} cannot be trained yet")
+        """What the loss compares with, one value a row (an id, a number or a list of numbers)."""
+        raise DataError(f"{self.name} cannot be trained")
+
+    def encode(self, rows: Sequence[Row], tokenizer: Any) -> list[dict[str, Any]]:
+        """Training rows to training features: :meth:`prepare` with ``labels``.
+
+        A feature is numbers, strings or lists of numbers of any depth, so that it can be stored in an Arrow file. A
+        task that packs or splits may return more or fewer features than rows.
+
+        Raises:
+            DataError: a row lacks an input or its answer; the message has the row's number.
+        """
+        labels = self.training_labels(rows)
+        features = self.prepare(rows, tokenizer)
+        return [{**f, LABELS: label} for f, label in zip(features, labels, strict=True)]
+
+    def collate_training(self, features: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, torch.Tensor]:
+        """Training features to one padded batch with ``labels``, as :meth:`loss` takes it."""
+        import torch
+
+        batch = self.collate([{k: v for k, v in f.items() if k != LABELS} for f in features], tokenizer)
+        return {**batch, LABELS: torch.tensor([f[LABELS] for f in features])}
+
+    def loss(
+        self,
+        model: Any,
+        batch: Mapping[str, torch.Tensor],
+        *,
+        class_weights: torch.Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> tuple[torch.Tensor, Any]:
+        """One training forward pass: ``(mean loss of the batch, the model's outputs)``.
+
+        Args:
+            model: the transformers model, or a wrapper of it (DDP, FSDP) that is called the same way.
+            class_weights: one weight a class, shape (classes,), for tasks that have classes.
+            label_smoothing: share of the target spread over all classes, for tasks that have classes.
+
+        Raises:
+            DataError: the task has no classes to weigh or to smooth.
+        """
+        if class_weights is not None or label_smoothing:
+            raise DataError(f"{self.name} has no classes; leave out class_weights and label_smoothing")
+        outputs = model(**batch)
+        return outputs.loss, outputs
+
+    def class_counts(self, features: Sequence[Mapping[str, Any]]) -> list[int]:
+        """How often each class occurs in training features, in id order; balanced class weights come from it.
+
+        Raises:
+            DataError: the task has no classes.
+        """
+        raise DataError(f"{self.name} has no classes to balance")
+
+    def score(
+        self, model: Executable, rows: Sequence[Row], tokenizer: Any, *, batch_size: int = 32
+    ) -> dict[str, float]:
+        """Answer rows and measure: each metric ``m`` with the bounds ``m_low`` and ``m_high`` of its 95% interval.
+
+        Raises:
+            DataError: there are no rows, or a row lacks an input or its answer.
+        """
+        references = self.references(rows)
+        features = self.prepare(rows, tokenizer)
+        order = sorted(range(len(features)), key=lambda i: self.length(features[i]), reverse=True)
+        answers: list[dict[str, Any]] = [{}] * len(features)
+        for start in range(0, len(order), batch_size):
+            chunk = order[start : start + batch_size]
+            for i, answer in zip(chunk, self.run(model, [features[i] for i in chunk], tokenizer, {}), strict=True):
+                answers[i] = answer
+        return self.metrics(answers, references)
 
     def metrics(self, answers: Sequence[Row], references: Sequence[Any]) -> dict[str, float]:
         """Scores of answers against references, higher is better unless the name says otherwise."""

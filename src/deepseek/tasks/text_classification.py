@@ -7,13 +7,13 @@ that the same data always gives the same ids.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field as ConfigField
 
 from deepseek.errors import DataError
-from deepseek.tasks.base import Row, TextTask
+from deepseek.tasks.base import LABELS, Row, TextTask
 from deepseek.tasks.signature import Field, Signature
 
 if TYPE_CHECKING:
@@ -86,6 +86,26 @@ class TextClassification(TextTask):
     def training_labels(self, rows: Sequence[Row]) -> list[Any]:
         ids = {label: i for i, label in enumerate(self.labels)}
         return [ids[label] for label in self.references(rows)]
+
+    def class_counts(self, features: Sequence[Mapping[str, Any]]) -> list[int]:
+        counts = Counter(f[LABELS] for f in features)
+        return [counts[i] for i in range(len(self.labels))]
+
+    def loss(
+        self,
+        model: Any,
+        batch: Mapping[str, torch.Tensor],
+        *,
+        class_weights: torch.Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> tuple[torch.Tensor, Any]:
+        from torch.nn.functional import cross_entropy
+
+        outputs = model(**{k: v for k, v in batch.items() if k != LABELS})
+        loss = cross_entropy(
+            outputs.logits.float(), batch[LABELS], weight=class_weights, label_smoothing=label_smoothing
+        )
+        return loss, outputs
 
     def decode(self, outputs: dict[str, torch.Tensor], count: int) -> list[dict[str, Any]]:
         scores = outputs["logits"].float().softmax(-1)

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deepseek.training.baseline import tfidf_baseline
     from deepseek.training.config import TrainingConfig
-    from deepseek.training.trainer import FitResult, fit
+    from deepseek.training.fine_tuning import FitResult, fit
+    from deepseek.training.recipe import AdapterRecipe, TrainingRecipe
 
 _PUBLIC = {
-    "FitResult": "deepseek.training.trainer",
+    "AdapterRecipe": "deepseek.training.recipe",
+    "FitResult": "deepseek.training.fine_tuning",
     "TrainingConfig": "deepseek.training.config",
-    "fit": "deepseek.training.trainer",
+    "TrainingRecipe": "deepseek.training.recipe",
+    "fit": "deepseek.training.fine_tuning",
     "tfidf_baseline": "deepseek.training.baseline",
 }
 
-__all__ = ["FitResult", "TrainingConfig", "fit", "tfidf_baseline"]
+__all__ = ["AdapterRecipe", "FitResult", "TrainingConfig", "TrainingRecipe", "fit", "tfidf_baseline"]
 
 
 def __getattr__(name: str) -> Any:

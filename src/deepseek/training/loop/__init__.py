@@ -1,0 +1,1 @@
+"""The training loop: transformers' ``Trainer``, driven by a task."""
