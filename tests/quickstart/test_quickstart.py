@@ -131,7 +131,7 @@ def test_ctrl_c_in_the_middle_leaves_the_old_bundle(finished: Any, tmp_path: Pat
     command = [DEEPSEEK, "train", str(recipe), "--output", str(old.parent)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
-        while not list(old.parent.glob("checkpoints/checkpoint-*/trainer_state.json")) or process.poll() is not None:
+        while not list(old.parent.glob("training/**/checkpoint-*/trainer_state.json")) or process.poll() is not None:
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.2)

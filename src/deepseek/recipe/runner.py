@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from deepseek.artifacts.cache import write_text
 from deepseek.bundles import Bundle, DataRecord, write_bundle
-from deepseek.data import Table, ingest, open_source, profile
-from deepseek.errors import ConfigError, DataError, UnknownNameError
-from deepseek.models import from_pretrained, resolve, tokenizer_for
-from deepseek.recipe.preparation import prepare
+from deepseek.data import profile
+from deepseek.errors import DataError
+from deepseek.models import from_pretrained, tokenizer_for
 from deepseek.recipe.schema import Recipe
+from deepseek.recipe.stages import make_ready, remove
 from deepseek.resources import Steps
 from deepseek.training import FitResult, fit, tfidf_baseline
 
@@ -65,47 +60,19 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
     """
     target = Path(folder).expanduser()
     steps = Steps()
-    task = recipe.build_task()
-    open_source(recipe.data.source)  # an unknown data set or file is an error before anything is fetched
-    if resume:
-        _check_same_recipe(recipe, target)
-    target.mkdir(parents=True, exist_ok=True)
-    write_text(
-        target / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    )
-
-    with steps.step("fetch model") as step:
-        checkpoint = resolve(recipe.model.base)
-        step.note = checkpoint.name
-    with steps.step("ingest") as step:
-        ingested = ingest(recipe.data.source, target / "raw.lance", strict=recipe.data.strict, overwrite=True)
-        raw = Table.open(target / "raw.lance")
-        step.note = f"{len(raw):,} rows, version {raw.version}" + (
-            f", {ingested.rejected:,} malformed" if ingested.rejected else ""
-        )
-    _check_columns(task, raw)
-    text = task.text_columns[0]
-    label = getattr(task, "label", None)
-    with steps.step("clean and split") as step:
-        prepared = prepare(raw, target, recipe.data.clean, recipe.data.split, text=text, label=label)
-        if prepared.reports:
-            write_text(target / "cleaning.json", json.dumps(prepared.reports, indent=2, ensure_ascii=False))
-        table = prepared.table
-        rejected = sum(prepared.reasons.values())
-        step.note = f"{len(table):,} rows kept, {rejected:,} rejected"
-
-    train = list(table.rows(where="split = 'train'"))
+    ready = make_ready(recipe, target, steps, resume=resume)
+    table, task = ready.table, ready.task
     test = list(table.rows(where="split = 'test'"))
-    if not train or not test:
+    if not test:
         raise DataError(
-            f"expected rows to train on and rows to test on after cleaning, received {len(train)} and {len(test)}; "
-            f"check data.split and {target / 'clean.rejects.lance'}"
+            f"expected rows to test on after cleaning, received {ready.rows}; check data.split and "
+            f"{target / 'clean.rejects.lance'}"
         )
-    task = task.fitted(train)
 
     baseline: dict[str, float] = {}
     if recipe.evaluation.baseline == "tfidf":
         with steps.step("baseline") as step:
+            train = list(table.rows(where="split = 'train'"))
             baseline = tfidf_baseline(task, train, test, seed=recipe.seed)  # type: ignore[arg-type]
             step.note = f"TF-IDF + logistic regression: {baseline['accuracy']:.1%}"
 
@@ -113,17 +80,16 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
         from transformers import set_seed
 
         set_seed(recipe.seed)  # before loading: a fresh head starts from random weights
-        model = from_pretrained(checkpoint, head=type(task).head, **task.model_options())
-        tokenizer = tokenizer_for(checkpoint)
+        model = from_pretrained(ready.checkpoint, head=type(task).head, **task.model_options())
+        tokenizer = tokenizer_for(ready.checkpoint)
         if recipe.adapter is not None:
             model.add_adapter(recipe.adapter.name, recipe.adapter.lora())
         trainable, parameters = model.count_parameters()
         step.note = f"{trainable:,} of {parameters:,} weights train ({trainable / parameters:.2%})"
-    checkpoints = target / "checkpoints"
     if not resume:
-        shutil.rmtree(checkpoints, ignore_errors=True)  # an older run's would be of another model
+        remove(target, "training")  # an older run's checkpoints would be of another model
     with steps.step("train") as step:
-        trained = fit(model, train, recipe, tokenizer=tokenizer, folder=checkpoints, resume=resume)
+        trained = fit(model, table, recipe, tokenizer=tokenizer, folder=target / "training", resume=resume)
         step.note = f"{trained.steps} steps in {trained.precision}, loss {trained.loss:.3f}"
     with steps.step("evaluate") as step:
         metrics = _score(model, tokenizer, task, test)
@@ -135,25 +101,25 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
             tokenizer=tokenizer,
             task=task,
             name=recipe.name,
-            base_model=checkpoint.name,
+            base_model=ready.checkpoint.name,
             license=recipe.license,
             metrics=metrics,
             data=DataRecord(
                 source=recipe.data.source,
-                license=raw.metadata.get("license", ""),
+                license=ready.raw.metadata.get("license", ""),
                 table_version=table.version,
                 fingerprint=table.fingerprint(),
-                rows=_counts(table),
+                rows=ready.rows,
             ),
-            reference=profile(table, columns=[text, *([label] if label else [])]),
+            reference=profile(table, columns=_profiled(task)),
             recipe=recipe.model_dump(mode="json"),
             overwrite=True,
         )
         step.note = f"{sum(f.size for f in bundle.manifest.files.values()) / 1e6:.0f} MB"
-    shutil.rmtree(checkpoints, ignore_errors=True)  # the bundle has all that they had
+    remove(target, "training/checkpoint-*")  # the bundle has all that they had
     return RunResult(
         folder=target, bundle=bundle, metrics=metrics, baseline=baseline, trainable=trainable, parameters=parameters,
-        rows=_counts(table), cleaning=prepared.reasons, steps=steps, training=trained,
+        rows=ready.rows, cleaning=ready.prepared.reasons, steps=steps, training=trained,
     )  # fmt: skip
 
 
@@ -164,24 +130,6 @@ def _score(model: Any, tokenizer: Any, task: Task, rows: list[dict[str, Any]]) -
     return evaluate(Predictor(name="trained", task=task, tokenizer=tokenizer, model=TorchModel(model)), rows)
 
 
-def _check_columns(task: Task, table: Table) -> None:
-    wanted = [*task.text_columns, *([task.label] if hasattr(task, "label") else [])]
-    for column in wanted:
-        if column not in table.columns:
-            raise UnknownNameError("column", column, table.columns, hint="Name the right one in the recipe's task.")
-
-
-def _counts(table: Table) -> dict[str, int]:
-    counted = table.to_arrow(columns=["split"]).group_by("split").aggregate([("split", "count")]).to_pylist()
-    found = {str(row["split"]): int(row["split_count"]) for row in counted}
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
-
-
-def _check_same_recipe(recipe: Recipe, folder: Path) -> None:
-    path = folder / "recipe.yaml"
-    if not path.is_file():
-        raise ConfigError(f"there is no interrupted run in {folder} to resume; leave out --resume")
-    if yaml.safe_load(path.read_text(encoding="utf-8")) != recipe.model_dump(mode="json"):
-        raise ConfigError(
-            f"the run in {folder} was started with another recipe; resume with {path}, or choose another folder"
-        )
+def _profiled(task: Task) -> list[str]:
+    label = getattr(task, "label", None)
+    return [task.text_columns[0], *([label] if label else [])]
