@@ -17,7 +17,7 @@ from deepseek.training.distributed.ranks import agreed, is_main
 from deepseek.training.encoding.encoded_rows import EncodedRows, open_encoded
 from deepseek.training.encoding.limits import ModelLimits
 from deepseek.training.encoding.row_source import Rows, RowSource, split_rows
-from deepseek.training.encoding.writing import encode, encoding_fingerprint, check_scorable
+from deepseek.training.encoding.writing import check_scorable, encode, encoding_fingerprint
 from deepseek.training.loop.arguments import has_gpu, uses_bfloat16
 from deepseek.training.loop.checkpoints import checkpoints
 from deepseek.training.loop.class_weighting import class_weights
@@ -26,7 +26,7 @@ from deepseek.training.loop.scoring import score
 from deepseek.training.loop.trained_part import choose_trained, set_trunk_dropout, trained_count
 from deepseek.training.loop.training_run import Outcome, TrainingRun, train
 from deepseek.training.recipe import TrainingRecipe
-from deepseek.training.runs.curves import write_curves
+from deepseek.training.runs.curves import write_curve_csv, write_curves
 from deepseek.training.runs.folder import RunFolder, data_record
 from deepseek.training.runs.tracking import trackers
 
@@ -159,7 +159,7 @@ def fit(
             class_weights=weights,
             scorer=_scorer(model, task, tokenizer, scored_rows, settings.batch_size, bfloat16),
             callbacks=callbacks,
-            on_point=(lambda history: _curves(home, history, metric)) if keeps else None,
+            on_point=(lambda history: write_curve_csv(home.path, history)) if keeps else None,
         )
         try:
             outcome = train(model, run, resume_from=newest)

@@ -139,19 +139,18 @@ class _Writer:
         _check_keys(features, names, known=list(self._kinds))
         if limits is not None:
             limits.check(features, names, task)
-        columns = {key: [feature[key] for feature in features] for key in features[0]}
+        columns = {key: [feature[key] for feature in features] for key in self._kinds or features[0]}
         kinds = {key: kind_of(values, key) for key, values in columns.items()}
-        wider = {key: self._kinds[key].widened(kind, key) for key, kind in kinds.items()} if self._kinds else kinds
-        ids = [row.get("id") for row in rows] if len(rows) == len(features) else []
-        has_ids = ID in self._schema.names if self._schema is not None else any(isinstance(i, str | int) for i in ids)
+        wider = {key: self._kinds[key].widened(kind, key) if self._kinds else kind for key, kind in kinds.items()}
+        given = _ids(rows) if len(rows) == len(features) else [None] * len(features)
+        has_ids = ID in self._schema.names if self._schema is not None else any(given)
         if self._schema is None or wider != self._kinds:
             self._widen(wider, has_ids)
         arrays = [to_arrow(columns[key], kind, key) for key, kind in self._kinds.items()]
-        first, last = np.asarray(origins, np.int64).T
-        arrays += [pa.array(first), pa.array(last)]
+        arrays += [pa.array(numbers) for numbers in np.asarray(origins, np.int64).T]
         arrays.append(pa.array(np.fromiter((task.length(f) for f in features), np.int32, len(features))))
         if has_ids:
-            arrays.append(pa.array([str(i) if isinstance(i, str | int) else None for i in ids] or [None] * len(names), pa.string()))  # fmt: skip
+            arrays.append(pa.array(given, pa.string()))
         self._file.write_batch(pa.record_batch(arrays, schema=self._schema))
         self.batches.append(len(features))
 
@@ -205,6 +204,11 @@ def _origins(rows: RowSource, start: int, count: int, features: int) -> list[tup
         numbers = [rows.number(start + i) for i in range(count)]
         return [(number, number) for number in numbers]
     return [(rows.number(start), rows.number(start + count - 1))] * features
+
+
+def _ids(rows: Sequence[Row]) -> list[str | None]:
+    """The rows' own names, if they have a column ``id``."""
+    return [str(row["id"]) if isinstance(row.get("id"), str | int) else None for row in rows]
 
 
 def _check_keys(features: Sequence[dict[str, Any]], names: Sequence[str], known: list[str]) -> None:

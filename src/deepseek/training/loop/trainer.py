@@ -49,6 +49,7 @@ def trainer_class() -> type[Any]:
         """Set the attributes below before ``train()``."""
 
         task: Task
+        control: Any
         home: Path
         """Where checkpoints go."""
         flow: Flow

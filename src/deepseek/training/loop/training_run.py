@@ -94,7 +94,7 @@ def steps_of(settings: TrainingConfig, rows: EncodedRows, seed: int) -> StepBatc
         workers=world_size(),
         rank=rank(),
         seed=seed,
-        lengths=rows.lengths if settings.group_by_length else None,
+        lengths=rows.lengths if settings.group_by_length else None,  # type: ignore[arg-type]
     )
 
 
@@ -142,9 +142,7 @@ def train(model: PreTrainedModel, run: TrainingRun, *, resume_from: Path | None 
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(DefaultFlowCallback)
         trainer.add_callback(flow_callback(flow))
-        on_point = run.on_point
-        point = (lambda: on_point(trainer.state.log_history)) if on_point is not None else (lambda: None)
-        trainer.add_callback(watcher(bar, seen, world_size(), point))
+        trainer.add_callback(watcher(bar, seen, world_size(), run.on_point))
         for callback in run.callbacks:
             trainer.add_callback(callback)
         if resume_from is not None:

@@ -30,8 +30,10 @@ class Seen:
         return processes * self.rows / seconds, processes * self.tokens / seconds
 
 
-def watcher(bar: progress.Bar, seen: Seen, processes: int, on_point: Callable[[], None]) -> TrainerCallback:
-    """A callback that moves the bar; ``on_point`` is called after each scoring, when the curves have a new point."""
+def watcher(
+    bar: progress.Bar, seen: Seen, processes: int, on_point: Callable[[list[dict[str, Any]]], None] | None
+) -> TrainerCallback:
+    """A callback that moves the bar; ``on_point`` gets the log after each scoring, when the curves have a new point."""
     from transformers import TrainerCallback
 
     class Watcher(TrainerCallback):  # type: ignore[misc]
@@ -59,6 +61,7 @@ def watcher(bar: progress.Bar, seen: Seen, processes: int, on_point: Callable[[]
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
             if state.best_metric is not None:
                 self.score = f"best {state.best_metric:.4f}"
-            on_point()
+            if on_point is not None:
+                on_point(state.log_history)
 
     return Watcher()

@@ -17,6 +17,11 @@ LEFT_OUT = (
 )
 
 
+def write_curve_csv(folder: Path, history: Sequence[dict[str, Any]]) -> None:
+    """Write ``curve.csv``."""
+    write_text(folder / "curve.csv", curve_csv(history))
+
+
 def write_curves(folder: Path, history: Sequence[dict[str, Any]], metric: str) -> str | None:
     """Write ``curve.csv`` and ``curve.png``; returns why there is no picture, if there is none.
 
@@ -24,7 +29,7 @@ def write_curves(folder: Path, history: Sequence[dict[str, Any]], metric: str) -
         history: the Trainer's ``log_history``.
         metric: the validation metric to draw, with its ``_low`` and ``_high`` bounds where there are any.
     """
-    write_text(folder / "curve.csv", curve_csv(history))
+    write_curve_csv(folder, history)
     if importlib.util.find_spec("matplotlib") is None:
         return LEFT_OUT
     _draw(folder / "curve.png", history, metric)

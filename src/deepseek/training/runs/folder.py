@@ -63,7 +63,7 @@ class RunFolder:
             ConfigError: what differs.
         """
         before = yaml.safe_load((self.path / RECIPE).read_text(encoding="utf-8"))
-        names = TrainingRecipe.model_fields.keys()
+        names = set(TrainingRecipe.model_fields)
         was, now = (
             _compared({k: before.get(k) for k in names}),
             _compared(recipe.model_dump(mode="json", include=names)),
