@@ -16,6 +16,7 @@ here do not do it.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from deepseek.errors import ConfigError, UnknownNameError, require
@@ -83,6 +84,8 @@ def kept_modules(auto_class: Any, path: Any, **config: Any) -> list[str]:
 
 def settle(model: PreTrainedModel) -> None:
     """Keep bitsandbytes' CPU layers in the one arrangement that has gradients (see the module's docstring)."""
+    # on CPUs it warns in every int8 layer and pass that inputs become float16, which is how LLM.int8() works
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
