@@ -176,6 +176,7 @@ def test_saved_adapter_opens_in_plain_peft_with_the_same_outputs(trained: Any, m
     assert sorted(p.name for p in (tmp_path / "a").iterdir() if p.suffix != ".md") == [
         "adapter_config.json",
         "adapter_model.safetensors",
+        "deepseek_adapter.json",
     ]
 
 

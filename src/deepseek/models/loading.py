@@ -38,14 +38,21 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def from_pretrained(
-    name_or_path: str | os.PathLike[str] | Checkpoint, *, head: str = "none", dtype: Any = None, **config: Any
+    name_or_path: str | os.PathLike[str] | Checkpoint,
+    *,
+    head: str = "none",
+    dtype: Any = None,
+    quantization: str = "none",
+    **config: Any,
 ) -> PreTrainedModel:
     """Load a model from a folder, a GGUF file, the catalogue or the hub.
 
     Args:
         name_or_path: see :func:`deepseek.models.resolve`.
         head: ``"none"`` for hidden states, ``"sequence-classification"`` or ``"causal-lm"``.
-        dtype: a torch dtype; ``None`` means float32.
+        dtype: a torch dtype; ``None`` means float32. With a quantisation: of what is not quantised.
+        quantization: ``"int8"`` or ``"nf4"`` keeps the backbone's linear layers in 8 or 4 bits, frozen, for adapters to
+            train on (:mod:`deepseek.models.quantization`); needs the extra ``quantization``.
         config: fields of the transformers config to override, such as ``num_labels=2``.
 
     Returns:
@@ -54,6 +61,7 @@ def from_pretrained(
 
     Raises:
         UnknownNameError, ConfigError, FetchError: see :func:`deepseek.models.resolve`.
+        MissingExtraError: a quantisation was asked for and bitsandbytes is not installed.
     """
     if head not in HEADS:
         raise UnknownNameError("head", head, HEADS)
@@ -61,11 +69,15 @@ def from_pretrained(
     import torch
     import transformers
 
+    from deepseek.models import quantization as quantizing
     from deepseek.models.adapters.mixin import make_adaptable
 
     auto = getattr(transformers, HEADS[head])
     with quiet_transformers():
         try:
+            if quantization != "none":
+                keep = quantizing.kept_modules(auto, checkpoint.path, **config)
+                config["quantization_config"] = quantizing.bitsandbytes_config(quantization, keep)
             model, report = auto.from_pretrained(
                 checkpoint.path,
                 dtype=dtype or torch.float32,
@@ -84,8 +96,13 @@ def from_pretrained(
             f"{', '.join(sorted(report['missing_keys'])[:5])}"
         )
     adaptable = make_adaptable(model)
-    adaptable.fresh_modules = tuple(m for m in missing if m != backbone)
+    fresh = [m for m in missing if m != backbone]
+    if backbone in missing:  # only a pooler, or it would have been refused
+        fresh.append(f"{backbone}.pooler")
+    adaptable.fresh_modules = tuple(fresh)
     adaptable.base_name = checkpoint.name
+    if quantization != "none":
+        quantizing.settle(adaptable)
     return adaptable
 
 
