@@ -1,14 +1,14 @@
 """The frozen part of a model, made cheap to run.
 
-A frozen weight gets no gradient, so it needs neither float32's precision (that is for sums of small updates) nor dropout
-(that regularises the weights it sits between). What is done here:
+A frozen weight gets no gradient, so it needs neither float32's precision (that is for sums of small updates) nor
+dropout (that regularises the weights it sits between). What is done here:
 
-- Dropout in the trunk is off. Its masks are most of what plain LoRA keeps for the backward pass, and its random numbers
-  are much of the time. Adapters and heads keep their own dropout.
-- Under bfloat16, frozen weights are bfloat16 in memory. Autocast alone keeps float32 weights and converts each of them in
-  each step. Embeddings and norms are narrowed too, so that states between layers are bfloat16 and are kept as such.
-- Adapters and heads stay float32: their updates are smaller than bfloat16 resolves. PEFT would convert each adapted layer's
-  input to float32 to match; under autocast it is converted back at once, so that conversion is off.
+- Dropout in the trunk is off. Its masks are kept for the backward pass, and its random numbers take time. Adapters and
+  heads keep their own dropout.
+- Under bfloat16, frozen weights are bfloat16 in memory. Autocast alone keeps float32 weights and converts each of them
+  in each step. Embeddings and norms are narrowed too, so that states between layers are bfloat16 and are kept as such.
+- Adapters and heads stay float32: their updates are smaller than bfloat16 resolves. PEFT would convert each adapted
+  layer's input to float32 to match; under autocast it is converted back at once, so that conversion is off.
 
 Narrowing is undone exactly by :meth:`Trunk.restore`: weights that lose bits wait in an unlinked file, so that a merged
 model is made from the weights that the checkpoint has.
@@ -57,7 +57,8 @@ class Trunk:
         import torch
 
         device = next(self._model.parameters()).device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self._bfloat16)
+        context: AbstractContextManager[Any] = torch.autocast(device, torch.bfloat16, enabled=self._bfloat16)
+        return context
 
     def restore(self) -> None:
         """Give the model back its exact float32 weights and its dropout; what was trained is left as it is."""
@@ -105,9 +106,9 @@ class Trunk:
                 if not torch.equal(narrow.to(torch.float32), weight.data):
                     if need > free:
                         raise ConfigError(
-                            f"bfloat16 training sets aside up to {need / 1e9:.1f} GB of exact weights in {folder}, where "
-                            f"{free / 1e9:.1f} GB are free; free some, point DEEPSEEK_CACHE to a larger disk, or train in "
-                            "float32"
+                            f"bfloat16 training sets aside up to {need / 1e9:.1f} GB of exact weights in {folder}, "
+                            f"where {free / 1e9:.1f} GB are free; free some, point DEEPSEEK_CACHE to a larger disk, or "
+                            "train in float32"
                         )
                     offset = self._write(weight.data, folder)
                 weight.data = narrow
