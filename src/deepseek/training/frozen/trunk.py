@@ -6,9 +6,13 @@ dropout (that regularises the weights it sits between). What is done here:
 - Dropout in the trunk is off. Its masks are kept for the backward pass, and its random numbers take time. Adapters and
   heads keep their own dropout.
 - Under bfloat16, frozen weights are bfloat16 in memory. Autocast alone keeps float32 weights and converts each of them
-  in each step. Embeddings and norms are narrowed too, so that states between layers are bfloat16 and are kept as such.
+  in each step. Embeddings are narrowed too, so that states between layers are bfloat16 and are kept as such. Layer
+  norms stay float32: their kernels take bfloat16 states as they are, at no cost in time. Error of the last states,
+  relative to float32: all-MiniLM-L6 0.61% under autocast alone, 0.92% so, 1.12% with narrow norms; SmolLM2-135M, 15
+  layers, 0.66% and 1.40% (its norms' kernel takes one dtype, so they are narrow).
 - Adapters and heads stay float32: their updates are smaller than bfloat16 resolves. PEFT would convert each adapted
   layer's input to float32 to match; under autocast it is converted back at once, so that conversion is off.
+- On a CPU, attention in bfloat16 is :mod:`deepseek.training.frozen.attention` where the model used PyTorch's own.
 
 Narrowing is undone exactly by :meth:`Trunk.restore`: weights that lose bits wait in an unlinked file, so that a merged
 model is made from the weights that the checkpoint has.
@@ -18,7 +22,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -47,6 +51,7 @@ class Trunk:
         self._model = model
         self._attributes: list[tuple[Any, str, Any]] = []
         self._exact: list[tuple[nn.Parameter, int]] = []
+        self._undo: list[Callable[[], None]] = []
         self._file: Any = None
         self._bfloat16 = False
         self.narrowed = 0
@@ -65,6 +70,8 @@ class Trunk:
         for owner, name, value in reversed(self._attributes):
             setattr(owner, name, value)
         self._attributes.clear()
+        while self._undo:
+            self._undo.pop()()
         for weight, offset in self._exact:
             weight.data = self._read(weight, offset)
         self._exact.clear()
@@ -84,6 +91,17 @@ class Trunk:
         self._attributes.append((owner, name, getattr(owner, name)))
         setattr(owner, name, value)
 
+    def replace_attention(self) -> None:
+        """Use the attention that is fast here, if the model takes one and uses PyTorch's own."""
+        model: Any = self._model
+        takes = getattr(model, "_can_set_attn_implementation", lambda: False)()
+        on_cpu = all(weight.device.type == "cpu" for weight in model.parameters())
+        if takes and on_cpu and model.config._attn_implementation == "sdpa":
+            from deepseek.training.frozen.attention import register
+
+            model.set_attn_implementation(register())
+            self._undo.append(lambda: model.set_attn_implementation("sdpa"))
+
     def narrow(self, folder: Path) -> None:
         """Make the frozen float32 weights bfloat16.
 
@@ -91,12 +109,16 @@ class Trunk:
             ConfigError: the exact values of weights that lose bits do not fit on the disk.
         """
         import torch
+        from torch.nn.modules import batchnorm
 
         self._bfloat16 = True
+        mixed = (torch.nn.LayerNorm, torch.nn.GroupNorm, batchnorm._NormBase)
+        kept = {id(w) for m in self._model.modules() if isinstance(m, mixed) for w in m.parameters(recurse=False)}
         weights = [
             weight
             for name, weight in self._model.named_parameters()
-            if not weight.requires_grad and weight.dtype == torch.float32 and not any(p in name for p in _OF_ADAPTERS)
+            if not (weight.requires_grad or id(weight) in kept or any(part in name for part in _OF_ADAPTERS))
+            and weight.dtype == torch.float32
         ]
         need, free = sum(w.numel() * 4 for w in weights), _free_bytes(folder)
         with progress.bar("narrow", need, "bytes") as bar:
@@ -167,6 +189,7 @@ def prepare_trunk(
                     trunk.set(module, name, dropout)
         if precision == "bfloat16":
             trunk.narrow(folder or cache_dir() / "trunks")
+            trunk.replace_attention()
             for module in model.modules():
                 # DoRA's norms are computed in the input's dtype, so there the conversion stays
                 if hasattr(module, "cast_input_dtype_enabled") and not getattr(module, "lora_variant", None):
