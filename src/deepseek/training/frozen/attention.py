@@ -14,8 +14,8 @@ rows, heads x D, tokens  fused       plain products recomputed (this one)
 ======================== =========== ============== ====================
 
 Plain products keep the probabilities, (rows, heads, tokens, tokens), for the backward pass. Here they are computed
-again (Chen et al. 2016, https://arxiv.org/abs/1604.06174), and rows go through in groups whose probabilities stay in the
-core's cache, so that memory grows with tokens, not with their square.
+again (Chen et al. 2016, https://arxiv.org/abs/1604.06174), and rows go through in groups whose probabilities stay in
+the core's cache, so that memory grows with tokens, not with their square.
 
 It registers with transformers as an attention implementation, and hands what it does not cover (dropout, biases,
 soft caps, decoding with a cache, other devices and dtypes) to transformers' SDPA function.
@@ -101,9 +101,9 @@ def attention_forward(
 def _function() -> Any:
     import torch
 
-    class Recomputed(torch.autograd.Function):
+    class Recomputed(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
-        def forward(  # type: ignore[override]
+        def forward(
             ctx: Any,
             query: torch.Tensor,
             key: torch.Tensor,
@@ -122,7 +122,7 @@ def _function() -> Any:
             return out_BLHD
 
         @staticmethod
-        def backward(ctx: Any, gradient_BLHD: torch.Tensor) -> Any:  # type: ignore[override]
+        def backward(ctx: Any, gradient_BLHD: torch.Tensor) -> Any:
             query, key, value, hidden = ctx.saved_tensors
             # stored as (B, L, H, D): what the projections' gradients are computed from, without a copy
             d_query, d_key, d_value = (torch.empty_like(t.transpose(1, 2)).transpose(1, 2) for t in (query, key, value))
