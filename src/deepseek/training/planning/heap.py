@@ -11,17 +11,21 @@ Covered: ``_int_malloc``'s best fit with splitting and coalescing, ``sysmalloc``
 (``M_MMAP_THRESHOLD``), trimming (``M_TRIM_THRESHOLD``). Left out: bins for small pieces (everything that is not a
 tensor counts with the process), arenas of other threads (a CPU's forward and backward pass run in one thread).
 
-Source: malloc/malloc.c of glibc 2.36.
+Source: malloc/malloc.c of glibc 2.36 (``_int_memalign``, ``_int_malloc``, ``sysmalloc``, ``_int_free``).
 """
 
 from __future__ import annotations
 
+import random
 from bisect import bisect_left, insort
 
 PAGE = 4096
 THRESHOLD = 128 * 1024
 THRESHOLD_LIMIT = 32 * 1024 * 1024
-_ALIGNMENT = 64
+PINNED = 0.125
+_HEADER = 16
+_SLIVER = 64
+_SLACK = _SLIVER + 32  # what an aligned request asks for beyond its size: alignment and a smallest piece
 
 
 class Heap:
@@ -32,10 +36,10 @@ class Heap:
         peak: its largest value so far.
     """
 
-    def __init__(self, threshold: int = THRESHOLD, *, dynamic: bool = True) -> None:
-        self.threshold = threshold
-        self.dynamic = dynamic
-        self.trim = 2 * threshold if threshold > THRESHOLD else THRESHOLD
+    def __init__(self, *, pinned: float = PINNED) -> None:
+        self.threshold = self.trim = THRESHOLD
+        self.pinned = pinned
+        self._random = random.Random(0)
         self.resident = 0
         self.peak = 0
         self._mapped: dict[int, int] = {}
@@ -54,21 +58,21 @@ class Heap:
 
     def allocate(self, key: int, size: int) -> None:
         """A tensor of ``size`` bytes appears under ``key``."""
-        size = (size + _ALIGNMENT + 15) // 16 * 16
+        mapped = (size + _HEADER + PAGE - 1) // PAGE * PAGE
+        size = (size + 15) // 16 * 16 + _HEADER + _SLACK
+        kept = size - (_SLIVER if self._random.random() < self.pinned else 0)
         place = bisect_left(self._by_size, (size, 0))
         if place < len(self._by_size):
             length, start = self._by_size[place]
             self._forget(start, length)
-            if length - size >= 32:
+            if length > size:
                 self._remember(start + size, length - size)
-                length = size
-            self._used[key] = start, length
+            self._used[key] = start + size - kept, kept
         elif size >= self.threshold and self._end + size > self._touched:
-            mapped = (size + PAGE - 1) // PAGE * PAGE
             self._mapped[key] = mapped
             self.resident += mapped
         else:
-            self._used[key] = self._end, size
+            self._used[key] = self._end + size - kept, kept
             self._end += size
             if self._end > self._touched:
                 self.resident += self._end - self._touched
@@ -80,7 +84,7 @@ class Heap:
         mapped = self._mapped.pop(key, None)
         if mapped is not None:
             self.resident -= mapped
-            if self.dynamic and self.threshold < mapped <= THRESHOLD_LIMIT:
+            if self.threshold < mapped <= THRESHOLD_LIMIT:
                 self.threshold = mapped
                 self.trim = 2 * mapped
             return

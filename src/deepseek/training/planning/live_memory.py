@@ -15,6 +15,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+CUDA_BLOCK = 512
+"""The CUDA caching allocator gives memory in multiples of this, and counts it so in ``max_memory_allocated``."""
+
 
 class LiveMemory(TorchDispatchMode):
     """Live and peak bytes of tensor storages, those made inside the ``with`` block and those given to :meth:`hold`.
@@ -53,7 +56,10 @@ class LiveMemory(TorchDispatchMode):
         key = int(storage._cdata)
         if key in self._sizes:
             return
-        size = self._sizes[key] = storage.nbytes()
+        size = storage.nbytes()
+        if storage.device.type == "cuda":
+            size = -(-size // CUDA_BLOCK) * CUDA_BLOCK
+        self._sizes[key] = size
         self.live += size
         self.peak = max(self.peak, self.live)
         if self.listen is not None:

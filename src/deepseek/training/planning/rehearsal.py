@@ -78,31 +78,40 @@ class Outcome(BaseModel):
     device_peak_bytes: int = 0
 
 
-def rehearsal_of(model: Any, recipe: TrainingRecipe, task: Any, batch: Any, device: str, acts: list[Act]) -> Rehearsal:
+def rehearsal_of(
+    model: Any, recipe: TrainingRecipe, task: Any, batch: Any, device: str, acts: list[Act], *, short: bool = False
+) -> Rehearsal:
     """Describe a skeleton so that another process can build it.
+
+    Args:
+        short: the acts have fewer layers, so the adapter is in all of them, whatever the recipe's ``layers``.
 
     Raises:
         ConfigError: the model's class cannot be built from a transformers config alone.
     """
+    import torch
+
     kind = next((c for c in type(model).__mro__ if c.__module__ and not c.__module__.startswith("deepseek.")
                  and hasattr(c, "config_class") and _importable(c)), None)  # fmt: skip
     if kind is None or not hasattr(model, "config"):
         raise ConfigError(
             f"{type(model).__name__} cannot be built from a config in another process; plan with calibrate=False"
         )
+    plain = TrainingRecipe(**{name: getattr(recipe, name) for name in TrainingRecipe.model_fields})
+    if short and plain.adapter is not None:
+        plain = plain.model_copy(update={"adapter": plain.adapter.model_copy(update={"layers": None})})
     return Rehearsal(
         model_class=f"{kind.__module__}:{kind.__qualname__}",
         config_class=f"{type(model.config).__module__}:{type(model.config).__qualname__}",
         config=model.config.to_dict(),
         fresh_modules=list(getattr(model, "fresh_modules", ())),
-        recipe=recipe if type(recipe) is TrainingRecipe else TrainingRecipe(
-            **{k: getattr(recipe, k) for k in TrainingRecipe.model_fields}
-        ),
+        recipe=plain,
         task=task.model_dump(mode="json"),
         batch={name: (list(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in batch.items()},
         device=device,
+        threads=torch.get_num_threads(),
         acts=acts,
-    )  # fmt: skip
+    )
 
 
 def rehearse(rehearsal: Rehearsal, *, timeout: float = 1800.0) -> Outcome:

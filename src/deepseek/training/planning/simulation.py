@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from deepseek.training.planning.heap import Heap
 from deepseek.training.planning.live_memory import LiveMemory
 from deepseek.training.planning.settings import Settings
 from deepseek.training.planning.skeleton import trainable
@@ -34,6 +35,8 @@ class Footprint:
         gradients: gradients of the trained weights, all alive at the end of the backward pass.
         activations: what the peak has beyond weights, states and gradients.
         peak: the largest sum that is alive at any moment.
+        resident: what the process holds for them at the peak: with a CPU's heap more than ``peak`` (see
+            :class:`Heap`), with a GPU the same, in blocks of 512 bytes.
         trained: number of trained weights.
     """
 
@@ -42,6 +45,7 @@ class Footprint:
     gradients: int
     activations: int
     peak: int
+    resident: int
     trained: int
 
 
@@ -54,8 +58,6 @@ def simulate(
     tokens: int,
     *,
     device: str = "cpu",
-    rows: int | None = None,
-    listen: Any = None,
 ) -> Footprint:
     """Run one optimiser step of an adapted skeleton on fake tensors.
 
@@ -67,21 +69,23 @@ def simulate(
         rows: rows of a forward pass, if not the micro-batch.
     """
     mode = FakeTensorMode()
-    rows = rows or settings.micro_batch_size
+    heap = Heap()
     with mode, torch.device(device):
         ready = trainable(model, settings, lambda shape, dtype: torch.empty(shape, dtype=dtype, device=device))
         autocast_forward(ready, settings, device)
         optimizer = optimizer_for(ready, recipe.training.optimizer, recipe.training.weight_decay)
-        with LiveMemory(listen) as memory:
+        with LiveMemory(heap if device == "cpu" else None) as memory:
             memory.hold([*ready.parameters(), *ready.buffers()])
             weights = memory.live
-            # the first step makes the optimiser's states; the second is like all that follow
+            # the first step makes the optimiser's states; the others are like all that follow, and their different
+            # shapes make the holes that a heap has in real training
             step(ready, optimizer, [stretched(batch, 1, min(8, tokens))], task, recipe.training.max_grad_norm)
             states = memory.live - weights
             memory.reset_peak()
             count = min(2, settings.accumulation)
-            shape = stretched(batch, rows, tokens)
-            step(ready, optimizer, [shape] * count, task, recipe.training.max_grad_norm)
+            for length in (tokens, max(1, tokens * 2 // 3), tokens) if device == "cpu" else (tokens,):
+                shape = stretched(batch, settings.micro_batch_size, length)
+                step(ready, optimizer, [shape] * count, task, recipe.training.max_grad_norm)
             peak = memory.peak
     trained = [p for p in ready.parameters() if p.requires_grad]
     gradients = sum(p.numel() * p.element_size() for p in trained)
@@ -91,5 +95,6 @@ def simulate(
         gradients=gradients,
         activations=max(0, peak - weights - states - gradients),
         peak=peak,
+        resident=heap.peak if device == "cpu" else peak,
         trained=sum(p.numel() for p in trained),
     )

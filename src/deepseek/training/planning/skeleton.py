@@ -117,7 +117,7 @@ def adapted(model: Any, recipe: TrainingRecipe, settings: Settings) -> Any:
     present = getattr(model, "_hf_peft_config_loaded", False)
     if recipe.adapter is not None and not present:
         config = recipe.adapter.lora()
-        if settings.adapted_layers is not None:
+        if settings.adapted_layers is not None and config.layers is None:
             count = len(transformer_layers(model)[1])
             config = config.model_copy(update={"layers": list(range(count - settings.adapted_layers, count))})
         with next(model.parameters()).device:
@@ -139,16 +139,17 @@ def trainable(model: Any, settings: Settings, make: Callable[[torch.Size, torch.
     def made(tensor: torch.Tensor) -> torch.Tensor:
         return make(tensor.shape, torch.bfloat16 if narrow and _fixed(tensor) else tensor.dtype)
 
-    return _finished(copied(model, made), settings)
+    return _finished(copied(model, made), settings, narrow)
 
 
 def finished(model: Any, settings: Settings) -> Any:
     """The same in place, for a real model."""
-    if _narrows(model, settings):
+    narrow = _narrows(model, settings)
+    if narrow:
         for parameter in model.parameters():
             if _fixed(parameter):
                 parameter.data = parameter.data.to(torch.bfloat16)
-    return _finished(model, settings)
+    return _finished(model, settings, narrow)
 
 
 def _narrows(model: Any, settings: Settings) -> bool:
@@ -159,7 +160,10 @@ def _fixed(tensor: torch.Tensor) -> bool:
     return isinstance(tensor, nn.Parameter) and not tensor.requires_grad and tensor.dtype.is_floating_point
 
 
-def _finished(model: Any, settings: Settings) -> Any:
+def _finished(model: Any, settings: Settings, narrow: bool) -> Any:
+    for module in model.modules() if narrow else ():
+        if hasattr(module, "cast_input_dtype_enabled") and not getattr(module, "lora_variant", None):
+            module.cast_input_dtype_enabled = False
     frozen = any(not p.requires_grad for p in model.parameters())
     if frozen and settings.trunk_dropout is not None:
         for path, module in model.named_modules():
