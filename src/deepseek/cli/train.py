@@ -14,6 +14,19 @@ def command(
     ] = "",
     output: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in its folder.")] = False,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="Change a setting: -s training.epochs=3. Repeatable.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Let the planner choose settings that stay below this, such as 2GB.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Let the planner choose settings that take no longer, such as 10m.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that train together.")] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Prepare the rows, print what training would take, train nothing.")
+    ] = False,
     check: Annotated[bool, typer.Option("--check", help="Only check the recipe.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the recipe's JSON schema, for editors.")] = False,
 ) -> None:
@@ -23,7 +36,9 @@ def command(
 
       deepseek train quickstart
 
-      deepseek train my-recipe.yaml --output runs/first
+      deepseek train my-recipe.yaml --output runs/first -s training.epochs=3 -s adapter.r=8
+
+      deepseek train my-recipe.yaml --plan --memory 2GB
 
       deepseek train --schema > recipe.schema.json
     """
@@ -38,16 +53,31 @@ def command(
         return
     if not recipe:
         raise ConfigError("expected a recipe: deepseek train RECIPE.yaml (or a shipped one: deepseek train quickstart)")
+    from deepseek.cli.settings import overrides
     from deepseek.recipe import load_recipe
+    from deepseek.training.search import with_overrides
 
     loaded = load_recipe(recipe)
+    changes = overrides(change or [])
+    changes |= {f"training.plan.{name}": value for name, value in (("memory", memory), ("time", time)) if value}
+    if workers is not None:
+        changes["training.distributed.workers"] = workers
+    if plan and loaded.training.plan is None and not (memory or time):
+        changes["training.plan"] = {}
+    loaded = with_overrides(loaded, changes)
     if check:
         typer.echo(f"{recipe} is a valid recipe for {loaded.task['name']!r} on {loaded.data.source!r}")
+        return
+    target = output or Path("runs") / loaded.name
+    if plan:
+        from deepseek.recipe import plan_recipe
+
+        typer.echo(str(plan_recipe(loaded, target)))
         return
     from deepseek.cli.run_report import print_run
     from deepseek.recipe import run_recipe
 
-    result = run_recipe(loaded, output or Path("runs") / loaded.name, resume=resume)
+    result = run_recipe(loaded, target, resume=resume)
     print_run(result)
     typer.echo(
         f"\nTry it:  deepseek predict {result.bundle.path} --text '...'\nServe:   deepseek serve {result.bundle.path}"

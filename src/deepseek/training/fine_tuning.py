@@ -21,10 +21,12 @@ from deepseek.training.encoding.writing import check_scorable, encode, encoding_
 from deepseek.training.loop.arguments import has_gpu, uses_bfloat16
 from deepseek.training.loop.checkpoints import checkpoints
 from deepseek.training.loop.class_weighting import class_weights
+from deepseek.training.loop.economy import economical
 from deepseek.training.loop.processes import connect, on_main
 from deepseek.training.loop.scoring import score
-from deepseek.training.loop.trained_part import choose_trained, set_trunk_dropout, trained_count
+from deepseek.training.loop.trained_part import choose_trained, trained_count
 from deepseek.training.loop.training_run import Outcome, TrainingRun, train
+from deepseek.training.planned import planned
 from deepseek.training.recipe import TrainingRecipe
 from deepseek.training.runs.curves import write_curve_csv, write_curves
 from deepseek.training.runs.folder import RunFolder, data_record
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from deepseek.tasks.base import Task
+    from deepseek.training.planning import Plan
 
 LABELS = "labels"
 
@@ -51,6 +54,7 @@ class FitResult:
         scores: validation scores as (step, metrics), if rows were scored.
         best_step: the step whose weights the model has, if rows were scored.
         metrics: the validation scores of those weights.
+        plan: what the planner chose and foretold, if the recipe asked for a plan.
         trained, parameters: numbers of trained and of all weights.
         folder: the run folder.
         notes: what was left out, and how to get it.
@@ -67,6 +71,7 @@ class FitResult:
     scores: tuple[tuple[int, dict[str, float]], ...] = ()
     best_step: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    plan: Plan | None = None
     trained: int = 0
     parameters: int = 0
     folder: Path | None = None
@@ -128,15 +133,19 @@ def fit(
         metric = settings.metric or task.main_metric
         set_seed(recipe.seed)  # before loading: a fresh head starts from random weights
         model, tokenizer = _loaded(model, tokenizer, task)
-        trunk_frozen = choose_trained(model, settings.train, recipe.adapter)
         if newest is None:
             on_main(lambda: home.begin(recipe, data))
         rows = _encoded(home, train_rows, task, tokenizer, ModelLimits.of(model))
         if scored_rows is not None:
             on_main(lambda: check_scorable(scored_rows, task, tokenizer))
+        asked = recipe
+        recipe, plan = on_main(
+            lambda: planned(model, rows, asked, task, tokenizer, home.path, resumed=newest is not None)
+        )
+        settings = recipe.training
+        bfloat16 = uses_bfloat16(settings)
+        trunk_frozen = choose_trained(model, settings.train, recipe.adapter)
         weights = class_weights(task, rows.only([LABELS]), settings.class_weights)
-        if settings.trunk_dropout is not None and trunk_frozen:
-            set_trunk_dropout(model, settings.trunk_dropout)
         trained, parameters = trained_count(model)
         name = home.path.name if folder is not None else task.name
         callbacks = trackers(
@@ -162,7 +171,8 @@ def fit(
             on_point=(lambda history: write_curve_csv(home.path, history)) if keeps else None,
         )
         try:
-            outcome = train(model, run, resume_from=newest)
+            with economical(model, run) as run.frozen:
+                outcome = train(model, run, resume_from=newest)
         except BaseException:
             for callback in callbacks:
                 getattr(callback, "failed", lambda: None)()
@@ -179,6 +189,7 @@ def fit(
             scores=outcome.scores,
             best_step=outcome.best_step,
             metrics=dict(next((m for step, m in outcome.scores if step == outcome.best_step), {})),
+            plan=plan,
             trained=trained,
             parameters=parameters,
             folder=home.path if folder is not None else None,

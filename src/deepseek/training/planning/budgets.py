@@ -95,7 +95,9 @@ def _cgroup_limits() -> list[tuple[int, int]]:
             folders.insert(-1, folders[-2].parent)
         for folder in dict.fromkeys(folders):
             limit, used = _number(folder / names[0]), _number(folder / names[1])
-            cache = _statistic(folder / "memory.stat", "inactive_file")  # page cache is given up before anyone is killed
+            cache = _statistic(
+                folder / "memory.stat", "inactive_file"
+            )  # page cache is given up before anyone is killed
             if limit is not None and used is not None and limit < _UNLIMITED:
                 found.append((limit, max(0, used - cache)))
     return found

@@ -94,7 +94,9 @@ def plan(
     search = _Search(model, np.asarray(lengths, dtype=np.int64), recipe, task, batch, device, process_bytes)
     limit = parse_memory(memory) if memory is not None else int(available_memory(search.device) * 0.9)
     seen: list[Candidate] = []
-    for tier in tiers(recipe, search.layers, frozen=search.frozen, allow_shallow=allow_shallow, allow_cache=allow_cache):
+    for tier in tiers(
+        recipe, search.layers, frozen=search.frozen, allow_shallow=allow_shallow, allow_cache=allow_cache
+    ):
         fitting = _fitting(search, tier, limit, seen)
         if calibrate:
             fitting = sorted(search.timed(fitting), key=lambda c: c.seconds or 0.0)
@@ -221,7 +223,9 @@ class _Search:
                 bar.advance(len(outcome.timings))
             for key, first in firsts.items():
                 self._times[key] = step_times(outcome, first, self.layers)
-        return [c.model_copy(update={"seconds": self.seconds(c.settings, self._times[self._key(c)])}) for c in candidates]
+        return [
+            c.model_copy(update={"seconds": self.seconds(c.settings, self._times[self._key(c)])}) for c in candidates
+        ]
 
     @staticmethod
     def _key(candidate: Candidate) -> tuple[str, float | None]:
@@ -240,9 +244,7 @@ class _Search:
             state_bytes=width * (2 if settings.precision == "bfloat16" else 4),
         )
 
-    def result(
-        self, chosen: Candidate, candidates: list[Candidate], limit: int, limit_seconds: float | None
-    ) -> Plan:
+    def result(self, chosen: Candidate, candidates: list[Candidate], limit: int, limit_seconds: float | None) -> Plan:
         seconds = chosen.seconds
         spread = max(TIME_TOLERANCE, self._times[self._key(chosen)].spread) if seconds is not None else 0.0
         return Plan(

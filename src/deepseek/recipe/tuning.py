@@ -1,0 +1,43 @@
+"""Search over a recipe's settings: the rows are prepared once, every trial trains on them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deepseek.errors import ConfigError, DataError
+from deepseek.recipe.schema import Recipe
+from deepseek.recipe.stages import make_ready
+from deepseek.resources import Steps
+
+if TYPE_CHECKING:
+    from deepseek.training.search import SearchResult
+
+
+def tune_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = False) -> SearchResult:
+    """Run the search that ``recipe.search`` describes in ``folder``; the best recipe is ``search/best.yaml`` there.
+
+    Trials are compared on the validation rows, never on the test rows.
+
+    Raises:
+        ConfigError: the recipe has no ``search``, or a path or value of it does not fit; no trial was started.
+        DataError: the split leaves no validation rows.
+        SearchError: no trial completed.
+    """
+    from deepseek.training.search import fit_objective, search
+
+    if recipe.search is None:
+        raise ConfigError(
+            "the recipe has no 'search'; add what to vary, such as\n"
+            "search:\n  parameters:\n    training.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}"
+        )
+    target = Path(folder).expanduser()
+    ready = make_ready(recipe, target, Steps(), resume=resume)
+    if not ready.rows.get("validation"):
+        raise DataError(
+            f"a search compares trials on validation rows, and there are none ({ready.rows}); set data.split.validation"
+        )
+    plain = recipe.model_copy(update={"search": None})
+    objective = fit_objective(ready.checkpoint.path, ready.table)
+    return search(plain, recipe.search, objective, target / "search", resume=resume)
