@@ -188,6 +188,8 @@ def test_an_adapter_that_changes_the_base_is_alone(config: dict[str, Any]) -> No
     assert model.adapter_names() == ["two"]
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using Rank-Stabilized LoRA:UserWarning")  # of PEFT's own conversion
+
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("bert", {}),
     ("bert", {"dora": True, "target_modules": ["all-linear"]}),

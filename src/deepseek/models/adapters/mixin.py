@@ -118,7 +118,7 @@ class AdapterMixin(StoredAdapters):
             return
         active = [name for name in self.active_adapters() if name in left]
         self.set_adapter(active or left[:1])
-        super().delete_adapter(names)  # type: ignore[misc]
+        super().delete_adapter(names)
         self.set_adapter(active or left[:1])
 
     def unload_adapters(self) -> None:
@@ -212,7 +212,7 @@ class AdapterMixin(StoredAdapters):
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
-                super().add_adapter(config, name)
+                super().add_adapter(config, name)  # type: ignore[misc]
         except ValueError as error:
             self._take_off(name, kept)
             raise ConfigError(f"PEFT cannot put adapter {name!r} on {type(self).__name__}: {error}") from error
