@@ -32,7 +32,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("tiny"))
 
 
-def run(model: Any, rows: Any = TRAIN, *, adapter: Any = None, task: Any = None, fitted: Any = None, **training: Any) -> FitResult:
+def run(
+    model: Any, rows: Any = TRAIN, *, adapter: Any = None, task: Any = None, fitted: Any = None, **training: Any
+) -> FitResult:
     """Fit with ``training`` on top of ``BASE``; ``fitted`` are further arguments of ``fit``."""
     recipe = TrainingRecipe.model_validate(
         {"task": task or {"name": "text-classification"}, "adapter": adapter, "training": {**BASE, **training}}
@@ -236,7 +238,10 @@ def test_class_weights_by_label_and_balanced(tiny: Path) -> None:
         class_weights(TASKS.get("text-generation")(), features, "balanced")
     heavy = run(tiny, class_weights={"positive": 50.0}, epochs=4, fitted={"validation": SCORED})
     answers = [row for _, row in heavy.scores]
-    assert answers[-1] != run(tiny, class_weights={"negative": 50.0}, epochs=4, fitted={"validation": SCORED}).scores[-1][1]
+    assert (
+        answers[-1]
+        != run(tiny, class_weights={"negative": 50.0}, epochs=4, fitted={"validation": SCORED}).scores[-1][1]
+    )
 
 
 def test_label_smoothing_keeps_the_loss_up(tiny: Path) -> None:

@@ -128,7 +128,9 @@ def test_tensorboard_has_the_curves_and_the_recipe(done: FitResult) -> None:
     assert "| training.batch_size | 4 |" in text
 
 
-def test_mlflow_has_metrics_and_parameters_and_goes_on_after_a_resume(tiny: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_mlflow_has_metrics_and_parameters_and_goes_on_after_a_resume(
+    tiny: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
     pytest.importorskip("mlflow")
     from mlflow.tracking import MlflowClient
 

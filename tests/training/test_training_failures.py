@@ -34,7 +34,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(tiny: Path, folder: Path | None = None, *, resume: bool = False, **training: Any) -> Any:
-    settings = {"epochs": 3, "batch_size": 4, "precision": "float32", "checkpoint": 2, "keep_checkpoints": 9, **training}
+    settings = {
+        "epochs": 3,
+        "batch_size": 4,
+        "precision": "float32",
+        "checkpoint": 2,
+        "keep_checkpoints": 9,
+        **training,
+    }
     recipe = TrainingRecipe.model_validate({"task": {"name": "text-classification"}, "training": settings})
     return fit(tiny, TRAIN, recipe, folder=folder, resume=resume)
 
@@ -107,7 +114,9 @@ def test_a_device_that_is_looked_at_later_still_names_the_first_bad_step() -> No
     for step, value in enumerate([1.0, float("nan"), float("nan")]):
         check.saw_loss(step, torch.tensor(value), torch.tensor([step * 2, step * 2 + 1]))
         check.saw_norm(step, torch.tensor(value))
-    with pytest.raises(TrainingError, match=r"nan at step 2, on row 2, row 3. Try:.*float32.*no checkpoint was written"):
+    with pytest.raises(
+        TrainingError, match=r"nan at step 2, on row 2, row 3. Try:.*float32.*no checkpoint was written"
+    ):
         check.look()
     check.look()  # what was looked at is not looked at again
 
