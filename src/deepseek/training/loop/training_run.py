@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from deepseek.training.config import TrainingConfig
 
 
+_FORWARD = ("forward", "_original_forward")
+
+
 @dataclass
 class TrainingRun:
     """What a run needs besides the model.
@@ -131,7 +134,6 @@ def train(model: PreTrainedModel, run: TrainingRun, *, resume_from: Path | None 
         stack.enter_context(_as_found(model, settings.gradient_checkpointing))
         bar = stack.enter_context(progress.bar("train", steps, "steps") if rank() == 0 else _no_bar(steps))
         trainer = trainer_class()(model=model, args=arguments, train_dataset=run.rows, data_collator=collate)
-        stack.callback(_unwrap, trainer)
         trainer.step_batches = batches
         trainer.task, trainer.frozen, trainer.home, trainer.flow = run.task, run.frozen, run.home, flow
         trainer.class_weights = None if run.class_weights is None else run.class_weights.to(arguments.device)
@@ -207,7 +209,9 @@ def _load_best(model: PreTrainedModel, run: TrainingRun, step: int | None, *, sh
 
 @contextlib.contextmanager
 def _as_found(model: PreTrainedModel, checkpointing: bool) -> Iterator[None]:
-    """What training switches on the model goes back afterwards: the key-value cache, recomputed activations."""
+    """What training switches on the model goes back afterwards: the key-value cache, recomputed activations, and
+    ``forward``, which accelerate replaces on the object to run it in autocast."""
+    own = {name: vars(model)[name] for name in _FORWARD if name in vars(model)}
     cache = getattr(model.config, "use_cache", None)
     if checkpointing:
         # not reentrant: gradients reach an adapter above a frozen embedding without hooks on its output
@@ -221,12 +225,10 @@ def _as_found(model: PreTrainedModel, checkpointing: bool) -> Iterator[None]:
             model.config.__dict__.pop("use_cache", None)
         else:
             model.config.use_cache = cache
+        for name in _FORWARD:
+            vars(model).pop(name, None)
+        vars(model).update(own)
         model.eval()
-
-
-def _unwrap(trainer: Any) -> None:
-    """Take accelerate's autocast off the model's ``forward``, or it would stay on it for ever."""
-    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
 
 
 @contextlib.contextmanager

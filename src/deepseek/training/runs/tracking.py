@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from deepseek.artifacts.cache import write_text
 from deepseek.errors import ConfigError, require
@@ -69,6 +71,18 @@ def _tensorboard(folder: Path, parameters: dict[str, Any], resumed: int) -> Trai
     return TensorBoardCallback(writer)
 
 
+def _check_reachable(uri: str) -> None:
+    """Say at once that a server is not there; MLflow's client tries for four minutes."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https"):
+        return
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=10).close()
+    except OSError as error:
+        raise ConfigError(f"tracking.mlflow: {uri!r} cannot be used: no answer from the server ({error})") from error
+
+
 def _mlflow(
     config: TrackingConfig, folder: Path | None, name: str, parameters: dict[str, Any], resumed: int
 ) -> TrainerCallback:
@@ -78,6 +92,7 @@ def _mlflow(
     from mlflow.tracking import MlflowClient
     from transformers import TrainerCallback
 
+    _check_reachable(str(config.mlflow))
     client = MlflowClient(tracking_uri=config.mlflow)
     kept = folder / MLFLOW_RUN if folder is not None else None
     try:
