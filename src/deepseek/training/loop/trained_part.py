@@ -40,7 +40,7 @@ def choose_trained(model: PreTrainedModel, train: str, adapter: AdapterRecipe | 
                 "head to train; use an adapter, or train: all"
             )
         for name, weight in model.named_parameters():
-            weight.requires_grad_(name.split(".", 1)[0] in fresh)
+            weight.requires_grad_(any(name == module or name.startswith(f"{module}.") for module in fresh))
         return True
     if getattr(model, "quantization_method", None) is not None:
         raise ConfigError("quantised weights cannot be trained; give the recipe an adapter")
