@@ -145,7 +145,13 @@ def _task_of(checkpoint: Checkpoint, task: str | None) -> Task:
     architecture = (getattr(config, "architectures", None) or [""])[0]
     heads = {"ForSequenceClassification": "text-classification", "ForCausalLM": "text-generation"}
     heads["LMHeadModel"] = "text-generation"
+    heads["ForTokenClassification"] = "token-classification"
     guessed = next((name for ending, name in heads.items() if architecture.endswith(ending)), None)
+    if guessed == "text-classification":
+        kind_of = getattr(config, "problem_type", None) or ("regression" if config.num_labels == 1 else "")
+        guessed = {"regression": "text-regression", "multi_label_classification": "multi-label-classification"}.get(
+            kind_of, guessed
+        )
     chosen = task or guessed
     if chosen is None:
         raise ConfigError(
@@ -155,8 +161,9 @@ def _task_of(checkpoint: Checkpoint, task: str | None) -> Task:
     kind = TASKS.get(chosen)
     limit = getattr(config, "max_position_embeddings", None)
     options: dict[str, Any] = {}
-    if chosen == "text-classification":
-        options["labels"] = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+    if kind.head in ("sequence-classification", "token-classification"):
+        if "labels" in kind.model_fields:
+            options["labels"] = tuple(str(config.id2label[i]) for i in range(config.num_labels))
         if limit:
             options["max_length"] = min(256, limit)
     elif chosen == "text-generation" and limit:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 HEADS: dict[str, str] = {
     "none": "AutoModel",
     "sequence-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
     "causal-lm": "AutoModelForCausalLM",
 }
 """Heads and the transformers Auto class that puts each on a checkpoint."""

@@ -120,6 +120,21 @@ class Task(BaseModel):
         """The true answers of rows that have them, as :meth:`metrics` takes them."""
         raise DataError(f"{self.name} has no reference answers to score against")
 
+    @property
+    def answer_column(self) -> str | None:
+        """The column with the answers that training and scoring need; ``None`` where the inputs are all there is."""
+        return getattr(self, "label", None)
+
+    @property
+    def class_column(self) -> str | None:
+        """The column whose values are classes, one a row, so that a split can keep their shares; ``None`` if none."""
+        return self.answer_column
+
+    @property
+    def input_columns(self) -> tuple[str, ...]:
+        """The columns that training rows have their inputs in; what repeats in all of them is a duplicate."""
+        return self.text_columns
+
     def length(self, feature: Mapping[str, Any]) -> int:
         """Tokens of one feature: what batches are sorted by and what its cost grows with."""
         return len(feature["input_ids"]) if "input_ids" in feature else 1
