@@ -84,7 +84,9 @@ SETS = st.frozensets(st.sampled_from("abcd"))
 def test_multi_label_agrees_with_scikit_learn(pairs: list[tuple[frozenset[str], frozenset[str]]]) -> None:
     predicted, true = zip(*pairs, strict=True)
     found = multi_label_metrics(predicted, true)
-    matrix = {k: np.array([[label in row for label in "abcd"] for row in rows]) for k, rows in (("p", predicted), ("t", true))}
+    matrix = {
+        k: np.array([[label in row for label in "abcd"] for row in rows]) for k, rows in (("p", predicted), ("t", true))
+    }
     occurring = [i for i, label in enumerate("abcd") if any(label in row for row in true)]
     assert found["subset_accuracy"] == pytest.approx(sk.accuracy_score(matrix["t"], matrix["p"]))
     for name, function in (("f1", sk.f1_score), ("precision", sk.precision_score), ("recall", sk.recall_score)):
@@ -128,7 +130,7 @@ def test_spans_of_iob2_tags(tags: str, spans: list[tuple[str, int, int]]) -> Non
 
 
 def test_spans_of_plain_tags() -> None:
-    assert run_spans("PER PER O LOC PER".split()) == [Span("PER", 0, 2), Span("LOC", 3, 4), Span("PER", 4, 5)]
+    assert run_spans(["PER", "PER", "O", "LOC", "PER"]) == [Span("PER", 0, 2), Span("LOC", 3, 4), Span("PER", 4, 5)]
 
 
 def scored(predicted: list[list[str]], true: list[list[str]]) -> dict[str, float]:
@@ -141,8 +143,8 @@ def scored(predicted: list[list[str]], true: list[list[str]]) -> dict[str, float
 
 
 def test_span_scores_counted_by_hand() -> None:
-    true = ["B-NP I-NP B-VP O B-NP".split(), "B-PP B-NP I-NP".split()]  # 5 spans: 3 NP, 1 VP, 1 PP
-    said = ["B-NP I-NP B-VP O O".split(), "B-PP B-NP O".split()]  # 4 spans, of which NP(0,2), VP and PP are right
+    true = [["B-NP", "I-NP", "B-VP", "O", "B-NP"], ["B-PP", "B-NP", "I-NP"]]  # 5 spans: 3 NP, 1 VP, 1 PP
+    said = [["B-NP", "I-NP", "B-VP", "O", "O"], ["B-PP", "B-NP", "O"]]  # 4 spans, of which NP(0,2), VP and PP are right
     found = scored(said, true)
     assert (found["precision"], found["recall"], found["f1"]) == pytest.approx((3 / 4, 3 / 5, 2 * 3 / 9))
     assert (found["f1/NP"], found["f1/VP"], found["f1/PP"]) == pytest.approx((2 / 5, 1, 1))
