@@ -38,6 +38,7 @@ class RunResult:
         rows: rows per split after cleaning.
         cleaning: rejected rows by reason.
         steps: time and memory of each step.
+        held_out: the split that the scores are of: ``validation`` where the test rows have no answers.
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class RunResult:
     cleaning: dict[str, int]
     steps: Steps
     training: FitResult
+    held_out: str = "test"
 
 
 def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = False) -> RunResult:
@@ -66,6 +68,10 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
     target = Path(folder).expanduser()
     steps = Steps()
     task = recipe.build_task()
+    if recipe.evaluation.baseline == "tfidf" and type(task).name != "text-classification":
+        raise ConfigError(
+            f"evaluation.baseline: tfidf is a baseline of text-classification, not of {type(task).name}; set it to none"
+        )
     open_source(recipe.data.source)  # an unknown data set or file is an error before anything is fetched
     if resume:
         _check_same_recipe(recipe, target)
@@ -84,10 +90,12 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
             f", {ingested.rejected:,} malformed" if ingested.rejected else ""
         )
     _check_columns(task, raw)
-    text = task.text_columns[0]
-    label = getattr(task, "label", None)
+    label = task.answer_column
     with steps.step("clean and split") as step:
-        prepared = prepare(raw, target, recipe.data.clean, recipe.data.split, text=text, label=label)
+        prepared = prepare(
+            raw, target, recipe.data.clean, recipe.data.split,
+            text=task.input_columns, label=label, classes=task.class_column is not None,
+        )  # fmt: skip
         if prepared.reports:
             write_text(target / "cleaning.json", json.dumps(prepared.reports, indent=2, ensure_ascii=False))
         table = prepared.table
@@ -95,10 +103,11 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
         step.note = f"{len(table):,} rows kept, {rejected:,} rejected"
 
     train = list(table.rows(where="split = 'train'"))
-    test = list(table.rows(where="split = 'test'"))
+    held_out, test = _held_out(table, label)
     if not train or not test:
         raise DataError(
-            f"expected rows to train on and rows to test on after cleaning, received {len(train)} and {len(test)}; "
+            f"expected rows to train on and rows to test on (in split 'test', or 'validation' where test rows have no "
+            f"answers) after cleaning, received {len(train)} and {len(test)}; "
             f"check data.split and {target / 'clean.rejects.lance'}"
         )
     task = task.fitted(train)
@@ -127,7 +136,8 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
         step.note = f"{trained.steps} steps in {trained.precision}, loss {trained.loss:.3f}"
     with steps.step("evaluate") as step:
         metrics = _score(model, tokenizer, task, test)
-        step.note = f"accuracy {metrics['accuracy']:.1%}" if "accuracy" in metrics else ""
+        metric = recipe.training.metric or task.main_metric
+        step.note = f"{metric} {metrics[metric]:.3f} on {len(test):,} {held_out} rows" if metric in metrics else ""
     with steps.step("write bundle") as step:
         bundle = write_bundle(
             target / "bundle",
@@ -145,7 +155,7 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
                 fingerprint=table.fingerprint(),
                 rows=_counts(table),
             ),
-            reference=profile(table, columns=[text, *([label] if label else [])]),
+            reference=profile(table, columns=[*task.input_columns, *([label] if label else [])]),
             recipe=recipe.model_dump(mode="json"),
             overwrite=True,
         )
@@ -154,6 +164,7 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
     return RunResult(
         folder=target, bundle=bundle, metrics=metrics, baseline=baseline, trainable=trainable, parameters=parameters,
         rows=_counts(table), cleaning=prepared.reasons, steps=steps, training=trained,
+        held_out=held_out,
     )  # fmt: skip
 
 
@@ -164,9 +175,17 @@ def _score(model: Any, tokenizer: Any, task: Task, rows: list[dict[str, Any]]) -
     return evaluate(Predictor(name="trained", task=task, tokenizer=tokenizer, model=TorchModel(model)), rows)
 
 
+def _held_out(table: Table, label: str | None) -> tuple[str, list[dict[str, Any]]]:
+    """The rows to score on, and the split that they are of: benchmarks keep the answers of their test rows secret."""
+    for split in ("test", "validation"):
+        rows = [row for row in table.rows(where=f"split = '{split}'") if label is None or row[label] is not None]
+        if rows:
+            return split, rows
+    return "test", []
+
+
 def _check_columns(task: Task, table: Table) -> None:
-    wanted = [*task.text_columns, *([task.label] if hasattr(task, "label") else [])]
-    for column in wanted:
+    for column in (*task.input_columns, *([task.answer_column] if task.answer_column else [])):
         if column not in table.columns:
             raise UnknownNameError("column", column, table.columns, hint="Name the right one in the recipe's task.")
 
