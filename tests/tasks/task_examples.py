@@ -17,12 +17,14 @@ class Example:
         rows: rows to train on and to score; empty for a task that cannot be trained.
         broken: columns put into the second row, and what the error must say besides that row's number.
         weighs: whether it has classes, to be weighed and smoothed.
+        texts: two texts that it answers, the first of them shorter.
     """
 
     options: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     broken: list[tuple[dict[str, Any], str]] = field(default_factory=list)
     weighs: bool = False
+    texts: tuple[str, str] = ("short", "a somewhat longer text")
 
 
 def _rows(**columns: list[Any]) -> list[dict[str, Any]]:
@@ -58,6 +60,9 @@ EXAMPLES: dict[str, Example] = {
         weighs=True,
     ),
     "text-generation": Example(),
+    "image-classification": Example(options={"labels": ("a", "b")}),
+    "masked-language-modelling": Example(texts=("short [MASK]", "a somewhat longer [MASK] text")),
+    "sentence-embedding": Example(),
     "text-regression": Example(
         options={"minimum": 0, "maximum": 5},
         rows=_rows(text=WORDS, label=[4.5, 1, 3.25, 0.5]),
