@@ -21,8 +21,8 @@ SURFACE = {
     "deepseek.hub": ["Entry", "entries", "pull"],
     "deepseek.inference": ["RUNTIMES", "Predictor", "Runtime", "evaluate"],
     "deepseek.models": [
-        "CATALOGUE", "Checkpoint", "LoRAConfig", "ModelCard", "from_pretrained", "resolve", "resolve_targets",
-        "tokenizer_for",
+        "CATALOGUE", "Checkpoint", "LoRAConfig", "ModelCard", "from_config", "from_pretrained", "processor_for", "resolve",
+        "resolve_targets", "tokenizer_for", "train_tokenizer",
     ],
     "deepseek.plugins": ["Plugin", "Registry", "discover"],
     "deepseek.recipe": ["Recipe", "RecipeError", "RunResult", "json_schema", "load_recipe", "read_recipe", "run_recipe"],

@@ -16,7 +16,7 @@ from deepseek.models.checkpoint import Checkpoint
 from deepseek.tasks import TASKS
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
     from deepseek.tasks.base import Task
 
@@ -107,6 +107,12 @@ class Bundle:
         from deepseek.models.loading import from_pretrained
 
         return from_pretrained(self.checkpoint, head=type(self.task).head, **options)
+
+    def load_processor(self) -> PreTrainedTokenizerBase | BaseImageProcessor:
+        """What the bundle's task turns raw values into tensors with: a tokenizer or an image processor."""
+        from deepseek.models.loading import processor_for
+
+        return processor_for(self.checkpoint, type(self.task).processor)
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """The bundle's tokenizer."""

@@ -16,7 +16,7 @@ from deepseek.errors import BundleError
 from deepseek.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
     from deepseek.tasks.base import Task
 
@@ -27,7 +27,7 @@ def write_bundle(
     path: str | os.PathLike[str],
     *,
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | BaseImageProcessor,
     task: Task,
     name: str,
     base_model: str,
@@ -38,7 +38,7 @@ def write_bundle(
     recipe: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Write a model, its adapters, tokenizer, task and history as a bundle.
+    """Write a model, its adapters, tokenizer (or image processor), task and history as a bundle.
 
     A model with adapters is stored twice: merged in the root, so that plain transformers opens it, and each adapter
     alone under ``adapters/``, so that plain PEFT puts it on the base model. Files are written beside the target and
@@ -63,6 +63,9 @@ def write_bundle(
         with quiet_transformers():
             plain.save_pretrained(stage)
         tokenizer.save_pretrained(stage)
+        for extra, content in task.extra_files(plain.config).items():
+            (stage / extra).parent.mkdir(parents=True, exist_ok=True)
+            (stage / extra).write_text(content + "\n", encoding="utf-8")
         manifest = Manifest(
             name=name,
             created=datetime.now(UTC),

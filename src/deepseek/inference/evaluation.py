@@ -9,10 +9,9 @@ from deepseek.inference.predictor import Predictor
 
 
 def evaluate(predictor: Predictor, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Answer all rows and compute the task's metrics against the rows' own answers.
+    """Compute the task's metrics on rows that have their answers.
 
     Raises:
         DataError: there are no rows, or a row lacks an input or its answer.
     """
-    references = predictor.definition.references(rows)
-    return predictor.definition.metrics(predictor.predict(rows), references)
+    return predictor.score(rows)

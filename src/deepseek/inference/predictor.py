@@ -1,7 +1,8 @@
-"""One object that answers: a task, a tokenizer and a loaded model."""
+"""One object that answers: a task, a tokenizer or image processor, and a loaded model."""
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,9 @@ from deepseek.models.checkpoint import Checkpoint, resolve
 from deepseek.tasks import TASKS
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    import torch
 
-    from deepseek.tasks.base import Executable, Task
+    from deepseek.tasks.base import Executable, Generated, Task
     from deepseek.tasks.signature import Signature
 
 PROGRESS_FROM_ROWS = 256
@@ -39,7 +40,7 @@ class Predictor:
         *,
         name: str,
         task: Task,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: Any,
         model: Executable,
         version: str = "1",
         platform: str = "torch",
@@ -87,13 +88,13 @@ class Predictor:
             definition = _task_of(checkpoint, task)
             name, version = name or _served_name(model, checkpoint), "1"
         loaded = engine.load(checkpoint, type(definition).head, device=device, dtype=dtype)
-        from deepseek.models.loading import tokenizer_for
+        from deepseek.models.loading import processor_for
 
         return cls(
             name=name,
             version=version,
             task=definition,
-            tokenizer=tokenizer_for(checkpoint),
+            tokenizer=processor_for(checkpoint, type(definition).processor),
             model=loaded,
             platform=runtime,
             batch_size=batch_size,
@@ -129,6 +130,33 @@ class Predictor:
                     bar.advance(len(chunk))
         return answers
 
+    def score(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """The task's metrics on rows with known answers, each with its 95% interval.
+
+        Raises:
+            DataError: there are no rows, or a row lacks an input or its answer.
+        """
+        with self._lock, progress.quiet(len(rows) < PROGRESS_FROM_ROWS), progress.bar("score", None, "inputs") as bar:
+            watched = _Watched(self.model, bar)
+            return self.definition.score(watched, rows, self.tokenizer, batch_size=self.batch_size)
+
+
+class _Watched:
+    """An executable that moves a progress bar."""
+
+    def __init__(self, model: Executable, bar: progress.Bar) -> None:
+        self._model, self._bar = model, bar
+
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        outputs = self._model.forward(batch)
+        self._bar.advance(len(next(iter(batch.values()))))
+        return outputs
+
+    def generate(self, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> list[Generated]:
+        answers = self._model.generate(batch, options)
+        self._bar.advance(len(answers))
+        return answers
+
 
 def _served_name(model: str | os.PathLike[str], checkpoint: Checkpoint) -> str:
     path = Path(model)
@@ -144,8 +172,14 @@ def _task_of(checkpoint: Checkpoint, task: str | None) -> Task:
     config = AutoConfig.from_pretrained(checkpoint.path, trust_remote_code=False)
     architecture = (getattr(config, "architectures", None) or [""])[0]
     heads = {"ForSequenceClassification": "text-classification", "ForCausalLM": "text-generation"}
-    heads["LMHeadModel"] = "text-generation"
+    heads |= {"LMHeadModel": "text-generation", "ForMaskedLM": "masked-language-modelling"}
+    heads |= {"ForTokenClassification": "token-classification", "ForImageClassification": "image-classification"}
     guessed = next((name for ending, name in heads.items() if architecture.endswith(ending)), None)
+    if guessed == "text-classification":
+        kind_of = getattr(config, "problem_type", None) or ("regression" if config.num_labels == 1 else "")
+        guessed = {"regression": "text-regression", "multi_label_classification": "multi-label-classification"}.get(
+            kind_of, guessed
+        )
     chosen = task or guessed
     if chosen is None:
         raise ConfigError(
@@ -155,10 +189,35 @@ def _task_of(checkpoint: Checkpoint, task: str | None) -> Task:
     kind = TASKS.get(chosen)
     limit = getattr(config, "max_position_embeddings", None)
     options: dict[str, Any] = {}
-    if chosen == "text-classification":
-        options["labels"] = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+    if kind.head in ("sequence-classification", "token-classification"):
+        if "labels" in kind.model_fields:
+            options["labels"] = tuple(str(config.id2label[i]) for i in range(config.num_labels))
         if limit:
             options["max_length"] = min(256, limit)
     elif chosen == "text-generation" and limit:
         options["max_length"] = limit
+    elif chosen == "image-classification":
+        options["labels"] = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+    elif chosen in ("masked-language-modelling", "sentence-embedding"):
+        options["max_length"] = min(256, limit or 256)
+        if chosen == "sentence-embedding":
+            options |= _pooling(checkpoint)
     return kind(**options)
+
+
+def _pooling(checkpoint: Checkpoint) -> dict[str, Any]:
+    """How a sentence-transformers folder makes vectors of token states; nothing for other folders."""
+    from deepseek.tasks.embedding.pooling import POOLING_FILE, pooling_of
+
+    if not (checkpoint.path / "modules.json").is_file():
+        return {}
+    modules = [module["type"] for module in json.loads((checkpoint.path / "modules.json").read_text("utf-8"))]
+    file = checkpoint.path / POOLING_FILE
+    pooling = pooling_of(json.loads(file.read_text("utf-8"))) if file.is_file() else None
+    kinds = [kind.rpartition(".")[2] for kind in modules]
+    if pooling is None or kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise ConfigError(
+            f"{checkpoint.name!r} makes its vectors in a way that is not known here: {', '.join(kinds)}; expected "
+            "Transformer, Pooling (mean, cls or last) and perhaps Normalize"
+        )
+    return {"pooling": pooling, "normalise": kinds[-1] == "Normalize"}

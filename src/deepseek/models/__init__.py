@@ -15,17 +15,21 @@ if TYPE_CHECKING:
     from deepseek.models.adapters.targets import resolve_targets
     from deepseek.models.catalogue import CATALOGUE, ModelCard
     from deepseek.models.checkpoint import Checkpoint, resolve
-    from deepseek.models.loading import from_pretrained, tokenizer_for
+    from deepseek.models.loading import from_config, from_pretrained, processor_for, tokenizer_for
+    from deepseek.models.tokenizers import train_tokenizer
 
 _PUBLIC = {
     "CATALOGUE": "deepseek.models.catalogue",
     "Checkpoint": "deepseek.models.checkpoint",
     "LoRAConfig": "deepseek.models.adapters.config",
     "ModelCard": "deepseek.models.catalogue",
+    "from_config": "deepseek.models.loading",
     "from_pretrained": "deepseek.models.loading",
+    "processor_for": "deepseek.models.loading",
     "resolve": "deepseek.models.checkpoint",
     "resolve_targets": "deepseek.models.adapters.targets",
     "tokenizer_for": "deepseek.models.loading",
+    "train_tokenizer": "deepseek.models.tokenizers",
 }
 
 __all__ = [
@@ -33,10 +37,13 @@ __all__ = [
     "Checkpoint",
     "LoRAConfig",
     "ModelCard",
+    "from_config",
     "from_pretrained",
+    "processor_for",
     "resolve",
     "resolve_targets",
     "tokenizer_for",
+    "train_tokenizer",
 ]
 
 

@@ -7,16 +7,19 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from deepseek.errors import ConfigError, UnknownNameError
+from deepseek.errors import ConfigError, UnknownNameError, require
 from deepseek.models.checkpoint import Checkpoint, resolve
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 HEADS: dict[str, str] = {
     "none": "AutoModel",
     "sequence-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
     "causal-lm": "AutoModelForCausalLM",
+    "masked-lm": "AutoModelForMaskedLM",
+    "image-classification": "AutoModelForImageClassification",
 }
 """Heads and the transformers Auto class that puts each on a checkpoint."""
 
@@ -49,7 +52,8 @@ def from_pretrained(
 
     Args:
         name_or_path: see :func:`deepseek.models.resolve`.
-        head: ``"none"`` for hidden states, ``"sequence-classification"`` or ``"causal-lm"``.
+        head: ``"none"`` for hidden states, ``"causal-lm"`` or another of :data:`HEADS`. A head that the checkpoint
+            lacks, or has for another number of labels, is made anew.
         dtype: a torch dtype; ``None`` means float32. With a quantisation: of what is not quantised.
         quantization: ``"int8"`` or ``"nf4"`` keeps the backbone's linear layers in 8 or 4 bits, frozen, for adapters to
             train on (:mod:`deepseek.models.quantization`); needs the extra ``quantization``.
@@ -84,12 +88,19 @@ def from_pretrained(
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # a head for other labels; anything else is refused below
                 **config,
             )
         except (ValueError, OSError, KeyError) as error:
             raise ConfigError(f"{checkpoint.name!r} cannot be loaded with the head {head!r}: {error}") from error
-    missing = sorted({key.split(".", 1)[0] for key in report["missing_keys"]})
     backbone = model.base_model_prefix
+    resized = {entry[0]: entry[1:] for entry in report["mismatched_keys"]}
+    for key, (stored, wanted) in resized.items():
+        if key.startswith(backbone + ".") or head == "none":
+            raise ConfigError(
+                f"{checkpoint.name!r} has {key} of shape {tuple(stored)}, but its config says {tuple(wanted)}"
+            )
+    missing = sorted({key.split(".", 1)[0] for key in [*report["missing_keys"], *resized]})
     if head != "none" and backbone in missing and not _is_fresh_pooler(report["missing_keys"], backbone):
         raise ConfigError(
             f"{checkpoint.name!r} lacks weights of its own architecture {type(model).__name__}: "
@@ -109,6 +120,61 @@ def from_pretrained(
 def _is_fresh_pooler(missing: Any, backbone: str) -> bool:
     own = [key for key in missing if key.startswith(backbone + ".")]
     return bool(own) and all(".pooler." in key for key in own)
+
+
+def from_config(config: PreTrainedConfig, *, head: str = "none", **overrides: Any) -> PreTrainedModel:
+    """A model of a transformers config with random weights (torch's generator), to be trained from scratch.
+
+    Args:
+        head: one of :data:`HEADS`.
+        overrides: fields of the config to set, such as ``num_labels=2``.
+
+    Raises:
+        UnknownNameError: there is no such head.
+        ConfigError: the architecture has no such head.
+    """
+    if head not in HEADS:
+        raise UnknownNameError("head", head, HEADS)
+    import copy
+
+    import transformers
+
+    from deepseek.models.adapters.mixin import make_adaptable
+
+    own = copy.deepcopy(config)
+    for name, value in overrides.items():
+        setattr(own, name, value)
+    try:
+        return make_adaptable(getattr(transformers, HEADS[head]).from_config(own))
+    except ValueError as error:
+        raise ConfigError(f"{type(config).__name__} has no head {head!r}: {error}") from error
+
+
+def processor_for(
+    name_or_path: str | os.PathLike[str] | Checkpoint, kind: str = "tokenizer"
+) -> PreTrainedTokenizerBase | BaseImageProcessor:
+    """Load what turns raw values into a checkpoint's inputs: its ``"tokenizer"`` or its ``"image-processor"``.
+
+    Image processors are transformers' PIL-based ones: torchvision is not needed, and not used where it is there, so
+    that a picture gives the same numbers on every machine.
+
+    Raises:
+        ConfigError: the folder has no such files that transformers can read, or the kind is another one.
+        MissingExtraError: Pillow is not installed.
+    """
+    if kind == "tokenizer":
+        return tokenizer_for(name_or_path)
+    if kind != "image-processor":
+        raise ConfigError(f"expected 'tokenizer' or 'image-processor', received {kind!r}")
+    require("PIL", "images")
+    from transformers import AutoImageProcessor
+
+    checkpoint = name_or_path if isinstance(name_or_path, Checkpoint) else resolve(name_or_path)
+    with quiet_transformers():
+        try:
+            return AutoImageProcessor.from_pretrained(checkpoint.path, backend="pil", trust_remote_code=False)
+        except (ValueError, OSError, KeyError) as error:
+            raise ConfigError(f"{checkpoint.name!r} has no image processor that can be read: {error}") from error
 
 
 def tokenizer_for(name_or_path: str | os.PathLike[str] | Checkpoint) -> PreTrainedTokenizerBase:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deepseek.data.cleaning import CleaningConfig
 from deepseek.data.splits import SplitConfig
+from deepseek.models.quantization import Quantization
 from deepseek.serving.config import ServingConfig
 from deepseek.tasks import TASKS
 from deepseek.training.recipe import TrainingRecipe
@@ -34,6 +35,9 @@ class ModelRecipe(_Part):
     """Which checkpoint to start from."""
 
     base: str = Field(description="A catalogue name (`deepseek hub list`), a hub id, a model folder or a GGUF file.")
+    quantization: Quantization = Field(
+        "none", description="int8 or nf4: keep the frozen base in 8 or 4 bits while an adapter trains (QLoRA)."
+    )
 
 
 class EvaluationRecipe(_Part):

@@ -74,10 +74,12 @@ def make_ready(recipe: Recipe, folder: Path, steps: Steps, *, resume: bool = Fal
             f", {ingested.rejected:,} malformed" if ingested.rejected else ""
         )
     _check_columns(task, raw)
-    text = task.text_columns[0]
-    label = getattr(task, "label", None)
+    label = task.answer_column
     with steps.step("clean and split") as step:
-        prepared = prepare(raw, folder, recipe.data.clean, recipe.data.split, text=text, label=label)
+        prepared = prepare(
+            raw, folder, recipe.data.clean, recipe.data.split,
+            text=task.input_columns, label=label, classes=task.class_column is not None,
+        )  # fmt: skip
         if prepared.reports:
             write_text(folder / "cleaning.json", json.dumps(prepared.reports, indent=2, ensure_ascii=False))
         rejected = sum(prepared.reasons.values())
@@ -99,8 +101,7 @@ def remove(folder: Path, *names: str) -> None:
 
 
 def _check_columns(task: Task, table: Table) -> None:
-    wanted = [*task.text_columns, *([task.label] if hasattr(task, "label") else [])]
-    for column in wanted:
+    for column in (*task.input_columns, *([task.answer_column] if task.answer_column else [])):
         if column not in table.columns:
             raise UnknownNameError("column", column, table.columns, hint="Name the right one in the recipe's task.")
 

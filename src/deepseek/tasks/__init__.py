@@ -13,8 +13,14 @@ if TYPE_CHECKING:
 TASKS: Registry[type[Task]] = Registry(
     "task",
     shipped={
+        "image-classification": "deepseek.tasks.image_classification:ImageClassification",
+        "masked-language-modelling": "deepseek.tasks.masked_language_modelling:MaskedLanguageModelling",
+        "multi-label-classification": "deepseek.tasks.multi_label_classification:MultiLabelClassification",
+        "sentence-embedding": "deepseek.tasks.sentence_embedding:SentenceEmbedding",
         "text-classification": "deepseek.tasks.text_classification:TextClassification",
         "text-generation": "deepseek.tasks.text_generation:TextGeneration",
+        "text-regression": "deepseek.tasks.text_regression:TextRegression",
+        "token-classification": "deepseek.tasks.token_classification:TokenClassification",
     },
 )
 """Tasks by name. A new task is one new file and one line here."""

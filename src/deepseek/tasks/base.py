@@ -120,9 +120,44 @@ class Task(BaseModel):
         """The true answers of rows that have them, as :meth:`metrics` takes them."""
         raise DataError(f"{self.name} has no reference answers to score against")
 
+    @property
+    def answer_column(self) -> str | None:
+        """The column with the answers that training and scoring need; ``None`` where the inputs are all there is."""
+        return getattr(self, "label", None)
+
+    @property
+    def class_column(self) -> str | None:
+        """The column whose values are classes, one a row, so that a split can keep their shares; ``None`` if none."""
+        return self.answer_column
+
+    @property
+    def input_columns(self) -> tuple[str, ...]:
+        """The columns that training rows have their inputs in; what repeats in all of them is a duplicate."""
+        return self.text_columns
+
     def length(self, feature: Mapping[str, Any]) -> int:
         """Tokens of one feature: what batches are sorted by and what its cost grows with."""
         return len(feature["input_ids"]) if "input_ids" in feature else 1
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether a training feature is one row of the model's batch, the same in every epoch.
+
+        Only then may the states of frozen layers be computed once. False for random masks, augmentation, and several
+        texts a row.
+        """
+        return True
+
+    def check_model(self, model: Any) -> None:
+        """Refuse a loaded model that cannot do what the task asks of it, before training starts.
+
+        Raises:
+            ConfigError: what the model cannot do, and what to set instead.
+        """
+
+    def extra_files(self, config: Any) -> dict[str, str]:
+        """Text files, by path inside a bundle, that other tools expect beside the model; ``config`` is the model's."""
+        return {}
 
     def training_labels(self, rows: Sequence[Row]) -> list[Any]:
         """What the loss compares with, one value a row (an id, a number or a list of numbers)."""
@@ -215,17 +250,18 @@ class TextTask(Task):
 
     def texts(self, rows: Sequence[Row], column: str | None = None) -> list[str]:
         """The text of each row, checked."""
+        return [self.text_at(number, row, column) for number, row in enumerate(rows)]
+
+    def text_at(self, number: int, row: Row, column: str | None = None) -> str:
+        """The text of row ``number``, checked."""
         name = column or self.text
-        found: list[str] = []
-        for number, row in enumerate(rows):
-            value = row.get(name)
-            if not isinstance(value, str):
-                came = f"the columns {', '.join(map(str, row)) or 'none'}" if name not in row else type(value).__name__
-                raise DataError(f"row {number}: expected a string in {name!r}, received {came}")
-            if not value.strip():
-                raise DataError(f"row {number}: {name!r} is empty; expected some text")
-            found.append(value)
-        return found
+        value = row.get(name)
+        if not isinstance(value, str):
+            came = f"the columns {', '.join(map(str, row)) or 'none'}" if name not in row else type(value).__name__
+            raise DataError(f"row {number}: expected a string in {name!r}, received {came}")
+        if not value.strip():
+            raise DataError(f"row {number}: {name!r} is empty; expected some text")
+        return value
 
     def prepare(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         # A tokenizer is linear in the text but not free: what lies far beyond the cut cannot matter, so a megabyte of

@@ -1,4 +1,4 @@
-"""One label for a text.
+"""One label for a text or a pair of texts.
 
 Texts beyond ``max_length`` tokens are cut at the end. Labels are sorted by name when they are learned from data, so
 that the same data always gives the same ids.
@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field as ConfigField
 
 from deepseek.errors import DataError
-from deepseek.tasks.base import LABELS, Row, TextTask
+from deepseek.tasks.base import LABELS, Row
+from deepseek.tasks.labels import id_of, label_options, named
+from deepseek.tasks.metrics import classification_metrics
 from deepseek.tasks.signature import Field, Signature
+from deepseek.tasks.text_pair import TextPairTask
 
 if TYPE_CHECKING:
     import torch
 
 
-class TextClassification(TextTask):
-    """Single-label text classification.
+class TextClassification(TextPairTask):
+    """Single-label classification of texts or pairs of texts.
 
     Outputs per row: ``label`` (string), ``score`` (probability of that label, float32), ``scores`` (probabilities of
     all labels in the order of ``labels``, float32, shape (labels,)).
@@ -30,15 +33,16 @@ class TextClassification(TextTask):
     name: ClassVar[str] = "text-classification"
     head: ClassVar[str] = "sequence-classification"
 
-    text: str = ConfigField("text", description="Column with the text.")
     label: str = ConfigField("label", description="Column with the label, a string.")
     labels: tuple[str, ...] = ConfigField((), description="All labels, in id order; learned from the data when empty.")
-    max_length: int = ConfigField(256, ge=4, le=1_000_000, description="Tokens beyond this are cut.")
+    positive: str | None = ConfigField(
+        None, description="A label whose precision, recall, F1 and ROC AUC are reported too."
+    )
 
     @property
     def signature(self) -> Signature:
         return Signature(
-            inputs=(Field(name=self.text, dtype="string", description="the text to classify"),),
+            inputs=self.text_inputs(),
             outputs=(
                 Field(name="label", dtype="string", description="the most probable label"),
                 Field(name="score", dtype="float32", description="its probability"),
@@ -52,16 +56,22 @@ class TextClassification(TextTask):
         )
 
     def fitted(self, rows: Sequence[Row]) -> Self:
-        counts = Counter(self._label(i, row) for i, row in enumerate(rows))
-        if not counts:
+        found = [self._label(i, row) for i, row in enumerate(rows)]
+        if not found:
             raise DataError("there are no rows to train on; expected at least one of each label")
+        counts = Counter(found)
         labels = self.labels or tuple(sorted(counts))
-        if unknown := sorted(set(counts) - set(labels)):
-            raise DataError(f"the data has labels that the task does not name: {', '.join(unknown)}; expected {labels}")
+        known = frozenset(labels)
+        for number, label in enumerate(found):
+            named(label, known, number, self.label)
         if len(counts) < 2:
             only, number = next(iter(counts.items()))
             raise DataError(
                 f"expected at least two labels to train a classifier, received only {only!r} ({number} rows)"
+            )
+        if self.positive is not None and self.positive not in labels:
+            raise DataError(
+                f"positive: expected one of the labels {', '.join(map(repr, labels))}, received {self.positive!r}"
             )
         return self.model_copy(update={"labels": labels})
 
@@ -72,23 +82,17 @@ class TextClassification(TextTask):
         return value
 
     def model_options(self) -> dict[str, Any]:
-        ids = dict(enumerate(self.labels))
-        return {
-            "num_labels": len(ids),
-            "id2label": ids,
-            "label2id": {label: i for i, label in ids.items()},
-            "problem_type": "single_label_classification",
-        }
+        return {**label_options(self.labels), "problem_type": "single_label_classification"}
 
     def references(self, rows: Sequence[Row]) -> list[Any]:
         return [self._label(i, row) for i, row in enumerate(rows)]
 
     def training_labels(self, rows: Sequence[Row]) -> list[Any]:
         ids = {label: i for i, label in enumerate(self.labels)}
-        return [ids[label] for label in self.references(rows)]
+        return [id_of(label, ids, number, self.label) for number, label in enumerate(self.references(rows))]
 
     def class_counts(self, features: Sequence[Mapping[str, Any]]) -> list[int]:
-        counts = Counter(f[LABELS] for f in features)
+        counts = Counter(int(f[LABELS]) for f in features)
         return [counts[i] for i in range(len(self.labels))]
 
     def loss(
@@ -114,30 +118,13 @@ class TextClassification(TextTask):
         return [{"label": self.labels[best[i]], "score": rows[i][best[i]], "scores": rows[i]} for i in range(count)]
 
     def metrics(self, answers: Sequence[Row], references: Sequence[Any]) -> dict[str, float]:
-        """``accuracy``, its 95% interval (Wilson 1927) as ``accuracy_low`` and ``accuracy_high``, ``f1_macro``."""
-        if not references:
-            raise DataError("there are no rows to evaluate on")
-        predicted = [a["label"] for a in answers]
-        right = sum(p == r for p, r in zip(predicted, references, strict=True))
-        low, high = _wilson(right, len(references))
-        f1 = [_f1(predicted, references, label) for label in sorted(set(references))]
-        return {
-            "accuracy": right / len(references),
-            "accuracy_low": low,
-            "accuracy_high": high,
-            "f1_macro": sum(f1) / len(f1),
-        }
+        """``accuracy``, ``f1_macro`` and ``matthews_correlation``; with ``positive`` also that label's scores.
 
-
-def _wilson(right: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    share = right / count
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5 / (1 + z * z / count)
-    # at 0 and at all right the bounds are exactly 0 and 1; rounding may pass them by one ulp
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def _f1(predicted: Sequence[str], references: Sequence[str], label: str) -> float:
-    true = sum(p == r == label for p, r in zip(predicted, references, strict=True))
-    said, real = sum(p == label for p in predicted), sum(r == label for r in references)
-    return 2 * true / (said + real) if said + real else 0.0
+        See :func:`deepseek.tasks.metrics.classification_metrics`.
+        """
+        scores = None
+        if self.positive in self.labels and all("scores" in answer for answer in answers):
+            at = self.labels.index(str(self.positive))
+            scores = [answer["scores"][at] for answer in answers]
+        predicted = [answer["label"] for answer in answers]
+        return classification_metrics(predicted, references, positive=self.positive, positive_scores=scores)

@@ -2,6 +2,9 @@
 
 Lengths have transformers' meaning: ``max_length`` counts the prompt and the new tokens together, ``max_new_tokens`` the
 new ones alone; give one of them. The answer is the new text; ``return_full_text`` puts the prompt in front.
+
+Training rows have a prompt and a completion (the loss is on the completion and the end-of-text token), chat messages
+(on every assistant turn and the token that ends it), or a text (on all of it, which longer ones are split for).
 """
 
 from __future__ import annotations
@@ -12,7 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field as ConfigField
 
 from deepseek.errors import DataError
-from deepseek.tasks.base import Executable, Generated, Row, TextTask
+from deepseek.tasks.base import LABELS, Executable, Generated, Row, TextTask
+from deepseek.tasks.language_modelling import packing, scores
+from deepseek.tasks.language_modelling.chat import check_messages, prompt_of_chat
+from deepseek.tasks.language_modelling.examples import Columns, Example
 from deepseek.tasks.signature import Field, Signature
 
 if TYPE_CHECKING:
@@ -49,8 +55,21 @@ class TextGeneration(TextTask):
 
     name: ClassVar[str] = "text-generation"
     head: ClassVar[str] = "causal-lm"
+    main_metric: ClassVar[str] = "perplexity"
 
-    text: str = ConfigField("prompt", description="Column with the prompt.")
+    text: str = ConfigField("prompt", description="Column with the prompt, a text or chat messages.")
+    completion: str = ConfigField("completion", description="Column with the answer to a prompt, for training.")
+    messages: str = ConfigField("messages", description="Column with a whole chat, for training.")
+    document: str = ConfigField("text", description="Column with a text of which every token is learned.")
+    training_length: int = ConfigField(
+        1024,
+        ge=8,
+        le=1 << 20,
+        description="Tokens of a training sequence, at most max_length: answers beyond it are cut, texts are split.",
+    )
+    packing: bool = ConfigField(
+        False, description="Fill training sequences with several examples, which do not see each other."
+    )
     max_length: int = ConfigField(
         8192, ge=4, le=1 << 20, description="Context length: prompt and new tokens never exceed it."
     )
@@ -99,7 +118,7 @@ class TextGeneration(TextTask):
             if isinstance(prompt, list):
                 ids = self._chat(number, prompt, tokenizer)
             else:
-                ids = tokenizer(self.texts([row])[0])["input_ids"]
+                ids = list(tokenizer(self.text_at(number, row))["input_ids"])
             if len(ids) >= self.max_length:
                 raise DataError(f"row {number}: the prompt has {len(ids)} tokens; the context has {self.max_length}")
             features.append({"input_ids": ids})
@@ -109,11 +128,7 @@ class TextGeneration(TextTask):
     def _chat(number: int, messages: list[Any], tokenizer: PreTrainedTokenizerBase) -> list[int]:
         if not tokenizer.chat_template:
             raise DataError(f"row {number}: received chat messages, but this model's tokenizer has no chat template")
-        for message in messages:
-            if not isinstance(message, dict) or not {"role", "content"} <= set(message):
-                raise DataError(f"row {number}: expected messages of the form {{'role': ..., 'content': ...}}")
-        encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
-        return list(encoded["input_ids"])
+        return prompt_of_chat(number, check_messages(number, messages), tokenizer)
 
     def collate(
         self, features: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase
@@ -176,3 +191,57 @@ class TextGeneration(TextTask):
 
     def decode(self, outputs: Any, count: int) -> list[dict[str, Any]]:
         raise NotImplementedError("text generation decodes in run()")
+
+    def examples(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[list[Example]]:
+        """Each row's training examples: ``input_ids``, and ``labels`` that are -100 where nothing is learned."""
+        columns = Columns(prompt=self.text, completion=self.completion, messages=self.messages, document=self.document)
+        length = min(self.training_length, self.max_length)
+        return [columns.examples(number, row, tokenizer, length) for number, row in enumerate(rows)]
+
+    def encode(self, rows: Sequence[Row], tokenizer: Any) -> list[dict[str, Any]]:
+        features: list[dict[str, Any]] = [f for row in self.examples(rows, tokenizer) for f in row]
+        return packing.pack(features, min(self.training_length, self.max_length)) if self.packing else features
+
+    def collate_training(self, features: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, torch.Tensor]:
+        # the model reads from the left here, so the padding goes to the right
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
+        return packing.pad_right(features, {"input_ids": pad, LABELS: packing.IGNORED})
+
+    def check_model(self, model: Any) -> None:
+        if self.packing:
+            packing.check_isolation(model, causal=True)
+
+    def loss(
+        self,
+        model: Any,
+        batch: Mapping[str, torch.Tensor],
+        *,
+        class_weights: torch.Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> tuple[torch.Tensor, Any]:
+        """Mean negative log-likelihood of the labelled tokens, and the model's outputs."""
+        if class_weights is not None or label_smoothing:
+            raise DataError(f"{self.name} has no classes; leave out class_weights and label_smoothing")
+        if packing.POSITIONS in batch:
+            self.check_model(model)
+            inputs = packing.packed_inputs(model, batch["input_ids"], batch[packing.POSITIONS], causal=True)
+            outputs = model(**inputs, labels=batch[LABELS])
+        else:
+            outputs = model(**batch, use_cache=False)
+        return outputs.loss, outputs
+
+    def score(
+        self, model: Executable, rows: Sequence[Row], tokenizer: Any, *, batch_size: int = 32
+    ) -> dict[str, float]:
+        """``perplexity`` of what training would learn from the rows, with its 95% interval over rows."""
+        examples = [(i, f) for i, row in enumerate(self.examples(rows, tokenizer)) for f in row]
+        losses, counts = [0.0] * len(rows), [0] * len(rows)
+        lengths = [len(f["input_ids"]) for _, f in examples]
+        for chunk in scores.batches(lengths, len(tokenizer), batch_size):
+            batch = self.collate_training([examples[i][1] for i in chunk], tokenizer)
+            labels = batch.pop(LABELS)[:, 1:]
+            found = scores.token_losses(model.forward(batch)["logits"][:, :-1], labels).sum(1).tolist()
+            for i, loss, count in zip(chunk, found, (labels != packing.IGNORED).sum(1).tolist(), strict=True):
+                losses[examples[i][0]] += loss
+                counts[examples[i][0]] += count
+        return scores.perplexity(losses, counts)

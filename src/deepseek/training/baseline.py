@@ -37,12 +37,19 @@ def tfidf_baseline(
 
     labels = task.references(train)
     vectoriser = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    features = vectoriser.fit_transform(task.texts(train))
+    features = vectoriser.fit_transform(_texts(task, train))
     model = LogisticRegression(C=4, max_iter=1000, random_state=seed)
     fewest = min(labels.count(label) for label in set(labels))
     if fewest >= FOLDS:
         folds = StratifiedKFold(n_splits=FOLDS, shuffle=True, random_state=seed)
         model = GridSearchCV(model, {"C": [1, 4, 16]}, cv=folds)
     model.fit(features, labels)
-    answers = [{"label": str(label)} for label in model.predict(vectoriser.transform(task.texts(test)))]
+    answers = [{"label": str(label)} for label in model.predict(vectoriser.transform(_texts(task, test)))]
     return task.metrics(answers, task.references(test))
+
+
+def _texts(task: TextClassification, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The texts, pairs as one text each."""
+    if task.text_pair is None:
+        return task.texts(rows)
+    return [f"{a}\n{b}" for a, b in zip(task.texts(rows), task.texts(rows, task.text_pair), strict=True)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepseek import progress
 from deepseek.errors import ConfigError
-from deepseek.models.loading import from_pretrained, tokenizer_for
+from deepseek.models.loading import from_pretrained, processor_for
 from deepseek.training.distributed.ranks import agreed, is_main
 from deepseek.training.encoding.encoded_rows import EncodedRows, open_encoded
 from deepseek.training.encoding.limits import ModelLimits
@@ -133,6 +133,7 @@ def fit(
         metric = settings.metric or task.main_metric
         set_seed(recipe.seed)  # before loading: a fresh head starts from random weights
         model, tokenizer = _loaded(model, tokenizer, task)
+        task.check_model(model)
         if newest is None:
             on_main(lambda: home.begin(recipe, data))
         rows = _encoded(home, train_rows, task, tokenizer, ModelLimits.of(model))
@@ -232,13 +233,13 @@ def _loaded(model: PreTrainedModel | str | os.PathLike[str], tokenizer: Any, tas
     from deepseek.models.adapters.mixin import make_adaptable
 
     if isinstance(model, str | os.PathLike):
-        tokenizer = tokenizer or tokenizer_for(model)
+        tokenizer = tokenizer or processor_for(model, type(task).processor)
         return from_pretrained(model, head=type(task).head, **task.model_options()), tokenizer
     model = make_adaptable(model)
     if tokenizer is None:
         if model.base_name is None:
             raise ConfigError("the model does not say which checkpoint it is of; give fit its tokenizer")
-        tokenizer = tokenizer_for(model.base_name)
+        tokenizer = processor_for(model.base_name, type(task).processor)
     return model, tokenizer
 
 

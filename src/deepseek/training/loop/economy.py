@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from deepseek.artifacts.cache import cache_dir
+from deepseek.errors import ConfigError
 from deepseek.training.frozen import FrozenCache, prepare_trunk
 from deepseek.training.loop.arguments import micro_batch
 from deepseek.training.loop.collation import collator
@@ -32,6 +33,11 @@ def economical(model: PreTrainedModel, run: TrainingRun) -> Iterator[FrozenCache
         ConfigError: the states cannot be stored (see :meth:`FrozenCache.build`), or a disk is too small.
     """
     settings = run.settings
+    if settings.cache_frozen and not run.task.cacheable:
+        raise ConfigError(
+            f"cache_frozen stores one state a row, but {run.task.name} as it is set gives a row other inputs each time; "
+            "turn cache_frozen off"
+        )
     if not run.trunk_frozen and not settings.cache_frozen:
         yield None
         return

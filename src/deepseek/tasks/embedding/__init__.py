@@ -1,0 +1,1 @@
+"""What sentence embeddings are made and judged by: pooling, contrastive losses, retrieval."""

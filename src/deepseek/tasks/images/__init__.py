@@ -1,0 +1,1 @@
+"""Pictures as rows hold them, and how they are varied in training."""

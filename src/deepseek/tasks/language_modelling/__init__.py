@@ -1,0 +1,1 @@
+"""What causal and masked language modelling share: packed sequences, chat turns, masks and token scores."""

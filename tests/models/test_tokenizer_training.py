@@ -1,0 +1,104 @@
+"""Tokenizers trained on one's own texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepseek.errors import ConfigError, DataError
+from deepseek.models import train_tokenizer
+
+TEXTS = [
+    f"Der {a} Hund läuft {b} den Park, {i} Mal!"
+    for i in range(30)
+    for a in ("kleine", "große")
+    for b in ("durch", "um")
+]
+KINDS = ["wordpiece", "bpe", "unigram"]
+
+
+@pytest.fixture(scope="module")
+def trained() -> dict[tuple[str, str], Any]:
+    return {
+        (kind, purpose): train_tokenizer(iter(TEXTS), kind=kind, vocab_size=400, purpose=purpose)  # type: ignore[arg-type]
+        for kind in KINDS
+        for purpose in ("encoder", "decoder")
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_encoders_tokenizer_has_berts_special_tokens(kind: str, trained: Any, tmp_path: Any) -> None:
+    tokenizer = trained[kind, "encoder"]
+    ids = tokenizer("Der große [MASK] läuft")["input_ids"]
+    assert ids[0] == tokenizer.cls_token_id
+    assert ids[-1] == tokenizer.sep_token_id
+    assert ids.count(tokenizer.mask_token_id) == 1
+    assert tokenizer.pad_token_id is not None
+    assert tokenizer.unk_token_id not in ids
+    assert len(tokenizer) <= 400
+    tokenizer.save_pretrained(tmp_path)
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert again("Der große [MASK] läuft")["input_ids"] == ids
+    pair = tokenizer("Der", "Park")["input_ids"]
+    assert pair.count(tokenizer.sep_token_id) == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_decoders_tokenizer_ends_texts_and_gives_them_back(kind: str, trained: Any) -> None:
+    tokenizer = trained[kind, "decoder"]
+    text = "Der große Hund läuft um den Park"
+    ids = tokenizer(text)["input_ids"]
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.eos_token_id is not None
+    assert tokenizer.eos_token_id not in ids
+    assert tokenizer.pad_token_id is not None
+
+
+@pytest.fixture(scope="module")
+def bytes_tokenizer(trained: Any) -> Any:
+    return trained["bpe", "decoder"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(text=st.text(st.characters(blacklist_categories=["Cs"]), max_size=40))
+def test_byte_pairs_know_every_character(text: str, bytes_tokenizer: Any) -> None:
+    import unicodedata
+
+    composed = unicodedata.normalize("NFC", text)
+    assert bytes_tokenizer.decode(bytes_tokenizer(text)["input_ids"], clean_up_tokenization_spaces=False) == composed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_texts_give_the_same_tokenizer(kind: Any, trained: Any) -> None:
+    again = train_tokenizer(TEXTS, kind=kind, vocab_size=400)
+    assert again.get_vocab() == trained[kind, "encoder"].get_vocab()
+
+
+def test_a_mask_takes_in_the_space_that_belongs_to_a_word(trained: Any) -> None:
+    tokenizer = trained["bpe", "encoder"]
+    whole = tokenizer("Der Hund läuft")["input_ids"]
+    masked = tokenizer("Der [MASK] läuft")["input_ids"]
+    at = masked.index(tokenizer.mask_token_id)
+    assert (masked[:at], masked[at + 1 :]) == (whole[:at], whole[at + 1 :])
+
+
+def test_case_can_be_dropped() -> None:
+    tokenizer = train_tokenizer(TEXTS, vocab_size=300, lowercase=True)
+    assert tokenizer("DER HUND")["input_ids"] == tokenizer("der hund")["input_ids"]
+
+
+def test_what_cannot_be_trained_on() -> None:
+    with pytest.raises(DataError, match="no texts"):
+        train_tokenizer([])
+    with pytest.raises(DataError, match="text 1: expected a string, received 3"):
+        train_tokenizer(["a", 3])  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match="raise vocab_size above 10"):
+        train_tokenizer(TEXTS, vocab_size=10)
+    with pytest.raises(ConfigError, match="no unigram vocabulary of 10"):
+        train_tokenizer(TEXTS, vocab_size=10, kind="unigram")
+    with pytest.raises(ConfigError, match="'wordpeace'"):
+        train_tokenizer(TEXTS, kind="wordpeace")  # type: ignore[arg-type]
