@@ -48,7 +48,14 @@ def test_it_describes_itself(bundle: Bundle) -> None:
     manifest = json.loads((bundle.path / "deepseek.json").read_text())
     assert manifest["task"] == {
         "name": "text-classification",
-        "config": {"text": "text", "label": "label", "labels": ["negative", "positive"], "max_length": 256},
+        "config": {
+            "text": "text",
+            "text_pair": None,
+            "label": "label",
+            "labels": ["negative", "positive"],
+            "positive": None,
+            "max_length": 256,
+        },
     }
     assert manifest["metrics"] == {"accuracy": 1.0}
     assert manifest["license"] == "Apache-2.0"

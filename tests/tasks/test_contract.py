@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from deepseek.errors import DataError
 from deepseek.inference.torch_runtime import TorchModel
 from deepseek.models import tokenizer_for
 from deepseek.models.loading import HEADS
+from deepseek.serving.oip.tensor_field import TensorField
 from deepseek.tasks import TASKS
 
 NAMES = TASKS.names()
@@ -37,6 +39,15 @@ def tiny(task: Any) -> Any:
         hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, **task.model_options()
     )
     return getattr(transformers, HEADS[type(task).head]).from_config(config)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Models this small are slower on two threads, and much slower on busy cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -189,6 +200,10 @@ def test_answers_are_as_the_signature_says_whatever_else_is_in_the_batch(name: s
     for feature, answer in zip(features, together, strict=True):
         assert list(answer) == [field.name for field in task.signature.outputs]
         json.dumps(answer, allow_nan=False)
+        for field in task.signature.outputs:  # the tensors of the Open Inference Protocol
+            shape, values = TensorField(field, "output").flatten_rows([answer[field.name]])
+            assert math.prod(shape) == len(values)
+            TensorField(field, "output").parse_json(values)
         (alone,) = task.run(model, [feature], tokenizer, {})
         for key, value in answer.items():
             numbers = isinstance(value, float) or (isinstance(value, list) and value and isinstance(value[0], float))

@@ -1,8 +1,10 @@
-"""Snapshots of Hugging Face hub repositories: safetensors, configuration and tokenizer files only."""
+"""Snapshots of Hugging Face hub repositories: safetensors, configuration and tokenizer files only, or files by name."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from deepseek.artifacts.cache import offline
 from deepseek.errors import FetchError
@@ -22,13 +24,22 @@ SAFE_PATTERNS = (
 CONNECT_TIMEOUT_S = 5.0
 
 
-def snapshot(repo_id: str, revision: str | None = None, *, alternative: str = "") -> Path:
+def snapshot(
+    repo_id: str,
+    revision: str | None = None,
+    *,
+    alternative: str = "",
+    kind: Literal["model", "dataset"] = "model",
+    patterns: Sequence[str] = SAFE_PATTERNS,
+) -> Path:
     """Return the local folder of a hub repository, downloading what is missing.
 
     Args:
         repo_id: ``"owner/name"``.
         revision: branch, tag or commit; ``None`` is the default branch.
         alternative: what else the user could do, put into the error when the hub cannot be reached.
+        kind: models and data sets with equal names are different repositories.
+        patterns: the files to take.
 
     Raises:
         FetchError: the repository is not cached and the hub cannot be reached, refuses, or has no such repository.
@@ -44,7 +55,11 @@ def snapshot(repo_id: str, revision: str | None = None, *, alternative: str = ""
 
     def cached() -> Path | None:
         try:
-            return Path(huggingface_hub.snapshot_download(repo_id, revision=revision, local_files_only=True))
+            return Path(
+                huggingface_hub.snapshot_download(
+                    repo_id, repo_type=kind, revision=revision, allow_patterns=list(patterns), local_files_only=True
+                )
+            )
         except (LocalEntryNotFoundError, FileNotFoundError):
             return None
 
@@ -56,7 +71,9 @@ def snapshot(repo_id: str, revision: str | None = None, *, alternative: str = ""
     else:
         try:
             return Path(
-                huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=list(SAFE_PATTERNS))
+                huggingface_hub.snapshot_download(
+                    repo_id, repo_type=kind, revision=revision, allow_patterns=list(patterns)
+                )
             )
         except GatedRepoError:
             reason = "it is gated: accept its licence on its hub page, then run `hf auth login`"

@@ -75,7 +75,7 @@ class MultiLabelClassification(TextPairTask):
         return self.model_copy(update={"labels": labels})
 
     def _labels(self, number: int, row: Row) -> list[str]:
-        value = row.get(self.label)
+        value: Any = row.get(self.label)
         if self.separator is not None and isinstance(value, str):
             return list(dict.fromkeys(part.strip() for part in value.split(self.separator) if part.strip()))
         if hasattr(value, "tolist"):

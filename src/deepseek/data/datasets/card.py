@@ -50,7 +50,12 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A card and the function that reads the lines, fetching the file at first use."""
+    """A card and the function that reads the lines, fetching the file at first use.
+
+    ``files``: for a data set that may be read from a folder of the user's, what identifies the files that would be read
+    now, as plain JSON values; ``None`` where the card's origin does.
+    """
 
     card: DatasetCard
     read: Callable[[], Iterator[Line]]
+    files: Callable[[], Mapping[str, Any] | None] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 
@@ -23,9 +24,11 @@ class DatasetSource(Source):
         """The columns that the card promises."""
         return pa.schema([(name, _type(kind)) for name, kind in self._dataset.card.columns.items()])
 
-    def identity(self) -> dict[str, str]:
-        """The data set's name and its pinned origin: a named data set never changes under its name."""
-        return {"kind": "named", "name": self.name, "origin": self._dataset.card.origin}
+    def identity(self) -> dict[str, Any]:
+        """The data set's name and its pinned origin, or the user's own files where it is read from such."""
+        files = self._dataset.files() if self._dataset.files is not None else None
+        origin = {"origin": self._dataset.card.origin} if files is None else {"files": files}
+        return {"kind": "named", "name": self.name, **origin}
 
     def batches(self, on_reject: OnReject = refuse) -> Iterator[pa.RecordBatch]:
         """The rows; fetches the data set's file at first use."""

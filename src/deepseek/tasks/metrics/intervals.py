@@ -92,4 +92,6 @@ def _draw(generator: np.random.Generator, sizes: Floats, total: int, resamples: 
 
 def ratio(over: Floats, under: Floats, otherwise: float = 0.0) -> Floats:
     """``over / under``, and ``otherwise`` where that is not defined."""
-    return np.divide(over, under, out=np.full(np.broadcast(over, under).shape, otherwise), where=under != 0)
+    result: Floats = np.full(np.broadcast(over, under).shape, otherwise)
+    np.divide(over, under, out=result, where=under != 0)
+    return result
