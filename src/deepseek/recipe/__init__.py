@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from deepseek.recipe.reader import load_recipe, read_recipe
     from deepseek.recipe.runner import RunResult, run_recipe
     from deepseek.recipe.schema import Recipe, json_schema
+    from deepseek.recipe.tuning import plan_recipe, tune_recipe
 
 _PUBLIC = {
     "Recipe": "deepseek.recipe.schema",
@@ -17,11 +18,23 @@ _PUBLIC = {
     "RunResult": "deepseek.recipe.runner",
     "json_schema": "deepseek.recipe.schema",
     "load_recipe": "deepseek.recipe.reader",
+    "plan_recipe": "deepseek.recipe.tuning",
     "read_recipe": "deepseek.recipe.reader",
     "run_recipe": "deepseek.recipe.runner",
+    "tune_recipe": "deepseek.recipe.tuning",
 }
 
-__all__ = ["Recipe", "RecipeError", "RunResult", "json_schema", "load_recipe", "read_recipe", "run_recipe"]
+__all__ = [
+    "Recipe",
+    "RecipeError",
+    "RunResult",
+    "json_schema",
+    "load_recipe",
+    "plan_recipe",
+    "read_recipe",
+    "run_recipe",
+    "tune_recipe",
+]
 
 
 def __getattr__(name: str) -> Any:

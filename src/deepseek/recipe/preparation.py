@@ -9,6 +9,7 @@ that is made for that and taken away again: two pairs are duplicates when both o
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -54,7 +55,8 @@ def prepare(
     numbers of ``raw``.
 
     Args:
-        text: the column with the input; several columns, or one with lists of strings, count as one text.
+        text: the column with the input; several columns, or one with lists of strings, count as one text, bytes (an
+            image) as their SHA-256.
         label: the column with the answers: the cleaner rejects rows that have none.
         classes: whether a label is one class, whose share each split should keep.
 
@@ -62,7 +64,7 @@ def prepare(
         DataError, UnknownNameError: as :func:`deepseek.data.clean` and :func:`deepseek.data.assign_splits`.
     """
     columns = (text,) if isinstance(text, str) else tuple(text)
-    if len(columns) == 1 and columns[0] in raw.columns and not _is_list(raw, columns[0]):
+    if len(columns) == 1 and columns[0] in raw.columns and _is_text(raw, columns[0]):
         return _prepare(raw, folder, cleaning, split, columns[0], label, classes)
     with _joined(raw, columns) as name:
         prepared = _prepare(raw, folder, cleaning, split, name, label, classes)
@@ -103,9 +105,9 @@ def _prepare(
     return _prepared(table, [report, leaks])
 
 
-def _is_list(table: Table, column: str) -> bool:
+def _is_text(table: Table, column: str) -> bool:
     kind = table.schema.field(column).type
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 @contextmanager
@@ -130,8 +132,14 @@ def _joined(table: Table, columns: Sequence[str]) -> Iterator[str]:
 
 
 def _one_text(parts: Sequence[Any]) -> str | None:
-    texts = [" ".join(map(str, part)) if isinstance(part, list) else part for part in parts]
+    texts = [_text_of(part) for part in parts]
     return "\n".join(map(str, texts)) if all(text is not None and str(text).strip() for text in texts) else None
+
+
+def _text_of(part: Any) -> Any:
+    if isinstance(part, bytes):
+        return hashlib.sha256(part).hexdigest()
+    return " ".join(map(str, part)) if isinstance(part, list) else part
 
 
 def _prepared(table: Table, reports: list[CleaningReport]) -> Prepared:

@@ -1,4 +1,4 @@
-"""Search over a recipe's settings: the rows are prepared once, every trial trains on them."""
+"""What a recipe would take, and which settings of it are best: the rows are prepared once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,20 @@ from deepseek.recipe.stages import make_ready
 from deepseek.resources import Steps
 
 if TYPE_CHECKING:
+    from deepseek.training.planning import Plan
     from deepseek.training.search import SearchResult
+
+
+def plan_recipe(recipe: Recipe, folder: str | os.PathLike[str]) -> Plan:
+    """Prepare the rows in ``folder`` and say how training would be done, and what memory and time it would take.
+
+    Raises:
+        ConfigError, DataError, FetchError: as :func:`deepseek.recipe.run_recipe`; no settings fit the budgets.
+    """
+    from deepseek.training import plan_fit
+
+    ready = make_ready(recipe, Path(folder).expanduser(), Steps())
+    return plan_fit(ready.checkpoint.path, ready.table, recipe)
 
 
 def tune_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = False) -> SearchResult:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from deepseek.training.baseline import tfidf_baseline
     from deepseek.training.config import TrainingConfig
     from deepseek.training.fine_tuning import FitResult, fit
+    from deepseek.training.planned import plan_fit
     from deepseek.training.recipe import AdapterRecipe, TrainingRecipe
 
 _PUBLIC = {
@@ -17,10 +18,11 @@ _PUBLIC = {
     "TrainingConfig": "deepseek.training.config",
     "TrainingRecipe": "deepseek.training.recipe",
     "fit": "deepseek.training.fine_tuning",
+    "plan_fit": "deepseek.training.planned",
     "tfidf_baseline": "deepseek.training.baseline",
 }
 
-__all__ = ["AdapterRecipe", "FitResult", "TrainingConfig", "TrainingRecipe", "fit", "tfidf_baseline"]
+__all__ = ["AdapterRecipe", "FitResult", "TrainingConfig", "TrainingRecipe", "fit", "plan_fit", "tfidf_baseline"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from deepseek import progress
 from deepseek.errors import ConfigError
-from deepseek.models.loading import from_pretrained, processor_for
 from deepseek.training.distributed.ranks import agreed, is_main
-from deepseek.training.encoding.encoded_rows import EncodedRows, open_encoded
 from deepseek.training.encoding.limits import ModelLimits
 from deepseek.training.encoding.row_source import Rows, RowSource, split_rows
-from deepseek.training.encoding.writing import check_scorable, encode, encoding_fingerprint
+from deepseek.training.encoding.writing import check_scorable
 from deepseek.training.loop.arguments import has_gpu, uses_bfloat16
 from deepseek.training.loop.checkpoints import checkpoints
 from deepseek.training.loop.class_weighting import class_weights
@@ -31,6 +29,7 @@ from deepseek.training.recipe import TrainingRecipe
 from deepseek.training.runs.curves import write_curve_csv, write_curves
 from deepseek.training.runs.folder import RunFolder, data_record
 from deepseek.training.runs.tracking import trackers
+from deepseek.training.setup import encoded_rows, loaded_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -132,11 +131,11 @@ def fit(
             task = recipe.build_task().fitted(train_rows)
         metric = settings.metric or task.main_metric
         set_seed(recipe.seed)  # before loading: a fresh head starts from random weights
-        model, tokenizer = _loaded(model, tokenizer, task)
+        model, tokenizer = loaded_model(model, tokenizer, task)
         task.check_model(model)
         if newest is None:
             on_main(lambda: home.begin(recipe, data))
-        rows = _encoded(home, train_rows, task, tokenizer, ModelLimits.of(model))
+        rows = encoded_rows(home, train_rows, task, tokenizer, ModelLimits.of(model))
         if scored_rows is not None:
             on_main(lambda: check_scorable(scored_rows, task, tokenizer))
         asked = recipe
@@ -227,33 +226,6 @@ def _newest_checkpoint(home: RunFolder, recipe: TrainingRecipe, data: dict[str, 
         return None
     home.check_same(recipe, data)
     return next(reversed(checkpoints(home.checkpoints)), None)
-
-
-def _loaded(model: PreTrainedModel | str | os.PathLike[str], tokenizer: Any, task: Task) -> tuple[PreTrainedModel, Any]:
-    from deepseek.models.adapters.mixin import make_adaptable
-
-    if isinstance(model, str | os.PathLike):
-        tokenizer = tokenizer or processor_for(model, type(task).processor)
-        return from_pretrained(model, head=type(task).head, **task.model_options()), tokenizer
-    model = make_adaptable(model)
-    if tokenizer is None:
-        if model.base_name is None:
-            raise ConfigError("the model does not say which checkpoint it is of; give fit its tokenizer")
-        tokenizer = processor_for(model.base_name, type(task).processor)
-    return model, tokenizer
-
-
-def _encoded(home: RunFolder, rows: RowSource, task: Task, tokenizer: Any, limits: ModelLimits) -> EncodedRows:
-    fingerprint = encoding_fingerprint(rows, task, tokenizer)
-
-    def write() -> None:
-        encode(rows, task, tokenizer, home.encoded, limits=limits, fingerprint=fingerprint)
-
-    on_main(write)
-    found = open_encoded(home.encoded, fingerprint)
-    if found is None:
-        raise ConfigError(f"{home.encoded} was made by the main process, but is not here; use a folder that all share")
-    return found
 
 
 def _scorer(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,11 @@ from pydantic import ValidationError
 from deepseek import progress
 from deepseek.artifacts.cache import write_text
 from deepseek.errors import ConfigError
+from deepseek.training.encoding.limits import ModelLimits
+from deepseek.training.encoding.row_source import Rows, split_rows
+from deepseek.training.planning.config import PlanConfig
+from deepseek.training.runs.folder import RunFolder
+from deepseek.training.setup import encoded_rows, loaded_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -88,3 +95,28 @@ def planned(
         write_text(path, found.model_dump_json(indent=1) + "\n")
         progress.console().print(str(found), style="dim", highlight=False)
     return found.apply(recipe), found
+
+
+def plan_fit(
+    model: PreTrainedModel | str | os.PathLike[str], table: Rows, recipe: TrainingRecipe, *, tokenizer: Any = None
+) -> Plan:
+    """What ``fit`` would do and take under ``recipe.training.plan`` (default: what memory is free), without training.
+
+    Args:
+        model, table, recipe, tokenizer: as :func:`deepseek.training.fit` takes them.
+
+    Raises:
+        DataError, ConfigError: as ``fit``; no settings fit the budgets.
+    """
+    if recipe.training.plan is None:
+        training = recipe.training.model_copy(update={"plan": PlanConfig()})
+        recipe = recipe.model_copy(update={"training": training})
+    train_rows, _ = split_rows(table, None)
+    with train_rows.numbered():
+        task = recipe.build_task().fitted(train_rows)
+    model, tokenizer = loaded_model(model, tokenizer, task)
+    with tempfile.TemporaryDirectory(prefix="deepseek-plan-") as folder:
+        rows = encoded_rows(RunFolder(Path(folder), main=True), train_rows, task, tokenizer, ModelLimits.of(model))
+        found = make_plan(model, rows, recipe, task, tokenizer)
+    assert found is not None
+    return found

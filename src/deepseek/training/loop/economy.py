@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deepseek.training.loop.training_run import TrainingRun
 
 STATES = "states"
-"""Folder of stored states in the user's cache: runs on the same rows and trunk share them, such as a search's trials."""
+"""Folder of stored states in the user's cache: runs on the same rows and trunk share them, as a search's trials do."""
 
 
 @contextlib.contextmanager
@@ -35,8 +35,8 @@ def economical(model: PreTrainedModel, run: TrainingRun) -> Iterator[FrozenCache
     settings = run.settings
     if settings.cache_frozen and not run.task.cacheable:
         raise ConfigError(
-            f"cache_frozen stores one state a row, but {run.task.name} as it is set gives a row other inputs each time; "
-            "turn cache_frozen off"
+            f"cache_frozen stores one state a row, but {run.task.name} as it is set gives a row other inputs each "
+            "time; turn cache_frozen off"
         )
     if not run.trunk_frozen and not settings.cache_frozen:
         yield None
