@@ -63,6 +63,24 @@ def process_memory() -> int:
     return _field(Path("/proc/self/status"), "VmRSS")
 
 
+def mapped_files(suffix: str) -> list[tuple[int, int, int]]:
+    """Mappings of files whose names end so, as (start, end, resident bytes): weights that were loaded but not copied."""
+    found: list[tuple[int, int, int]] = []
+    try:
+        lines = Path("/proc/self/smaps").read_text().splitlines()
+    except OSError:
+        return found
+    span: tuple[int, int] | None = None
+    for line in lines:
+        head = line.split(None, 1)[0]
+        if "-" in head and not head.endswith(":"):
+            start, end = (int(part, 16) for part in head.split("-"))
+            span = (start, end) if line.endswith(suffix) else None
+        elif span is not None and head == "Rss:":
+            found.append((*span, int(line.split()[1]) * 1024))
+    return found
+
+
 def available_memory(device: str = "cpu") -> int:
     """Bytes that this process may hold in all: what is free now and what it has, within its container's limit.
 
@@ -95,7 +113,9 @@ def _cgroup_limits() -> list[tuple[int, int]]:
             folders.insert(-1, folders[-2].parent)
         for folder in dict.fromkeys(folders):
             limit, used = _number(folder / names[0]), _number(folder / names[1])
-            cache = _statistic(folder / "memory.stat", "inactive_file")  # page cache is given up before anyone is killed
+            cache = _statistic(
+                folder / "memory.stat", "inactive_file"
+            )  # page cache is given up before anyone is killed
             if limit is not None and used is not None and limit < _UNLIMITED:
                 found.append((limit, max(0, used - cache)))
     return found

@@ -162,7 +162,9 @@ def perform(rehearsal: Rehearsal) -> Outcome:
         import peft  # noqa: F401
     reset_peak_memory()
     imported = peak_memory()
-    task = rehearsal.recipe.model_copy(update={"task": {**rehearsal.task, "name": rehearsal.recipe.task["name"]}}).build_task()
+    task = rehearsal.recipe.model_copy(
+        update={"task": {**rehearsal.task, "name": rehearsal.recipe.task["name"]}}
+    ).build_task()
     template = {n: torch.zeros(s, dtype=getattr(torch, d)) for n, (s, d) in rehearsal.batch.items()}
     config = _load(rehearsal.config_class).from_dict(rehearsal.config)
     started = time.monotonic()

@@ -27,6 +27,7 @@ from deepseek.models.layers import transformer_layers
 from deepseek.training.planning.batches import calibration_lengths, epoch_shapes
 from deepseek.training.planning.budgets import (
     available_memory,
+    mapped_files,
     parse_memory,
     parse_time,
     process_memory,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
     from deepseek.training.recipe import TrainingRecipe
 
-PROCESS_GROWTH = 52_000_000
+PROCESS_GROWTH = 60_000_000
 """What a process grows by in its first CPU step besides tensors: code pages, thread stacks, kernels made at run time."""
 TIME_TOLERANCE = 0.1
 """The least half-width of a predicted time's interval."""
@@ -94,7 +95,9 @@ def plan(
     search = _Search(model, np.asarray(lengths, dtype=np.int64), recipe, task, batch, device, process_bytes)
     limit = parse_memory(memory) if memory is not None else int(available_memory(search.device) * 0.9)
     seen: list[Candidate] = []
-    for tier in tiers(recipe, search.layers, frozen=search.frozen, allow_shallow=allow_shallow, allow_cache=allow_cache):
+    for tier in tiers(
+        recipe, search.layers, frozen=search.frozen, allow_shallow=allow_shallow, allow_cache=allow_cache
+    ):
         fitting = _fitting(search, tier, limit, seen)
         if calibrate:
             fitting = sorted(search.timed(fitting), key=lambda c: c.seconds or 0.0)
@@ -174,8 +177,9 @@ class _Search:
         self.layers = len(transformer_layers(self.bare)[1])
         self.frozen = recipe.adapter is not None or recipe.training.train == "head"
         loaded = model if isinstance(model, torch.nn.Module) else None
-        self.from_file = isinstance(model, str | os.PathLike)
-        self.process = process_bytes if process_bytes is not None else process_memory() - _bytes_of(loaded)
+        resident, mapped = _resident_weights(loaded)
+        self.mapped = _bytes_of(self.bare) if isinstance(model, str | os.PathLike) else mapped
+        self.process = process_bytes if process_bytes is not None else process_memory() - resident
         self._times: dict[tuple[str, float | None], StepTimes] = {}
 
     def candidate(self, settings: Settings) -> Candidate:
@@ -193,9 +197,9 @@ class _Search:
             process=self.process + PROCESS_GROWTH if self.device == "cpu" else 0,
         )
         peak = footprint.peak + parts.heap + parts.process
-        if self.from_file and self.device == "cpu" and settings.precision == "bfloat16" and self.frozen:
-            # the checkpoint's mapped pages stay resident until the last weight is narrowed
-            peak = max(peak, self.process + _bytes_of(self.bare) + footprint.weights)
+        if self.device == "cpu" and settings.precision == "bfloat16" and self.frozen:
+            # weights are read from the checkpoint's mapped file, which stays resident until the last one is narrowed
+            peak = max(peak, self.process + self.mapped + footprint.weights)
         return Candidate(settings=settings, memory_bytes=peak, parts=parts, verdict="")
 
     def shapes(self, settings: Settings) -> Any:
@@ -221,7 +225,9 @@ class _Search:
                 bar.advance(len(outcome.timings))
             for key, first in firsts.items():
                 self._times[key] = step_times(outcome, first, self.layers)
-        return [c.model_copy(update={"seconds": self.seconds(c.settings, self._times[self._key(c)])}) for c in candidates]
+        return [
+            c.model_copy(update={"seconds": self.seconds(c.settings, self._times[self._key(c)])}) for c in candidates
+        ]
 
     @staticmethod
     def _key(candidate: Candidate) -> tuple[str, float | None]:
@@ -240,9 +246,7 @@ class _Search:
             state_bytes=width * (2 if settings.precision == "bfloat16" else 4),
         )
 
-    def result(
-        self, chosen: Candidate, candidates: list[Candidate], limit: int, limit_seconds: float | None
-    ) -> Plan:
+    def result(self, chosen: Candidate, candidates: list[Candidate], limit: int, limit_seconds: float | None) -> Plan:
         seconds = chosen.seconds
         spread = max(TIME_TOLERANCE, self._times[self._key(chosen)].spread) if seconds is not None else 0.0
         return Plan(
@@ -267,10 +271,21 @@ def _meta(tensor: Any) -> Any:
 
 
 def _bytes_of(model: Any) -> int:
-    if model is None:
-        return 0
     unique = {id(t): t for t in [*model.parameters(), *model.buffers()]}
     return sum(t.numel() * t.element_size() for t in unique.values() if t.device.type in {"cpu", "meta"})
+
+
+def _resident_weights(model: Any) -> tuple[int, int]:
+    """Of a loaded model: bytes that are resident now, and bytes that lie in mapped checkpoint files (touched or not)."""
+    if model is None:
+        return 0, 0
+    files = mapped_files(".safetensors")
+    tensors = {t.data_ptr(): t for t in [*model.parameters(), *model.buffers()] if t.device.type == "cpu"}
+    inside = [t for at, t in tensors.items() if any(start <= at < end for start, end, _ in files)]
+    mapped = sum(t.numel() * t.element_size() for t in inside)
+    total = sum(t.numel() * t.element_size() for t in tensors.values())
+    touched = min(mapped, sum(resident for _, _, resident in files))
+    return total - mapped + touched, mapped
 
 
 def _nothing_fits(seen: list[Candidate], limit: int, limit_seconds: float | None, recipe: TrainingRecipe) -> str:

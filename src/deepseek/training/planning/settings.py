@@ -19,7 +19,9 @@ class Settings(BaseModel):
     micro_batch_size: int = Field(32, ge=1, description="Rows a forward pass.")
     group_by_length: bool = Field(True)
     trunk_dropout: float | None = Field(None, description="null: the checkpoint's own.")
-    adapted_layers: int | None = Field(None, ge=0, description="Upper layers with an adapter; null: as the recipe says.")
+    adapted_layers: int | None = Field(
+        None, ge=0, description="Upper layers with an adapter; null: as the recipe says."
+    )
     cache_frozen: bool = Field(False, description="Lower layers' states are computed once and read from the disk.")
 
     @property
