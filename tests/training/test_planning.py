@@ -181,7 +181,8 @@ def test_a_plan_without_budgets_keeps_full_depth_and_checkpoints_nothing() -> No
     assert not made.settings.gradient_checkpointing
     assert made.settings.micro_batch_size == 8
     assert made.seconds is None
-    assert "chosen" in made.table() and "peak memory" in str(made)
+    assert "chosen" in made.table()
+    assert "peak memory" in str(made)
     assert Plan.model_validate_json(made.model_dump_json()) == made
 
 
@@ -212,10 +213,12 @@ def test_apply_writes_the_settings_into_the_recipe() -> None:
         update={"adapted_layers": 2, "micro_batch_size": 8, "gradient_checkpointing": True, "cache_frozen": True}
     )
     applied = made.model_copy(update={"settings": settings}).apply(start)
-    assert applied.adapter is not None and applied.adapter.layers == [2, 3]
+    assert applied.adapter is not None
+    assert applied.adapter.layers == [2, 3]
     assert applied.training.plan is None
     assert (applied.training.batch_size, applied.training.micro_batch_size) == (32, 8)
-    assert applied.training.gradient_checkpointing and applied.training.cache_frozen
+    assert applied.training.gradient_checkpointing
+    assert applied.training.cache_frozen
     TrainingRecipe.model_validate(applied.model_dump())
 
 
@@ -269,8 +272,7 @@ def test_layers_are_found_on_any_architecture() -> None:
 @pytest.mark.slow
 def test_a_plan_with_a_time_budget_times_real_steps() -> None:
     made = plan(config(), [32] * 200, recipe(batch_size=16), time="1h")
-    assert made.seconds is not None and made.seconds_low is not None and made.seconds_high is not None
-    assert 0 < made.seconds_low < made.seconds < made.seconds_high
+    assert 0 < (made.seconds_low or 0) < (made.seconds or 0) < (made.seconds_high or 0)
     assert sum(c.verdict == "chosen" for c in made.candidates) == 1
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from deepseek.errors import ConfigError
 
 _MEMORY = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-           "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}  # fmt: skip
+           "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40,
+           "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}  # fmt: skip
 _TIME = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 _CGROUP = Path("/proc/self/cgroup")
@@ -64,7 +65,7 @@ def process_memory() -> int:
 
 
 def mapped_files(suffix: str) -> list[tuple[int, int, int]]:
-    """Mappings of files whose names end so, as (start, end, resident bytes): weights that were loaded but not copied."""
+    """Mappings of files whose names end so, as (start, end, resident bytes): weights loaded without a copy."""
     found: list[tuple[int, int, int]] = []
     try:
         lines = Path("/proc/self/smaps").read_text().splitlines()

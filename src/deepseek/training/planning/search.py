@@ -27,7 +27,6 @@ from deepseek.models.layers import transformer_layers
 from deepseek.training.planning.batches import calibration_lengths, epoch_shapes
 from deepseek.training.planning.budgets import (
     available_memory,
-    mapped_files,
     parse_memory,
     parse_time,
     process_memory,
@@ -36,7 +35,8 @@ from deepseek.training.planning.budgets import (
 )
 from deepseek.training.planning.candidates import smaller_batches, tiers, trained_layers
 from deepseek.training.planning.outcome import Candidate, Parts, Plan
-from deepseek.training.planning.rehearsal import rehearsal_of, rehearse
+from deepseek.training.planning.rehearsal import Act, rehearsal_of, rehearse
+from deepseek.training.planning.residency import bytes_of, on_meta, resident_weights
 from deepseek.training.planning.settings import Settings
 from deepseek.training.planning.simulation import simulate
 from deepseek.training.planning.skeleton import adapted, copied, skeleton
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from deepseek.training.recipe import TrainingRecipe
 
 PROCESS_GROWTH = 60_000_000
-"""What a process grows by in its first CPU step besides tensors: code pages, thread stacks, kernels made at run time."""
+"""What a process grows by in its first CPU steps besides tensors: code pages, thread stacks, generated kernels."""
 TIME_TOLERANCE = 0.1
 """The least half-width of a predicted time's interval."""
 
@@ -177,14 +177,14 @@ class _Search:
         self.layers = len(transformer_layers(self.bare)[1])
         self.frozen = recipe.adapter is not None or recipe.training.train == "head"
         loaded = model if isinstance(model, torch.nn.Module) else None
-        resident, mapped = _resident_weights(loaded)
-        self.mapped = _bytes_of(self.bare) if isinstance(model, str | os.PathLike) else mapped
+        resident, mapped = resident_weights(loaded)
+        self.mapped = bytes_of(self.bare) if isinstance(model, str | os.PathLike) else mapped
         self.process = process_bytes if process_bytes is not None else process_memory() - resident
         self._times: dict[tuple[str, float | None], StepTimes] = {}
 
     def candidate(self, settings: Settings) -> Candidate:
         """Simulate the settings at the longest batch."""
-        ready = adapted(copied(self.bare, _meta), self.recipe, settings)
+        ready = adapted(copied(self.bare, on_meta), self.recipe, settings)
         footprint = simulate(
             ready, settings, self.recipe, self.task, self.batch, int(self.lengths.max()), device=self.device
         )
@@ -213,7 +213,8 @@ class _Search:
         keys = dict.fromkeys(self._key(c) for c in candidates)
         missing = [key for key in keys if key not in self._times]
         if missing:
-            asked, firsts = [], {}
+            asked: list[Act] = []
+            firsts: dict[tuple[str, float | None], int] = {}
             for key in missing:
                 settings = next(c.settings for c in candidates if self._key(c) == key)
                 firsts[key] = len(asked)
@@ -262,30 +263,6 @@ class _Search:
             device=self.device,
             candidates=candidates,
         )
-
-
-def _meta(tensor: Any) -> Any:
-    import torch
-
-    return torch.empty_like(tensor, device="meta")
-
-
-def _bytes_of(model: Any) -> int:
-    unique = {id(t): t for t in [*model.parameters(), *model.buffers()]}
-    return sum(t.numel() * t.element_size() for t in unique.values() if t.device.type in {"cpu", "meta"})
-
-
-def _resident_weights(model: Any) -> tuple[int, int]:
-    """Of a loaded model: bytes that are resident now, and bytes that lie in mapped checkpoint files (touched or not)."""
-    if model is None:
-        return 0, 0
-    files = mapped_files(".safetensors")
-    tensors = {t.data_ptr(): t for t in [*model.parameters(), *model.buffers()] if t.device.type == "cpu"}
-    inside = [t for at, t in tensors.items() if any(start <= at < end for start, end, _ in files)]
-    mapped = sum(t.numel() * t.element_size() for t in inside)
-    total = sum(t.numel() * t.element_size() for t in tensors.values())
-    touched = min(mapped, sum(resident for _, _, resident in files))
-    return total - mapped + touched, mapped
 
 
 def _nothing_fits(seen: list[Candidate], limit: int, limit_seconds: float | None, recipe: TrainingRecipe) -> str:
