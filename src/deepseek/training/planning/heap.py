@@ -22,7 +22,7 @@ from bisect import bisect_left, insort
 PAGE = 4096
 THRESHOLD = 128 * 1024
 THRESHOLD_LIMIT = 32 * 1024 * 1024
-PINNED = 0.2
+PINNED = 0.25
 _HEADER = 16
 _SLIVER = 64
 _SLACK = _SLIVER + 32  # what an aligned request asks for beyond its size: alignment and a smallest piece
