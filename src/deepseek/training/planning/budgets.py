@@ -8,7 +8,8 @@ from pathlib import Path
 from deepseek.errors import ConfigError
 
 _MEMORY = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-           "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}  # fmt: skip
+           "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40,
+           "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}  # fmt: skip
 _TIME = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 _CGROUP = Path("/proc/self/cgroup")
@@ -61,6 +62,24 @@ def write_time(seconds: float) -> str:
 def process_memory() -> int:
     """Bytes that this process holds now (0 where the system does not tell)."""
     return _field(Path("/proc/self/status"), "VmRSS")
+
+
+def mapped_files(suffix: str) -> list[tuple[int, int, int]]:
+    """Mappings of files whose names end so, as (start, end, resident bytes): weights loaded without a copy."""
+    found: list[tuple[int, int, int]] = []
+    try:
+        lines = Path("/proc/self/smaps").read_text().splitlines()
+    except OSError:
+        return found
+    span: tuple[int, int] | None = None
+    for line in lines:
+        head = line.split(None, 1)[0]
+        if "-" in head and not head.endswith(":"):
+            start, end = (int(part, 16) for part in head.split("-"))
+            span = (start, end) if line.endswith(suffix) else None
+        elif span is not None and head == "Rss:":
+            found.append((*span, int(line.split()[1]) * 1024))
+    return found
 
 
 def available_memory(device: str = "cpu") -> int:

@@ -19,7 +19,7 @@ CUDA_BLOCK = 512
 """The CUDA caching allocator gives memory in multiples of this, and counts it so in ``max_memory_allocated``."""
 
 
-class LiveMemory(TorchDispatchMode):
+class LiveMemory(TorchDispatchMode):  # type: ignore[misc]
     """Live and peak bytes of tensor storages, those made inside the ``with`` block and those given to :meth:`hold`.
 
     Attributes:

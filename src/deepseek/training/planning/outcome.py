@@ -89,10 +89,15 @@ class Plan(BaseModel):
 
     def __str__(self) -> str:
         p = self.parts
-        lines = [f"plan: {self.settings}", f"  peak memory {write_memory(self.memory_bytes)} of {write_memory(self.memory_limit)}: "
-                 f"weights {write_memory(p.weights)}, gradients {write_memory(p.gradients)}, optimiser "
-                 f"{write_memory(p.optimizer)}, activations {write_memory(p.activations)}, heap {write_memory(p.heap)}, "
-                 f"process {write_memory(p.process)}"]  # fmt: skip
+        parts = {
+            "weights": p.weights, "gradients": p.gradients, "optimiser": p.optimizer, "activations": p.activations,
+            "heap": p.heap, "process": p.process,
+        }  # fmt: skip
+        shares = ", ".join(f"{name} {write_memory(count)}" for name, count in parts.items())
+        lines = [
+            f"plan: {self.settings}",
+            f"  peak memory {write_memory(self.memory_bytes)} of {write_memory(self.memory_limit)}: {shares}",
+        ]
         if self.seconds is not None and self.seconds_low is not None and self.seconds_high is not None:
             limit = f" of {write_time(self.time_limit)}" if self.time_limit is not None else ""
             lines.append(

@@ -120,9 +120,7 @@ def rehearse(rehearsal: Rehearsal, *, timeout: float = 1800.0) -> Outcome:
     Raises:
         ConfigError: the process failed; its last lines are in the message.
     """
-    import deepseek
-
-    source = str(Path(deepseek.__file__).parent.parent)
+    source = str(Path(__file__).parents[3])  # the folder that has the package, installed or not
     paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(

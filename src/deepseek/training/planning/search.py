@@ -35,7 +35,8 @@ from deepseek.training.planning.budgets import (
 )
 from deepseek.training.planning.candidates import smaller_batches, tiers, trained_layers
 from deepseek.training.planning.outcome import Candidate, Parts, Plan
-from deepseek.training.planning.rehearsal import rehearsal_of, rehearse
+from deepseek.training.planning.rehearsal import Act, rehearsal_of, rehearse
+from deepseek.training.planning.residency import bytes_of, on_meta, resident_weights
 from deepseek.training.planning.settings import Settings
 from deepseek.training.planning.simulation import simulate
 from deepseek.training.planning.skeleton import adapted, copied, skeleton
@@ -48,8 +49,8 @@ if TYPE_CHECKING:
 
     from deepseek.training.recipe import TrainingRecipe
 
-PROCESS_GROWTH = 52_000_000
-"""What a process grows by in its first CPU step besides tensors: code pages, thread stacks, kernels made at run time."""
+PROCESS_GROWTH = 60_000_000
+"""What a process grows by in its first CPU steps besides tensors: code pages, thread stacks, generated kernels."""
 TIME_TOLERANCE = 0.1
 """The least half-width of a predicted time's interval."""
 
@@ -176,13 +177,14 @@ class _Search:
         self.layers = len(transformer_layers(self.bare)[1])
         self.frozen = recipe.adapter is not None or recipe.training.train == "head"
         loaded = model if isinstance(model, torch.nn.Module) else None
-        self.from_file = isinstance(model, str | os.PathLike)
-        self.process = process_bytes if process_bytes is not None else process_memory() - _bytes_of(loaded)
+        resident, mapped = resident_weights(loaded)
+        self.mapped = bytes_of(self.bare) if isinstance(model, str | os.PathLike) else mapped
+        self.process = process_bytes if process_bytes is not None else process_memory() - resident
         self._times: dict[tuple[str, float | None], StepTimes] = {}
 
     def candidate(self, settings: Settings) -> Candidate:
         """Simulate the settings at the longest batch."""
-        ready = adapted(copied(self.bare, _meta), self.recipe, settings)
+        ready = adapted(copied(self.bare, on_meta), self.recipe, settings)
         footprint = simulate(
             ready, settings, self.recipe, self.task, self.batch, int(self.lengths.max()), device=self.device
         )
@@ -195,9 +197,9 @@ class _Search:
             process=self.process + PROCESS_GROWTH if self.device == "cpu" else 0,
         )
         peak = footprint.peak + parts.heap + parts.process
-        if self.from_file and self.device == "cpu" and settings.precision == "bfloat16" and self.frozen:
-            # the checkpoint's mapped pages stay resident until the last weight is narrowed
-            peak = max(peak, self.process + _bytes_of(self.bare) + footprint.weights)
+        if self.device == "cpu" and settings.precision == "bfloat16" and self.frozen:
+            # weights are read from the checkpoint's mapped file, which stays resident until the last one is narrowed
+            peak = max(peak, self.process + self.mapped + footprint.weights)
         return Candidate(settings=settings, memory_bytes=peak, parts=parts, verdict="")
 
     def shapes(self, settings: Settings) -> Any:
@@ -211,7 +213,8 @@ class _Search:
         keys = dict.fromkeys(self._key(c) for c in candidates)
         missing = [key for key in keys if key not in self._times]
         if missing:
-            asked, firsts = [], {}
+            asked: list[Act] = []
+            firsts: dict[tuple[str, float | None], int] = {}
             for key in missing:
                 settings = next(c.settings for c in candidates if self._key(c) == key)
                 firsts[key] = len(asked)
@@ -260,19 +263,6 @@ class _Search:
             device=self.device,
             candidates=candidates,
         )
-
-
-def _meta(tensor: Any) -> Any:
-    import torch
-
-    return torch.empty_like(tensor, device="meta")
-
-
-def _bytes_of(model: Any) -> int:
-    if model is None:
-        return 0
-    unique = {id(t): t for t in [*model.parameters(), *model.buffers()]}
-    return sum(t.numel() * t.element_size() for t in unique.values() if t.device.type in {"cpu", "meta"})
 
 
 def _nothing_fits(seen: list[Candidate], limit: int, limit_seconds: float | None, recipe: TrainingRecipe) -> str:

@@ -19,9 +19,7 @@ class Settings(BaseModel):
     micro_batch_size: int = Field(32, ge=1, description="Rows a forward pass.")
     group_by_length: bool = Field(True)
     trunk_dropout: float | None = Field(None, description="null: the checkpoint's own.")
-    adapted_layers: int | None = Field(
-        None, ge=0, description="Upper layers with an adapter; null: as the recipe says."
-    )
+    adapted_layers: int | None = Field(None, ge=0, description="Upper layers with an adapter; null: the recipe's.")
     cache_frozen: bool = Field(False, description="Lower layers' states are computed once and read from the disk.")
 
     @property

@@ -180,7 +180,7 @@ def _finished(model: Any, settings: Settings, narrow: bool) -> Any:
     return model.train()
 
 
-class PassThrough(nn.Module):
+class PassThrough(nn.Module):  # type: ignore[misc]
     """A layer whose states come from the cache: gives back what it gets. It keeps the layer, as training does."""
 
     def __init__(self, layer: nn.Module) -> None:
