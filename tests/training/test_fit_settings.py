@@ -86,7 +86,6 @@ def test_only_a_fresh_head_trains(tiny: Path) -> None:
     assert changed(before, model) == {"classifier.weight", "classifier.bias"}
     assert result.trained == 32 * 2 + 2
     assert result.parameters > result.trained
-    assert all(module.p == 0 for module in model.modules() if isinstance(module, torch.nn.Dropout))
     whole = run(model, fitted={"tokenizer": tokenizer_for(tiny)})
     assert whole.trained == whole.parameters
 
