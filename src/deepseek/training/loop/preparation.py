@@ -65,7 +65,7 @@ def kept_states(
     from deepseek.training.frozen import FrozenCache
 
     if has_gpu():
-        model.to("cuda")  # type: ignore[arg-type]
+        model.to("cuda")
     collate = collator(task, tokenizer, seed=0, epoch=lambda: 0)
     folder = home.path / "frozen"
 

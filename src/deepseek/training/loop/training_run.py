@@ -129,7 +129,10 @@ def train(model: PreTrainedModel, run: TrainingRun, *, resume_from: Path | None 
         return batch
 
     to_batch = collator(run.task, run.tokenizer, seed=run.seed, epoch=lambda: int(trainer.state.epoch or 0))
-    saved = lambda: next(reversed(checkpoints(run.home)), None)  # noqa: E731
+
+    def saved() -> Path | None:
+        return next(reversed(checkpoints(run.home)), None)
+
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet_transformers())
         stack.enter_context(_as_found(model, settings.gradient_checkpointing))
