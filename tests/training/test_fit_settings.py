@@ -265,3 +265,12 @@ def test_batches_of_like_length_have_less_padding(tiny: Path, monkeypatch: Any) 
         run(tiny, sentences(64, longest=30), epochs=1, group_by_length=grouped)
         used[grouped] = cells
     assert used[True] < 0.8 * used[False]
+
+
+def test_stored_states_of_frozen_layers_give_the_same_run(tiny: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"adapter": {"name": "a", "r": 2, "layers": [1]}}
+    plain = run(tiny, fitted={"validation": SCORED}, **options)
+    kept = run(tiny, cache_frozen=True, fitted={"validation": SCORED, "folder": tmp_path}, **options)
+    assert [loss for _, loss in kept.curve] == pytest.approx([loss for _, loss in plain.curve], rel=1e-5)
+    assert kept.scores == plain.scores
+    assert list((tmp_path / "frozen").iterdir())
