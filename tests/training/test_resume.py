@@ -102,6 +102,40 @@ def test_scoring_changes_nothing_in_training(tiny: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(weights(scored).values(), weights(alone).values(), strict=True))
 
 
+def test_what_a_task_draws_while_it_collates_is_the_same_too(tiny: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    settings = recipe(group_by_length=False)
+    task = type(settings.build_task())
+    original, drawn = task.collate_training, []
+
+    def masking(self: Any, features: Any, tokenizer: Any) -> Any:
+        batch = original(self, features, tokenizer)
+        hidden = torch.rand(batch["input_ids"].shape) < 0.3
+        drawn.append(hidden.sum().item())
+        return {**batch, "input_ids": batch["input_ids"].masked_fill(hidden, 4)}
+
+    monkeypatch.setattr(task, "collate_training", masking)
+    whole = fit(tiny, TRAIN, settings, folder=tmp_path)
+    assert len(drawn) == 33
+    assert len(set(drawn)) > 3
+    for later in checkpoints(tmp_path / "checkpoints")[4:]:
+        shutil.rmtree(later)
+    assert_same(fit(tiny, TRAIN, settings, folder=tmp_path, resume=True), whole)
+
+
+def test_what_a_task_draws_differs_from_epoch_to_epoch() -> None:
+    from deepseek.training.loop.collation import collator
+
+    class Draws:
+        def collate_training(self, features: Any, tokenizer: Any) -> Any:
+            return {"drawn": torch.rand(2)}
+
+    state = torch.random.get_rng_state()
+    found = [collator(Draws(), None, seed=0, epoch=lambda e=e: e)([{"row": 3}])["drawn"] for e in (0, 1, 0)]  # type: ignore[arg-type]
+    assert torch.equal(found[0], found[2])
+    assert not torch.equal(found[0], found[1])
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
 KILLED = """
 import os, signal, sys
 import torch

@@ -8,18 +8,21 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from deepseek import progress
 from deepseek.errors import ConfigError
-from deepseek.training.distributed.ranks import agreed, is_main
+from deepseek.training.distributed.fitting import fit_on_workers, launches
+from deepseek.training.distributed.ranks import agreed, is_main, launched
+from deepseek.training.distributed.strategy import strategy_arguments
 from deepseek.training.encoding.limits import ModelLimits
 from deepseek.training.encoding.row_source import Rows, RowSource, split_rows
 from deepseek.training.encoding.writing import check_scorable
+from deepseek.training.frozen.trunk import prepare_trunk
 from deepseek.training.loop.arguments import has_gpu, uses_bfloat16
 from deepseek.training.loop.checkpoints import checkpoints
 from deepseek.training.loop.class_weighting import class_weights
-from deepseek.training.loop.economy import economical
+from deepseek.training.loop.kept_states import kept_states
 from deepseek.training.loop.processes import connect, on_main
 from deepseek.training.loop.scoring import score
 from deepseek.training.loop.trained_part import choose_trained, trained_count
@@ -115,7 +118,9 @@ def fit(
     from transformers import set_seed
 
     settings = recipe.training
-    bfloat16 = uses_bfloat16(settings)
+    uses_bfloat16(settings)
+    if launches(settings.distributed):
+        return _on_workers(model, table, recipe, validation, tokenizer, folder, resume)
     if resume and folder is None:
         raise ConfigError("resume continues the run in a folder; give fit the folder")
     train_rows, scored_rows = split_rows(table, validation)
@@ -142,15 +147,17 @@ def fit(
         recipe, plan = on_main(
             lambda: planned(model, rows, asked, task, tokenizer, home.path, resumed=newest is not None)
         )
-        settings = recipe.training
-        bfloat16 = uses_bfloat16(settings)
+        settings, bfloat16 = recipe.training, uses_bfloat16(recipe.training)
         trunk_frozen = choose_trained(model, settings.train, recipe.adapter)
         weights = class_weights(task, rows.only([LABELS]), settings.class_weights)
         trained, parameters = trained_count(model)
+        precision: Literal["float32", "bfloat16"] = "bfloat16" if bfloat16 else "float32"
+        stack.enter_context(prepare_trunk(model, dropout=settings.trunk_dropout, precision=precision))
+        frozen = kept_states(model, task, tokenizer, rows, home, settings, stack) if settings.cache_frozen else None
         name = home.path.name if folder is not None else task.name
         callbacks = trackers(
             settings.tracking, home.path if folder is not None else None, name=name,
-            parameters=recipe.model_dump(mode="json"), resumed=_step(newest),
+            parameters=asked.model_dump(mode="json"), resumed=_step(newest),
         ) if is_main() else []  # fmt: skip
         keeps = folder is not None and is_main()
         run = TrainingRun(
@@ -166,26 +173,27 @@ def fit(
             lower_is_better=metric in task.lower_is_better,
             saves=folder is not None,
             class_weights=weights,
+            frozen=frozen,
+            extra=strategy_arguments(settings.distributed) if launched() else {},
             scorer=_scorer(model, task, tokenizer, scored_rows, settings.batch_size, bfloat16),
             callbacks=callbacks,
             on_point=(lambda history: write_curve_csv(home.path, history)) if keeps else None,
         )
         try:
-            with economical(model, run) as run.frozen:
-                outcome = train(model, run, resume_from=newest)
+            outcome = train(model, run, resume_from=newest)
         except BaseException:
             for callback in callbacks:
                 getattr(callback, "failed", lambda: None)()
             raise
         notes = _curves(home, outcome.history, metric) if keeps else ()
         result = FitResult(
-            model=model,
+            model=outcome.model,
             task=task,
             tokenizer=tokenizer,
             steps=outcome.steps,
             loss=outcome.loss,
             curve=outcome.curve,
-            precision="bfloat16" if bfloat16 else "float32",
+            precision=precision,
             scores=outcome.scores,
             best_step=outcome.best_step,
             metrics=dict(next((m for step, m in outcome.scores if step == outcome.best_step), {})),
@@ -201,6 +209,24 @@ def fit(
     for note in notes:
         progress.console().print(f"  {note}", style="dim", highlight=False)
     return result
+
+
+def _on_workers(
+    model: Any, table: Any, recipe: TrainingRecipe, validation: Any, tokenizer: Any, folder: Any, resume: bool
+) -> FitResult:
+    """Start the workers that the recipe asks for, and put what they trained into the model."""
+    from transformers import set_seed
+
+    done = fit_on_workers(
+        model, table, recipe, validation=validation, tokenizer=tokenizer, folder=folder, resume=resume
+    )
+    set_seed(recipe.seed)  # as in the workers: an adapter keeps the fresh head that it replaces
+    model, tokenizer = loaded_model(model, tokenizer, done.task)
+    if recipe.adapter is not None and recipe.adapter.name not in model.adapter_names():
+        model.add_adapter(recipe.adapter.name, recipe.adapter.lora())
+    done.load(model)
+    model.eval()
+    return FitResult(**done.figures, model=model, task=done.task, tokenizer=tokenizer)
 
 
 def _check_scoring(recipe: TrainingRecipe, scored: RowSource | None) -> None:

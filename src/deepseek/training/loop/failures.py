@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import OutOfMemory, TrainingError
-from deepseek.training.config import native_bfloat16
+from deepseek.training.planning.candidates import suggest_after_oom
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +83,7 @@ class FiniteCheck:
 
 
 def memory_error(
-    error: BaseException, settings: TrainingConfig, micro_batch: int, saved: Path | None
+    error: BaseException, settings: TrainingConfig, trunk_frozen: bool, saved: Path | None
 ) -> OutOfMemory | None:
     """What to say when memory did not suffice; ``None`` if ``error`` is about something else."""
     import torch
@@ -93,17 +93,10 @@ def memory_error(
     ):
         return None
     asked = re.search(r"tried to allocate ([\d.]+ ?\w+)", str(error), re.IGNORECASE)
-    advice = []
-    if micro_batch > 1:
-        advice.append(
-            f"training.micro_batch_size: {max(1, micro_batch // 2)} (it is {micro_batch}; the result is the same)"
-        )
-    if not settings.gradient_checkpointing:
-        advice.append("training.gradient_checkpointing: true")
-    if settings.precision == "float32" and native_bfloat16():
-        advice.append("training.precision: bfloat16")
-    advice.append("a smaller task.max_length")
-    advice.append("training.plan: {memory: ...}, which finds settings that fit")
+    advice = [
+        *suggest_after_oom(settings, adapter=trunk_frozen),
+        "training.plan: {memory: ...}, to have settings chosen",
+    ]
     kept = f" The last checkpoint, {saved}, is kept." if saved else ""
     wanted = f" ({asked[1]} more were asked for)" if asked else ""
     return OutOfMemory(

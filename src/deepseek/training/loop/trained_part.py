@@ -49,15 +49,6 @@ def choose_trained(model: PreTrainedModel, train: str, adapter: AdapterRecipe | 
     return False
 
 
-def set_trunk_dropout(model: PreTrainedModel, rate: float) -> None:
-    """Set the dropout of the frozen model; an adapter's own dropout is left as its config says."""
-    from torch import nn
-
-    for path, module in model.named_modules():
-        if isinstance(module, nn.Dropout) and ".lora_" not in path:
-            module.p = rate
-
-
 def trained_count(model: Any) -> tuple[int, int]:
     """``(trained, all)`` numbers of weights."""
     sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]

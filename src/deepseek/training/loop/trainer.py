@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deepseek.errors import TrainingError
 from deepseek.training.distributed.ranks import agreed, wait_for_all
 from deepseek.training.loop.checkpoints import (
     STATE,
@@ -133,9 +134,36 @@ def trainer_class() -> type[Any]:
 
         def _save_best(self) -> None:
             final = best_folder(self.home, self.state.global_step)
-            self._write(final, self._write_weights)
+            self._write(final, self._write_best)
             if self.is_world_process_zero() and self.flow.save is None:
                 prune_best(self.home, self.state.global_step)  # else when a checkpoint knows the new best
+
+        def load_best(self) -> int | None:
+            """Put the best scored weights into the model; returns their step, or ``None`` if none are kept."""
+            step = self.state.best_global_step
+            if step is None or not self.keep_best:
+                return None
+            wait_for_all()
+            folder = best_folder(self.home, step)
+            if not folder.is_dir():
+                raise TrainingError(f"the best weights, of step {step}, are missing: expected them in {folder}")
+            if self._sharded:
+                self.state.best_model_checkpoint = str(folder)
+                self._load_best_model()
+            else:
+                load_weights(self.model, folder)
+            return int(step)
+
+        def _write_best(self, folder: Path) -> None:
+            if self.is_fsdp_enabled:
+                from transformers.trainer import get_fsdp_ckpt_kwargs, save_fsdp_model
+
+                plugin = self.accelerator.state.fsdp_plugin
+                save_fsdp_model(plugin, self.accelerator, self.model, str(folder), **get_fsdp_ckpt_kwargs())
+            elif self.is_deepspeed_enabled:
+                self.model_wrapped.save_checkpoint(str(folder))
+            else:
+                self._write_weights(folder)
 
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
             self.store_flos()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from deepseek import progress
 from deepseek.errors import TrainingError
 from deepseek.models.loading import quiet_transformers
-from deepseek.training.distributed.ranks import rank, wait_for_all, world_size
+from deepseek.training.distributed.ranks import rank, world_size
 from deepseek.training.distributed.step_batches import StepBatches
 from deepseek.training.encoding.encoded_rows import EncodedRows
 from deepseek.training.loop.arguments import micro_batch, total_steps, training_arguments
@@ -71,6 +71,7 @@ class TrainingRun:
 class Outcome:
     """How a run went: the Trainer's log, and what its state says."""
 
+    model: PreTrainedModel
     steps: int
     loss: float
     history: list[dict[str, Any]]
@@ -127,8 +128,11 @@ def train(model: PreTrainedModel, run: TrainingRun, *, resume_from: Path | None 
         seen.tokens += int(run.rows.lengths[batch[ROW].numpy()].sum())
         return batch
 
-    to_batch = collator(run.task, run.tokenizer, seed=run.seed, epoch=lambda: batches.epoch)
-    saved = lambda: next(reversed(checkpoints(run.home)), None)  # noqa: E731
+    to_batch = collator(run.task, run.tokenizer, seed=run.seed, epoch=lambda: int(trainer.state.epoch or 0))
+
+    def saved() -> Path | None:
+        return next(reversed(checkpoints(run.home)), None)
+
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet_transformers())
         stack.enter_context(_as_found(model, settings.gradient_checkpointing))
@@ -155,15 +159,18 @@ def train(model: PreTrainedModel, run: TrainingRun, *, resume_from: Path | None 
         except TrainingError:
             raise
         except (RuntimeError, MemoryError) as error:
-            explained = memory_error(error, settings, micro_batch(settings), saved())
+            explained = memory_error(error, settings, run.trunk_frozen, saved())
             if explained is None:
                 raise
             raise explained from error
         seconds = time.monotonic() - began
         state = trainer.state
-        best = _load_best(model, run, state.best_global_step, sharded=trainer._sharded)
+        best = trainer.load_best()
+        model = trainer.plain_model()
+        model.eval()
     rows, tokens = seen.speed(world_size())
     return Outcome(
+        model=model,
         steps=result.global_step,
         loss=float(result.training_loss),
         history=state.log_history,
@@ -181,9 +188,12 @@ def _finished(model: PreTrainedModel, run: TrainingRun, checkpoint: Path) -> Out
     state = TrainerState.load_from_json(str(checkpoint / STATE))
     done = Progress.read(checkpoint, rank())
     load_weights(model, checkpoint)
-    best = _load_best(model, run, state.best_global_step, sharded=False)
+    best = state.best_global_step if run.settings.keep_best else None
+    if best is not None:
+        load_weights(model, best_folder(run.home, best))
     model.eval()
     return Outcome(
+        model=model,
         steps=state.global_step,
         loss=(done.total + done.pending) / max(1, state.global_step),
         history=state.log_history,
@@ -192,19 +202,6 @@ def _finished(model: PreTrainedModel, run: TrainingRun, checkpoint: Path) -> Out
         rows_per_second=0.0,
         tokens_per_second=0.0,
     )
-
-
-def _load_best(model: PreTrainedModel, run: TrainingRun, step: int | None, *, sharded: bool) -> int | None:
-    """Put the best scored weights into the model; returns their step."""
-    if step is None or not run.settings.keep_best:
-        return None
-    wait_for_all()
-    folder = best_folder(run.home, step)
-    if not folder.is_dir():
-        raise TrainingError(f"the best weights, of step {step}, are missing: expected them in {folder}")
-    if not sharded:
-        load_weights(model, folder)
-    return step
 
 
 @contextlib.contextmanager

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from deepseek.training.encoding.row_source import RowSource
 
 RECIPE, DATA, ENVIRONMENT, METRICS = "recipe.yaml", "data.json", "environment.json", "metrics.json"
-OF_A_RUN = (RECIPE, DATA, ENVIRONMENT, METRICS, "curve.csv", "curve.png", "mlflow_run.txt")
-FOLDERS_OF_A_RUN = ("checkpoints", "tensorboard", "frozen")
+OF_A_RUN = (RECIPE, DATA, ENVIRONMENT, METRICS, "curve.csv", "curve.png", "mlflow_run.txt", "plan.json")
+FOLDERS_OF_A_RUN = ("checkpoints", "tensorboard")
 
 FREE_TO_CHANGE = frozenset(
     {"tracking", "keep_checkpoints", "micro_batch_size", "gradient_checkpointing", "distributed"}
@@ -42,7 +42,8 @@ class RunFolder:
         self.encoded = path / "encoded"
 
     def begin(self, recipe: TrainingRecipe, data: Mapping[str, Any]) -> None:
-        """Start a new run here; what an older run left is removed, encoded rows excepted (they have a fingerprint)."""
+        """Start a new run here; what an older run left is removed, but for what is found by a fingerprint
+        (encoded rows, states of frozen layers)."""
         if not self.main:
             return
         self.path.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,61 @@
+"""The states of frozen lower layers: computed once for all rows of a run, then read."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from deepseek.errors import ConfigError
+from deepseek.training.encoding.encoded_rows import EncodedRows
+from deepseek.training.loop.arguments import has_gpu, micro_batch
+from deepseek.training.loop.collation import collator
+from deepseek.training.loop.processes import on_main
+from deepseek.training.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from deepseek.tasks.base import Task
+    from deepseek.training.config import TrainingConfig
+
+STATES = "states"
+"""Folder of the states in the run folder."""
+
+
+def kept_states(
+    model: PreTrainedModel,
+    task: Task,
+    tokenizer: Any,
+    rows: EncodedRows,
+    home: RunFolder,
+    settings: TrainingConfig,
+    stack: ExitStack,
+) -> Any:
+    """The stored states of the frozen lower layers, in use until ``stack`` closes.
+
+    Raises:
+        ConfigError: the states are not the same in each epoch, or no lower layers are frozen.
+    """
+    from deepseek.training.frozen import FrozenCache
+
+    if not task.cacheable:
+        raise ConfigError(
+            f"cache_frozen stores one state a row, but {task.name} as it is set gives a row other inputs each time; "
+            "turn cache_frozen off"
+        )
+    if has_gpu():
+        model.to("cuda")
+    collate = collator(task, tokenizer, seed=0, epoch=lambda: 0)
+    folder = home.path / STATES
+
+    def build() -> FrozenCache:
+        return FrozenCache.build(model, rows, collate, folder, batch_size=micro_batch(settings))
+
+    def first() -> None:
+        build().close()
+
+    on_main(first)
+    cache = build()  # found, not computed
+    stack.callback(cache.close)
+    stack.enter_context(cache.attached(model))
+    return cache
