@@ -14,6 +14,10 @@ from deepseek.data import Table
 from deepseek.errors import ConfigError
 from deepseek.models.loading import from_pretrained, quiet_transformers, tokenizer_for
 from deepseek.training.config import native_bfloat16
+from deepseek.training.distributed import ranks
+from deepseek.training.distributed.fitting import EncodedRows, fit_on_workers, launches
+from deepseek.training.distributed.step_batches import StepBatches
+from deepseek.training.distributed.strategy import strategy_arguments
 from deepseek.training.loop.trainer import FeatureRows, collator, trainer_class, watcher
 from deepseek.training.recipe import TrainingRecipe
 
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 
     from deepseek.tasks.base import Task
 
-Rows = Table | Sequence[Mapping[str, Any]]
+Rows = Table | EncodedRows | Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -87,15 +91,19 @@ def fit(
             "precision bfloat16 was asked for, but this hardware has no native bfloat16; use auto or float32"
         )
     bfloat16 = settings.precision != "float32" and native_bfloat16()
-    rows = list(table.rows(where="split = 'train'")) if isinstance(table, Table) else list(table)
-    task = recipe.build_task().fitted(rows)
+    if isinstance(table, EncodedRows):
+        rows, task = [], table.task
+    else:
+        rows = list(table.rows(where="split = 'train'")) if isinstance(table, Table) else list(table)
+        task = recipe.build_task().fitted(rows)
+    source = os.fspath(model) if isinstance(model, str | os.PathLike) else None
     set_seed(recipe.seed)  # before loading: a fresh head starts from random weights
     if isinstance(model, str | os.PathLike):
         tokenizer = tokenizer or tokenizer_for(model)
         model = from_pretrained(model, head=type(task).head, **task.model_options())
     if recipe.adapter is not None and recipe.adapter.name not in model.adapter_names():
         model.add_adapter(recipe.adapter.name, recipe.adapter.lora())
-    features: list[dict[str, Any]] = []
+    features: Any = table.features if isinstance(table, EncodedRows) else []
     with progress.bar("tokenise", len(rows)) as bar:
         for start in range(0, len(rows), 1024):
             features += task.encode(rows[start : start + 1024], tokenizer)
@@ -105,11 +113,28 @@ def fit(
         _set_trunk_dropout(model, settings.trunk_dropout)
     steps = math.ceil(settings.epochs * math.ceil(len(features) / settings.batch_size))
     home = Path(folder) if folder is not None else None
+    if launches(settings.distributed):
+        figures = fit_on_workers(
+            recipe, task=task, model=model, source=source, tokenizer=tokenizer, features=features, folder=home,
+            resume=resume,
+        )  # fmt: skip
+        model.eval()
+        return FitResult(**figures, model=model, task=task, tokenizer=tokenizer)
+    batches = StepBatches(
+        len(features),
+        settings.batch_size,
+        micro_batch_size=settings.micro_batch_size,
+        workers=ranks.world_size(),
+        rank=ranks.rank(),
+        seed=recipe.seed,
+        lengths=[task.length(f) for f in features] if settings.group_by_length else None,
+    )
     save = bool(settings.checkpoint) and home is not None
     arguments = TrainingArguments(
         output_dir=str(home or "."),
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
+        per_device_train_batch_size=batches.micro_batch_size,
+        gradient_accumulation_steps=batches.accumulation,
         learning_rate=settings.learning_rate or (1e-3 if adapted else 5e-5),
         weight_decay=settings.weight_decay,
         warmup_steps=round(settings.warmup_ratio * steps),
@@ -117,7 +142,7 @@ def fit(
         max_grad_norm=settings.max_grad_norm,
         bf16=bfloat16,
         use_cpu=not _has_gpu(),
-        train_sampling_strategy="group_by_length",
+        **(strategy_arguments(settings.distributed, gpu=_has_gpu()) if ranks.launched() else {}),
         save_strategy="epoch" if save else "no",
         save_total_limit=1,
         logging_steps=settings.log_every,
@@ -136,11 +161,13 @@ def fit(
             data_collator=collator(task, tokenizer),
         )
         trainer.task = task
+        trainer.step_batches = batches
         trainer.label_smoothing = settings.label_smoothing
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(watcher(bar, curve))
         newest = get_last_checkpoint(str(home)) if resume and home is not None and home.is_dir() else None
         result = trainer.train(resume_from_checkpoint=newest)
+    model = trainer.plain_model()
     model.eval()
     return FitResult(
         model=model,

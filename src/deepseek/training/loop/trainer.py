@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepseek import progress
 from deepseek.tasks.base import LABELS
+from deepseek.training.distributed.global_steps import with_global_steps
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -54,7 +55,7 @@ def trainer_class() -> type[Any]:
             else:
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
 
-    return TaskTrainer
+    return with_global_steps(TaskTrainer)
 
 
 def watcher(bar: progress.Bar, curve: list[tuple[int, float]]) -> TrainerCallback:
