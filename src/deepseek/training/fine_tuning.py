@@ -15,7 +15,7 @@ from deepseek.errors import ConfigError
 from deepseek.models.loading import from_pretrained, quiet_transformers, tokenizer_for
 from deepseek.training.config import native_bfloat16
 from deepseek.training.distributed import ranks
-from deepseek.training.distributed.fitting import EncodedRows, fit_on_workers, launches
+from deepseek.training.distributed.fitting import fit_on_workers, launches
 from deepseek.training.distributed.step_batches import StepBatches
 from deepseek.training.distributed.strategy import strategy_arguments
 from deepseek.training.loop.trainer import FeatureRows, collator, trainer_class, watcher
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from deepseek.tasks.base import Task
 
-Rows = Table | EncodedRows | Sequence[Mapping[str, Any]]
+Rows = Table | Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -91,19 +91,27 @@ def fit(
             "precision bfloat16 was asked for, but this hardware has no native bfloat16; use auto or float32"
         )
     bfloat16 = settings.precision != "float32" and native_bfloat16()
-    if isinstance(table, EncodedRows):
-        rows, task = [], table.task
-    else:
-        rows = list(table.rows(where="split = 'train'")) if isinstance(table, Table) else list(table)
-        task = recipe.build_task().fitted(rows)
-    source = os.fspath(model) if isinstance(model, str | os.PathLike) else None
+    if launches(settings.distributed):
+        done = fit_on_workers(
+            model, table, recipe, validation=validation, tokenizer=tokenizer, folder=folder, resume=resume
+        )
+        if isinstance(model, str | os.PathLike):
+            tokenizer = tokenizer or tokenizer_for(model)
+            model = from_pretrained(model, head=type(done.task).head, **done.task.model_options())
+        if recipe.adapter is not None and recipe.adapter.name not in model.adapter_names():
+            model.add_adapter(recipe.adapter.name, recipe.adapter.lora())
+        done.load(model)
+        model.eval()
+        return FitResult(**done.figures, model=model, task=done.task, tokenizer=tokenizer)
+    rows = list(table.rows(where="split = 'train'")) if isinstance(table, Table) else list(table)
+    task = recipe.build_task().fitted(rows)
     set_seed(recipe.seed)  # before loading: a fresh head starts from random weights
     if isinstance(model, str | os.PathLike):
         tokenizer = tokenizer or tokenizer_for(model)
         model = from_pretrained(model, head=type(task).head, **task.model_options())
     if recipe.adapter is not None and recipe.adapter.name not in model.adapter_names():
         model.add_adapter(recipe.adapter.name, recipe.adapter.lora())
-    features: Any = table.features if isinstance(table, EncodedRows) else []
+    features: list[dict[str, Any]] = []
     with progress.bar("tokenise", len(rows)) as bar:
         for start in range(0, len(rows), 1024):
             features += task.encode(rows[start : start + 1024], tokenizer)
@@ -113,13 +121,6 @@ def fit(
         _set_trunk_dropout(model, settings.trunk_dropout)
     steps = math.ceil(settings.epochs * math.ceil(len(features) / settings.batch_size))
     home = Path(folder) if folder is not None else None
-    if launches(settings.distributed):
-        figures = fit_on_workers(
-            recipe, task=task, model=model, source=source, tokenizer=tokenizer, features=features, folder=home,
-            resume=resume,
-        )  # fmt: skip
-        model.eval()
-        return FitResult(**figures, model=model, task=task, tokenizer=tokenizer)
     batches = StepBatches(
         len(features),
         settings.batch_size,
@@ -142,7 +143,8 @@ def fit(
         max_grad_norm=settings.max_grad_norm,
         bf16=bfloat16,
         use_cpu=not _has_gpu(),
-        **(strategy_arguments(settings.distributed, gpu=_has_gpu()) if ranks.launched() else {}),
+        ddp_backend="gloo" if ranks.launched() and not _has_gpu() else None,
+        **(strategy_arguments(settings.distributed) if ranks.launched() else {}),
         save_strategy="epoch" if save else "no",
         save_total_limit=1,
         logging_steps=settings.log_every,

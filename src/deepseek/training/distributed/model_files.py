@@ -71,7 +71,7 @@ def build(about: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> PreTra
         model.add_adapter(adapter, PeftConfig.from_peft_type(**settings))
     if about["active"]:
         model.set_adapter(about["active"])
-    _load(model, state, whole=True)
+    load_state(model, state, whole=True)
     trainable = set(about["trainable"])
     for parameter, weight in model.named_parameters():
         weight.requires_grad_(parameter in trainable)
@@ -110,18 +110,19 @@ def trained_state(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     return {name: source[name].detach().cpu() for name in sorted(wanted & source.keys())}
 
 
-def load_trained(model: PreTrainedModel, folder: str | os.PathLike[str]) -> None:
-    """Put what the workers trained into the driver's model, in place.
-
-    Raises:
-        ConfigError: the file has weights that the model has not, or of another shape.
-    """
+def read_trained(folder: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """What :func:`write_trained` wrote."""
     from safetensors.torch import load_file
 
-    _load(model, load_file(Path(folder) / TRAINED), whole=False)
+    return dict(load_file(Path(folder) / TRAINED))
 
 
-def _load(model: Any, state: Mapping[str, torch.Tensor], *, whole: bool) -> None:
+def load_state(model: Any, state: Mapping[str, torch.Tensor], *, whole: bool) -> None:
+    """Copy weights into a model, in place; ``whole``: all of its weights have to be there.
+
+    Raises:
+        ConfigError: the model has not one of the weights, or of another shape, or the other way round.
+    """
     import torch
 
     own = model.state_dict()

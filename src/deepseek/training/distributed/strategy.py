@@ -17,8 +17,8 @@ FSDP_OPTIONS = frozenset({
 """Keys of transformers' ``fsdp_config`` that a recipe may set."""
 
 
-def strategy_arguments(config: DistributedConfig | None, *, gpu: bool) -> dict[str, Any]:
-    """``TrainingArguments`` of a strategy: back end, timeout, FSDP's or DeepSpeed's configuration.
+def strategy_arguments(config: DistributedConfig | None) -> dict[str, Any]:
+    """``TrainingArguments`` of a strategy: the timeout, FSDP's or DeepSpeed's configuration.
 
     ``None`` is a process that a user's own launcher started: plain data-parallel training.
 
@@ -28,8 +28,6 @@ def strategy_arguments(config: DistributedConfig | None, *, gpu: bool) -> dict[s
     """
     config = config or DistributedConfig()
     arguments: dict[str, Any] = {"ddp_timeout": round(config.timeout) or 1}
-    if not gpu:
-        arguments["ddp_backend"] = "gloo"
     if config.strategy == "fsdp":
         options = {key.removeprefix("fsdp_"): value for key, value in config.options.items()}
         for key in options:
@@ -46,9 +44,7 @@ def strategy_arguments(config: DistributedConfig | None, *, gpu: bool) -> dict[s
 
 def check_strategy(config: DistributedConfig) -> None:
     """Raise what :func:`strategy_arguments` raises, before anything is started."""
-    import torch
-
-    strategy_arguments(config, gpu=bool(torch.cuda.is_available()))
+    strategy_arguments(config)
 
 
 def _deepspeed(options: Mapping[str, Any]) -> dict[str, Any]:
