@@ -95,6 +95,7 @@ def fit(
         done = fit_on_workers(
             model, table, recipe, validation=validation, tokenizer=tokenizer, folder=folder, resume=resume
         )
+        set_seed(recipe.seed)  # as in the workers: an adapter keeps the fresh head that it replaces
         if isinstance(model, str | os.PathLike):
             tokenizer = tokenizer or tokenizer_for(model)
             model = from_pretrained(model, head=type(done.task).head, **done.task.model_options())

@@ -71,8 +71,10 @@ def with_global_steps(trainer: type[Any]) -> type[Any]:
         def create_accelerator_and_postprocess(self) -> None:
             super().create_accelerator_and_postprocess()
             self._about = describe(self.model) if self.args.fsdp or self.args.deepspeed else None
-            if self.args.fsdp_plugin_args is not None and not self.is_fsdp_enabled:
-                share_out_on_cpu(self)
+            if self.args.fsdp_plugin_args is not None:
+                if not self.is_fsdp_enabled:
+                    share_out_on_cpu(self)
+                choose_fsdp_layers(self)
 
         def plain_model(self) -> Any:
             """The trained model, outside of what wraps it or shares out its weights.
@@ -119,13 +121,29 @@ def with_global_steps(trainer: type[Any]) -> type[Any]:
 
 def share_out_on_cpu(trainer: Any) -> None:
     """Turn FSDP on where there is no accelerator: accelerate leaves it off there, though torch's FSDP2 runs on gloo."""
+    from accelerate.state import PartialState
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
     state = trainer.accelerator.state
     if state.distributed_type == DistributedType.MULTI_CPU:
         state.fsdp_plugin = FullyShardedDataParallelPlugin(**trainer.args.fsdp_plugin_args)
-        state.distributed_type = DistributedType.FSDP
+        # every new view of the state is filled from PartialState's
+        state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
         trainer.is_fsdp_enabled = True
+
+
+def choose_fsdp_layers(trainer: Any) -> None:
+    """Shard the model's layers, unless the options say what to shard.
+
+    By default accelerate shards all of ``_no_split_modules`` and then the input embeddings, which fails where one of
+    those modules (``BertEmbeddings``) has the embeddings inside.
+    """
+    plugin, model = getattr(trainer.accelerator.state, "fsdp_plugin", None), trainer.model
+    if plugin is None or plugin.transformer_cls_names_to_wrap is not None:
+        return
+    embeddings = model.get_input_embeddings()
+    around = {type(m).__name__ for m in model.modules() if m is not embeddings and embeddings in set(m.modules())}
+    plugin.transformer_cls_names_to_wrap = [n for n in model._no_split_modules or () if n not in around]
 
 
 def progress_file(path: Path) -> Any:

@@ -65,7 +65,7 @@ def _history(figure_class: Any, trials: Sequence[Trial], metric: str, direction:
 def _slices(
     figure_class: Any, trials: Sequence[Trial], metric: str, direction: str, parameters: Mapping[str, Range | Choices]
 ) -> Any:
-    columns = min(3, len(parameters))
+    columns = 2 if len(parameters) in (2, 4) else min(3, len(parameters))
     rows = -(-len(parameters) // columns)
     figure = figure_class(figsize=(3.6 * columns + 0.6, 3.1 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
@@ -86,6 +86,8 @@ def _slices(
             star = float(best.parameters[path]) if best else 0.0
             if values.log:
                 axes.set_xscale("log")
+            elif values.whole:
+                axes.xaxis.get_major_locator().set_params(integer=True)
         dots = axes.scatter(at, [t.value for t in shown], c=[t.number for t in shown], cmap="Blues", vmin=-8, s=28,
                             edgecolors="#57606a", linewidths=0.4)  # fmt: skip
         if best:
@@ -96,6 +98,7 @@ def _slices(
     if dots is not None and len(shown) > 1:
         bar = figure.colorbar(dots, ax=grid, shrink=0.8, label="trial")
         bar.outline.set_visible(False)
+        bar.ax.set_ylim(shown[0].number, shown[-1].number)
     return figure
 
 
