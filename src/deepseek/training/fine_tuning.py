@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from deepseek.training.distributed import ranks
 from deepseek.training.distributed.fitting import fit_on_workers, launches
 from deepseek.training.distributed.step_batches import StepBatches
 from deepseek.training.distributed.strategy import strategy_arguments
-from deepseek.training.loop.trainer import FeatureRows, collator, trainer_class, watcher
+from deepseek.training.loop.trainer import FeatureRows, collator, scorer, trainer_class, watcher
 from deepseek.training.recipe import TrainingRecipe
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def fit(
     tokenizer: Any = None,
     folder: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    on_score: Callable[[int, dict[str, float]], None] | None = None,
 ) -> FitResult:
     """Train ``model`` on the rows of ``table`` as ``recipe`` says.
 
@@ -77,6 +78,8 @@ def fit(
         tokenizer: tokenizer or image processor; ``None`` loads the model's own.
         folder: the run folder: recipe, environment, curves, checkpoints; ``None`` keeps nothing.
         resume: continue from the newest checkpoint in that folder, if there is one.
+        on_score: called as ``on_score(step, metrics)`` after each scoring; what it raises ends the training. With
+            workers that ``fit`` starts itself it is called when they have ended.
 
     Raises:
         DataError: a row lacks an input or its answer; nothing was trained.
@@ -103,6 +106,8 @@ def fit(
             model.add_adapter(recipe.adapter.name, recipe.adapter.lora())
         done.load(model)
         model.eval()
+        for step, metrics in done.figures.get("scores", ()) if on_score is not None else ():
+            on_score(step, metrics)
         return FitResult(**done.figures, model=model, task=done.task, tokenizer=tokenizer)
     rows = list(table.rows(where="split = 'train'")) if isinstance(table, Table) else list(table)
     task = recipe.build_task().fitted(rows)
@@ -168,6 +173,9 @@ def fit(
         trainer.label_smoothing = settings.label_smoothing
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(watcher(bar, curve))
+        scores: list[tuple[int, dict[str, float]]] = []
+        if validation is not None:
+            trainer.add_callback(scorer(task, list(validation), tokenizer, scores, on_score))
         newest = get_last_checkpoint(str(home)) if resume and home is not None and home.is_dir() else None
         result = trainer.train(resume_from_checkpoint=newest)
     model = trainer.plain_model()
@@ -180,6 +188,8 @@ def fit(
         loss=float(result.training_loss),
         curve=tuple(curve),
         precision="bfloat16" if bfloat16 else "float32",
+        scores=tuple(scores),
+        metrics=scores[-1][1] if scores else {},
     )
 
 

@@ -74,6 +74,29 @@ def watcher(bar: progress.Bar, curve: list[tuple[int, float]]) -> TrainerCallbac
     return Watcher()
 
 
+def scorer(task: Task, rows: Any, tokenizer: Any, scores: list[Any], on_score: Any) -> TrainerCallback:
+    """A callback that scores rows after each epoch."""
+    import torch
+    from transformers import TrainerCallback
+
+    class Scorer(TrainerCallback):  # type: ignore[misc]
+        def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+            class Forward:
+                def forward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+                    with torch.no_grad():
+                        outputs = model(**{k: v.to(model.device) for k, v in batch.items()})
+                    return {k: v.float().cpu() for k, v in outputs.items() if hasattr(v, "float")}
+
+            model.eval()
+            metrics = task.score(Forward(), rows, tokenizer)  # type: ignore[arg-type]
+            model.train()
+            scores.append((state.global_step, metrics))
+            if on_score is not None:
+                on_score(state.global_step, metrics)
+
+    return Scorer()
+
+
 def collator(task: Task, tokenizer: Any) -> Callable[[list[Mapping[str, Any]]], dict[str, Any]]:
     """The task's training collation as the Trainer takes it."""
     return lambda items: task.collate_training(items, tokenizer)
