@@ -26,9 +26,7 @@ _ALONE: dict[str, FitResult] = {}
 
 
 def settings(adapter: Any, distributed: Any = None, **training: Any) -> TrainingRecipe:
-    return TrainingRecipe.model_validate(
-        recipe(adapter=adapter, training={"distributed": distributed, **training})
-    )
+    return TrainingRecipe.model_validate(recipe(adapter=adapter, training={"distributed": distributed, **training}))
 
 
 def alone(encoder: Path, adapter: Any) -> FitResult:

@@ -80,7 +80,9 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_no_worker_outlives_its_driver(tmp_path: Path, how: signal.Signals) -> None:
     code = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
-    driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    driver = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     try:
         for _ in range(1200):
             if len(list(tmp_path.glob("pid-*"))) == 2:

@@ -24,7 +24,9 @@ def lengths_of(rows: int) -> np.ndarray:
     return np.random.default_rng(rows).integers(1, 60, rows)
 
 
-def by_step(rows: int, batch_size: int, micro: int | None, workers: int, epoch: int, grouped: bool) -> list[list[list[int]]]:
+def by_step(
+    rows: int, batch_size: int, micro: int | None, workers: int, epoch: int, grouped: bool
+) -> list[list[list[int]]]:
     """Own rows of each worker in each step: [step][worker][row]."""
     steps: list[list[list[int]]] = []
     counts = set()
@@ -65,7 +67,9 @@ def test_every_row_is_in_one_step_of_one_worker(rows, batch_size, micro, workers
 def test_steps_are_those_of_a_single_process(rows, batch_size, micro, workers, epoch, grouped) -> None:
     alone = by_step(rows, batch_size, None, 1, epoch, grouped)
     together = by_step(rows, batch_size, micro, workers, epoch, grouped)
-    assert [sorted(sum(step, [])) for step in together] == [sorted(step[0]) for step in alone]
+    assert [sorted(row for worker in step for row in worker) for step in together] == [
+        sorted(step[0]) for step in alone
+    ]
 
 
 def test_epochs_differ_and_seeds_decide() -> None:

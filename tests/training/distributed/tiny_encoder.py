@@ -7,7 +7,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"good bad film plot actor scene long short dull bright".split()]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "plot", "actor", "scene",
+         "long", "short", "dull", "bright"]  # fmt: skip
 
 
 def write_encoder(folder: Path) -> Path:

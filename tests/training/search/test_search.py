@@ -81,8 +81,13 @@ def test_the_seed_decides_what_is_tried(tmp_path: Path, sampler: str) -> None:
 
 
 def test_a_grid_tries_every_combination_once(tmp_path: Path) -> None:
-    space = {"training.epochs": {"low": 1, "high": 5, "step": 2}, "adapter.target_modules": {"choices": [["query"], ["key"]]}}
-    result = search(RECIPE, config(parameters=space, sampler="grid", trials=50), lambda r, _: r.training.epochs, tmp_path)
+    space = {
+        "training.epochs": {"low": 1, "high": 5, "step": 2},
+        "adapter.target_modules": {"choices": [["query"], ["key"]]},
+    }
+    result = search(
+        RECIPE, config(parameters=space, sampler="grid", trials=50), lambda r, _: r.training.epochs, tmp_path
+    )
     pairs = {(t.parameters["training.epochs"], t.parameters["adapter.target_modules"][0]) for t in result.trials}
     assert len(result.trials) == 6
     assert pairs == {(e, m) for e in (1, 3, 5) for m in ("query", "key")}
@@ -133,7 +138,9 @@ def test_failed_trials_are_recorded_and_the_search_goes_on(tmp_path: Path) -> No
     assert all(t.value is None for t in failed)
     assert any(t.state == "complete" for t in result.trials)
     with pytest.raises(SearchError, match=r"none of 12 trials completed(.|\n)*row 3"):
-        search(RECIPE, config(parameters={"training.learning_rate": {"low": 1e-6, "high": 1e-4}}), failing, tmp_path / "b")
+        search(
+            RECIPE, config(parameters={"training.learning_rate": {"low": 1e-6, "high": 1e-4}}), failing, tmp_path / "b"
+        )
     assert (tmp_path / "b" / "trials.csv").exists()
 
 
@@ -184,7 +191,12 @@ def test_a_grid_over_a_range_without_a_step_is_refused() -> None:
 @given(rate=st.floats(1e-6, 1), rank=st.integers(1, 4096), smoothing=st.floats(0, 0.9))
 def test_overrides_change_what_they_name_and_nothing_else(rate: float, rank: int, smoothing: float) -> None:
     plain = TrainingRecipe(task={"name": "text-classification"})
-    values = {"training.learning_rate": rate, "adapter.r": rank, "training.label_smoothing": smoothing, "task.max_length": 9}
+    values = {
+        "training.learning_rate": rate,
+        "adapter.r": rank,
+        "training.label_smoothing": smoothing,
+        "task.max_length": 9,
+    }
     changed = with_overrides(plain, values)
     assert (changed.training.learning_rate, changed.training.label_smoothing) == (rate, smoothing)
     assert changed.adapter is not None
@@ -206,7 +218,9 @@ def test_trials_at_once_are_those_of_one_after_the_other(tmp_path: Path) -> None
 
 
 def test_a_trial_whose_process_dies_has_failed(tmp_path: Path) -> None:
-    result = search(RECIPE, config(sampler="grid", parameters={"adapter.r": {"choices": [8, 16]}}, parallel=2), dying, tmp_path)
+    result = search(
+        RECIPE, config(sampler="grid", parameters={"adapter.r": {"choices": [8, 16]}}, parallel=2), dying, tmp_path
+    )
     assert {t.parameters["adapter.r"]: t.state for t in result.trials} == {8: "complete", 16: "failed"}
     assert "SIGKILL" in str(next(t.reason for t in result.trials if t.state == "failed"))
 

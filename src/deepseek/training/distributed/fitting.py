@@ -8,7 +8,6 @@ and the figures of the run.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile

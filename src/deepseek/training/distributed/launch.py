@@ -124,7 +124,7 @@ def _loopback() -> dict[str, str]:
     """Keep gloo on the loopback interface: host names in containers often resolve to nothing that can be reached."""
     if "GLOO_SOCKET_IFNAME" in os.environ or not hasattr(socket, "if_nameindex"):
         return {}
-    return {"GLOO_SOCKET_IFNAME": name for _, name in socket.if_nameindex() if name in {"lo", "lo0"}}
+    return dict([("GLOO_SOCKET_IFNAME", name) for _, name in socket.if_nameindex() if name in {"lo", "lo0"}][:1])
 
 
 @contextmanager

@@ -21,10 +21,9 @@ def run_on_ray(config: DistributedConfig, job: dict[str, Any]) -> dict[int, str]
     """Run the job's workers to their end; ``None`` when all went well, else an empty dict (see the error files)."""
     ray = require("ray", "ray")
     require("ray.train", "ray")
+    import torch
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
-
-    import torch
 
     own = not ray.is_initialized()
     if own:
@@ -46,7 +45,7 @@ def run_on_ray(config: DistributedConfig, job: dict[str, Any]) -> dict[int, str]
             trainer.fit()
         except KeyboardInterrupt:
             raise
-        except Exception as error:  # noqa: BLE001 - Ray raises what it likes; the workers' own errors are in their files
+        except Exception as error:  # Ray raises what it likes; the workers' own errors are in their files
             if not list(Path(job["folder"]).glob("error-*.json")):
                 raise EngineError(f"Ray could not run the workers: {error}") from error
             return {}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deepseek.errors import ConfigError, MissingExtraError, UnknownNameError
+from deepseek.training.distributed import ranks
 from deepseek.training.distributed.config import DistributedConfig
 
 FSDP_OPTIONS = frozenset({
@@ -23,9 +24,15 @@ def strategy_arguments(config: DistributedConfig | None) -> dict[str, Any]:
     ``None`` is a process that a user's own launcher started: plain data-parallel training.
 
     Raises:
-        ConfigError: an option is not known, or of the wrong form.
+        ConfigError: an option is not known or of the wrong form, or a user's launcher started another number of
+            processes than the recipe says.
         MissingExtraError: DeepSpeed is not installed.
     """
+    if config is not None and ranks.launched() and config.workers != ranks.world_size():
+        raise ConfigError(
+            f"training.distributed.workers is {config.workers}, but the launcher started {ranks.world_size()} "
+            "processes; make them agree, or leave training.distributed out under a launcher of your own"
+        )
     config = config or DistributedConfig()
     arguments: dict[str, Any] = {"ddp_timeout": round(config.timeout) or 1}
     if config.strategy == "fsdp":

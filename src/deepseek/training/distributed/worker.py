@@ -26,7 +26,7 @@ def main(job: dict[str, Any]) -> None:
     progress.silence()  # the driver shows a bar
     try:
         work(job, again=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - whatever it was, this process has to end at once
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)  # a normal exit would wait for workers that will never answer

@@ -74,9 +74,7 @@ def check_space(recipe: TrainingRecipe, parameters: Mapping[str, Range | Choices
         check_path(recipe, path)
     for path, values in parameters.items():
         for value in values.choices if isinstance(values, Choices) else (values.low, values.high):
-            others = {
-                p: v.choices[0] if isinstance(v, Choices) else v.low for p, v in parameters.items() if p != path
-            }
+            others = {p: v.choices[0] if isinstance(v, Choices) else v.low for p, v in parameters.items() if p != path}
             try:
                 with_overrides(recipe, {**others, path: value})
             except ConfigError as error:

@@ -64,7 +64,9 @@ def as_metrics(ledger: Ledger, result: Any) -> dict[str, float]:
         return {str(name): float(value) for name, value in result.items()}
     if isinstance(result, int | float):
         return {ledger.metric: float(result)}
-    raise ObjectiveError(f"expected an objective that returns metrics by name or a number, received {type(result).__name__}")
+    raise ObjectiveError(
+        f"expected an objective that returns metrics by name or a number, received {type(result).__name__}"
+    )
 
 
 def reason_of(error: BaseException) -> str:

@@ -66,9 +66,7 @@ def search(
         ledger.requeue()
         write_text(
             home / ABOUT,
-            json.dumps(
-                {"recipe": recipe.model_dump(mode="json"), "search": config.model_dump(mode="json")}, indent=1
-            ),
+            json.dumps({"recipe": recipe.model_dump(mode="json"), "search": config.model_dump(mode="json")}, indent=1),
         )
         try:
             with progress.bar("search", config.trials, "trials") as bar:
@@ -135,9 +133,8 @@ def _nothing(ledger: Ledger, home: Path) -> str:
     if not trials:
         return "the search ended before any trial did; give it more time or trials"
     reasons = list(dict.fromkeys(t.reason for t in trials if t.reason))[:3]
-    return (
-        f"none of {len(trials)} trials completed; see {home / RECORD}" + "".join(f"\n  - {reason}" for reason in reasons)
-    )  # fmt: skip
+    lines = "".join(f"\n  - {reason}" for reason in reasons)
+    return f"none of {len(trials)} trials completed; see {home / RECORD}{lines}"
 
 
 @contextlib.contextmanager
