@@ -43,3 +43,10 @@ def dying(recipe: Any, report: Any) -> float:
 def broken(recipe: Any, report: Any) -> float:
     """A fault of the objective."""
     return recipe.training.no_such_setting
+
+
+def failing_or_bowl(recipe: Any, report: Any) -> dict[str, float]:
+    """Fails for rates above 1e-2, and else is ``bowl``."""
+    if recipe.training.learning_rate > 1e-2:
+        raise DataError("too high")
+    return bowl(recipe, report)

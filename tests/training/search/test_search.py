@@ -17,7 +17,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from search_objectives import bowl, broken, dying, failing, slow
+from search_objectives import bowl, broken, dying, failing, failing_or_bowl, slow
 
 from deepseek.errors import ConfigError, UnknownNameError
 from deepseek.training import TrainingRecipe
@@ -282,3 +282,17 @@ def test_a_finished_search_goes_on_with_more_trials(tmp_path: Path) -> None:
 def test_no_trial_starts_after_the_timeout(tmp_path: Path) -> None:
     result = search(RECIPE, config(trials=1000, timeout=1), slow, tmp_path)
     assert 1 <= len(result.trials) < 1000
+
+
+@pytest.mark.slow
+def test_ray_tune_runs_the_same_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray.tune")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    here = search(RECIPE, config(sampler="random", trials=4), failing_or_bowl, tmp_path / "here")
+    there = search(
+        RECIPE, config(sampler="random", trials=4, launcher="ray", parallel=2), failing_or_bowl, tmp_path / "ray"
+    )
+    assert tried(there) == tried(here)
+    assert [(t.value, t.metrics, t.scores, t.reason) for t in there.trials] == [
+        (t.value, t.metrics, t.scores, t.reason) for t in here.trials
+    ]

@@ -36,7 +36,7 @@ def run_on_ray(round_: Round, config: SearchConfig) -> None:
 
     own = not ray.is_initialized()
     if own:
-        connect(config.address)
+        connect(config.address, cores=config.parallel * config.cores)
     kind = type(round_.recipe)
     try:
         trainable = tune.with_resources(
