@@ -23,7 +23,6 @@ def run_on_ray(config: DistributedConfig, job: dict[str, Any]) -> dict[int, str]
     """Run the job's workers to their end; ``None`` when all went well, else an empty dict (see the error files)."""
     ray = require("ray", "ray")
     require("ray.train", "ray")
-    import torch
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 

@@ -7,6 +7,8 @@ machine. The search folder has to be on storage that all nodes share.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +21,8 @@ from deepseek.training.search.running import Round, as_metrics, is_fault, reason
 from deepseek.training.search.trials import Pruned, Report
 
 END, STEP, FAILED = "#end", "#step", "#failed"
+ALIVE = {"#alive": 1}
+"""In every report, because Tune wants one metric that is in all of them."""
 
 
 def run_on_ray(round_: Round, config: SearchConfig) -> None:
@@ -48,14 +52,15 @@ def run_on_ray(round_: Round, config: SearchConfig) -> None:
             tune_config=tune.TuneConfig(
                 search_alg=_searcher(round_),
                 scheduler=_scheduler(round_),
-                num_samples=-1,
+                num_samples=round_.trials,
                 max_concurrent_trials=config.parallel,
                 reuse_actors=False,
             ),
             run_config=tune.RunConfig(name="tune", storage_path=str(round_.folder / "ray"), verbose=0),
         )
         try:
-            tuner.fit()
+            with contextlib.redirect_stdout(io.StringIO()):  # Tune's own tables: we show a bar and our own
+                tuner.fit()
         except KeyboardInterrupt:
             raise
         except Exception as error:
@@ -75,7 +80,9 @@ def _trial(settings: Mapping[str, Any], objective: Any, kind: type[TrainingRecip
     recipe = kind.model_validate(json.loads(settings["recipe"]))
 
     def prunes(step: int, metrics: dict[str, float]) -> bool:
-        tune.report({STEP: step, "metrics": json.dumps(metrics)})  # a pruned trial does not come back from here
+        tune.report(
+            {**ALIVE, STEP: step, "metrics": json.dumps(metrics)}
+        )  # does not return when pruned
         return False
 
     try:
@@ -85,9 +92,9 @@ def _trial(settings: Mapping[str, Any], objective: Any, kind: type[TrainingRecip
     except Exception as error:
         if is_fault(error):
             raise
-        tune.report({FAILED: reason_of(error)})
+        tune.report({**ALIVE, FAILED: reason_of(error)})
         return
-    tune.report({END: json.dumps(dict(result) if isinstance(result, Mapping) else result)})
+    tune.report({**ALIVE, END: json.dumps(dict(result) if isinstance(result, Mapping) else result)})
 
 
 def _searcher(round_: Round) -> Any:
@@ -99,7 +106,7 @@ def _searcher(round_: Round) -> Any:
         """Asks the ledger for trials and tells it how they ended; the scheduler tells it of reports."""
 
         def __init__(self) -> None:
-            super().__init__(metric="#none", mode="max")
+            super().__init__(metric=next(iter(ALIVE)), mode="max")
             self.numbers: dict[str, int] = {}
 
         def set_search_properties(self, *arguments: Any, **options: Any) -> bool:
