@@ -106,8 +106,9 @@ def fit(
             model.add_adapter(recipe.adapter.name, recipe.adapter.lora())
         done.load(model)
         model.eval()
-        for step, metrics in done.figures.get("scores", ()) if on_score is not None else ():
-            on_score(step, metrics)
+        if on_score is not None:
+            for step, metrics in done.figures["scores"]:
+                on_score(step, metrics)
         return FitResult(**done.figures, model=model, task=done.task, tokenizer=tokenizer)
     rows = list(table.rows(where="split = 'train'")) if isinstance(table, Table) else list(table)
     task = recipe.build_task().fitted(rows)
@@ -175,7 +176,8 @@ def fit(
         trainer.add_callback(watcher(bar, curve))
         scores: list[tuple[int, dict[str, float]]] = []
         if validation is not None:
-            trainer.add_callback(scorer(task, list(validation), tokenizer, scores, on_score))
+            scored = validation.rows() if isinstance(validation, Table) else validation
+            trainer.add_callback(scorer(task, list(scored), tokenizer, scores, on_score))
         newest = get_last_checkpoint(str(home)) if resume and home is not None and home.is_dir() else None
         result = trainer.train(resume_from_checkpoint=newest)
     model = trainer.plain_model()

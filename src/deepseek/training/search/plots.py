@@ -42,10 +42,12 @@ def _history(figure_class: Any, trials: Sequence[Trial], metric: str, direction:
     done = [t for t in trials if t.state == "complete"]
     pruned = [t for t in trials if t.state == "pruned" and t.value is not None]
     better = min if direction == "minimize" else max
-    best, line = None, []
+    best: float | None = None
+    line: list[tuple[int, float]] = []
     for t in done:
-        best = t.value if best is None else better(best, t.value)
-        line.append((t.number, best))
+        if t.value is not None:
+            best = t.value if best is None else better(best, t.value)
+            line.append((t.number, best))
     if line:
         end = trials[-1].number
         axes.step([n for n, _ in line] + [end], [v for _, v in line] + [line[-1][1]], where="post", color=BLUE,

@@ -115,7 +115,7 @@ def _searcher(round_: Round) -> Any:
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
             trial = round_.next(len(self.numbers))
             if trial is None:
-                return Searcher.FINISHED
+                return str(Searcher.FINISHED)
             number, recipe, folder = trial
             self.numbers[trial_id] = number
             return {"recipe": recipe.model_dump_json(), "folder": str(folder), "number": number}
