@@ -48,6 +48,14 @@ class EngineError(DeepSeekError, RuntimeError):
     """The cluster that work was given to cannot be reached, or could not run a piece of it."""
 
 
+class TrainingError(DeepSeekError, RuntimeError):
+    """Training could not go on; what was saved before is kept."""
+
+
+class OutOfMemory(TrainingError):  # noqa: N818 - as torch and Python name theirs, it is what happened
+    """Training needs more memory than there is; the message has settings that need less."""
+
+
 class UnknownNameError(DeepSeekError, LookupError):
     """A name (model, task, column, ...) is not known; the nearest known names are in the message."""
 

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from deepseek import progress
-from deepseek.data import Table
 from deepseek.errors import ConfigError
-from deepseek.models.loading import from_pretrained, quiet_transformers, tokenizer_for
-from deepseek.training.config import native_bfloat16
-from deepseek.training.distributed import ranks
+from deepseek.models.loading import from_pretrained, tokenizer_for
 from deepseek.training.distributed.fitting import fit_on_workers, launches
-from deepseek.training.distributed.step_batches import StepBatches
+from deepseek.training.distributed.ranks import agreed, is_main, launched
 from deepseek.training.distributed.strategy import strategy_arguments
-from deepseek.training.loop.trainer import FeatureRows, collator, scorer, trainer_class, watcher
+from deepseek.training.encoding.encoded_rows import EncodedRows, open_encoded
+from deepseek.training.encoding.limits import ModelLimits
+from deepseek.training.encoding.row_source import Rows, RowSource, split_rows
+from deepseek.training.encoding.writing import check_scorable, encode, encoding_fingerprint
+from deepseek.training.frozen.trunk import prepare_trunk
+from deepseek.training.loop.arguments import has_gpu, uses_bfloat16
+from deepseek.training.loop.checkpoints import checkpoints
+from deepseek.training.loop.class_weighting import class_weights
+from deepseek.training.loop.preparation import kept_states, planned
+from deepseek.training.loop.processes import connect, on_main
+from deepseek.training.loop.scoring import score
+from deepseek.training.loop.trained_part import choose_trained, trained_count
+from deepseek.training.loop.training_run import Outcome, TrainingRun, train
 from deepseek.training.recipe import TrainingRecipe
+from deepseek.training.runs.curves import write_curve_csv, write_curves
+from deepseek.training.runs.folder import RunFolder, data_record
+from deepseek.training.runs.tracking import trackers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from deepseek.tasks.base import Task
 
-Rows = Table | Sequence[Mapping[str, Any]]
+LABELS = "labels"
 
 
 @dataclass(frozen=True)
@@ -37,10 +50,15 @@ class FitResult:
         model, task, tokenizer: the trained model, and the task with all that it learned from the rows.
         steps: optimiser steps.
         loss: mean training loss.
-        curve: training loss as (step, loss).
+        curve: training loss as (step, mean loss since the point before).
         precision: ``"float32"`` or ``"bfloat16"``.
         scores: validation scores as (step, metrics), if rows were scored.
-        best_step: the step whose weights the model has.
+        best_step: the step whose weights the model has, if rows were scored.
+        metrics: the validation scores of those weights.
+        trained, parameters: numbers of trained and of all weights.
+        folder: the run folder.
+        notes: what was left out, and how to get it.
+        speed: seconds of the training loop, rows and tokens a second, of this call (not compared: they vary).
     """
 
     model: PreTrainedModel
@@ -53,6 +71,11 @@ class FitResult:
     scores: tuple[tuple[int, dict[str, float]], ...] = ()
     best_step: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    trained: int = 0
+    parameters: int = 0
+    folder: Path | None = None
+    notes: tuple[str, ...] = ()
+    speed: dict[str, float] = field(default_factory=dict, compare=False)
 
 
 def fit(
@@ -68,143 +91,239 @@ def fit(
 ) -> FitResult:
     """Train ``model`` on the rows of ``table`` as ``recipe`` says.
 
+    Under a launcher (``torchrun``, ``accelerate launch``) each process calls this; ``batch_size`` is that of all.
+
     Args:
         model: a name or path (:func:`deepseek.models.resolve`), or a loaded model with the head that the task needs;
             a loaded model is trained in place.
-        table: a table or rows with inputs and answers. Where rows have a ``split`` column, ``train`` rows are trained
-            on and ``validation`` rows are scored; others are left alone.
+        table: a table, the path of one, a pandas ``DataFrame`` or a sequence of dicts, with inputs and answers. Where
+            rows have a ``split`` column, ``train`` rows are trained on and ``validation`` rows are scored; others are
+            left alone.
         recipe: task, adapter and training settings (:class:`TrainingRecipe`, or a whole ``Recipe``).
-        validation: rows to score instead of the table's own.
+        validation: rows to score instead of the table's own (those whose ``split`` is ``validation``, if there are
+            any, else all of them).
         tokenizer: tokenizer or image processor; ``None`` loads the model's own.
-        folder: the run folder: recipe, environment, curves, checkpoints; ``None`` keeps nothing.
-        resume: continue from the newest checkpoint in that folder, if there is one.
-        on_score: called as ``on_score(step, metrics)`` after each scoring; what it raises ends the training. With
-            workers that ``fit`` starts itself it is called when they have ended.
+        folder: the run folder: recipe, data version, environment, metrics, curves, checkpoints; ``None`` keeps
+            nothing. Without ``resume``, an older run in it is replaced.
+        resume: continue from the newest checkpoint in that folder, if there is one; on a CPU, to the bit.
+        on_score: called as ``on_score(step, metrics)`` after each scoring, in the main process; what it raises ends the
+            training. With workers that ``fit`` starts itself it is called when they have ended.
 
     Raises:
         DataError: a row lacks an input or its answer; nothing was trained.
-        ConfigError: the settings do not fit the model, the folder or the hardware.
+        ConfigError: the settings do not fit the model, the rows, the folder or the hardware; nothing was trained.
+        TrainingError: a loss was no number, or memory did not suffice (:class:`deepseek.errors.OutOfMemory`); the
+            last checkpoint is kept.
     """
-    from transformers import PrinterCallback, TrainingArguments, set_seed
-    from transformers.trainer_utils import get_last_checkpoint
+    from transformers import set_seed
 
     settings = recipe.training
-    if settings.precision == "bfloat16" and not native_bfloat16():
-        raise ConfigError(
-            "precision bfloat16 was asked for, but this hardware has no native bfloat16; use auto or float32"
-        )
-    bfloat16 = settings.precision != "float32" and native_bfloat16()
+    uses_bfloat16(settings)
     if launches(settings.distributed):
-        done = fit_on_workers(
-            model, table, recipe, validation=validation, tokenizer=tokenizer, folder=folder, resume=resume
-        )
-        set_seed(recipe.seed)  # as in the workers: an adapter keeps the fresh head that it replaces
-        if isinstance(model, str | os.PathLike):
-            tokenizer = tokenizer or tokenizer_for(model)
-            model = from_pretrained(model, head=type(done.task).head, **done.task.model_options())
-        if recipe.adapter is not None and recipe.adapter.name not in model.adapter_names():
-            model.add_adapter(recipe.adapter.name, recipe.adapter.lora())
-        done.load(model)
-        model.eval()
+        result = _on_workers(model, table, recipe, validation, tokenizer, folder, resume)
         if on_score is not None:
-            for step, metrics in done.figures["scores"]:
+            for step, metrics in result.scores:
                 on_score(step, metrics)
-        return FitResult(**done.figures, model=model, task=done.task, tokenizer=tokenizer)
-    rows = list(table.rows(where="split = 'train'")) if isinstance(table, Table) else list(table)
-    task = recipe.build_task().fitted(rows)
-    set_seed(recipe.seed)  # before loading: a fresh head starts from random weights
-    if isinstance(model, str | os.PathLike):
-        tokenizer = tokenizer or tokenizer_for(model)
-        model = from_pretrained(model, head=type(task).head, **task.model_options())
+        return result
+    if resume and folder is None:
+        raise ConfigError("resume continues the run in a folder; give fit the folder")
+    train_rows, scored_rows = split_rows(table, validation)
+    if settings.evaluate == "never":
+        scored_rows = None
+    _check_scoring(recipe, scored_rows)
+    connect(use_cpu=not has_gpu())
+    with contextlib.ExitStack() as stack:
+        home = RunFolder(_home(folder, stack), main=is_main())
+        data = data_record(train_rows, scored_rows)
+        newest = _newest_checkpoint(home, recipe, data) if resume else None
+        with train_rows.numbered():
+            task = recipe.build_task().fitted(train_rows)
+        metric = settings.metric or task.main_metric
+        set_seed(recipe.seed)  # before loading: a fresh head starts from random weights
+        model, tokenizer = _loaded(model, tokenizer, task)
+        if newest is None:
+            on_main(lambda: home.begin(recipe, data))
+        rows = _encoded(home, train_rows, task, tokenizer, ModelLimits.of(model))
+        if scored_rows is not None:
+            on_main(lambda: check_scorable(scored_rows, task, tokenizer))
+        asked, recipe = recipe, planned(recipe, model, task, rows, home)
+        settings, bfloat16 = recipe.training, uses_bfloat16(recipe.training)
+        trunk_frozen = choose_trained(model, settings.train, recipe.adapter)
+        weights = class_weights(task, rows.only([LABELS]), settings.class_weights)
+        trained, parameters = trained_count(model)
+        precision: Literal["float32", "bfloat16"] = "bfloat16" if bfloat16 else "float32"
+        stack.enter_context(prepare_trunk(model, dropout=settings.trunk_dropout, precision=precision))
+        frozen = kept_states(model, task, tokenizer, rows, home, settings, stack) if settings.cache_frozen else None
+        name = home.path.name if folder is not None else task.name
+        callbacks = trackers(
+            settings.tracking, home.path if folder is not None else None, name=name,
+            parameters=asked.model_dump(mode="json"), resumed=_step(newest),
+        ) if is_main() else []  # fmt: skip
+        keeps = folder is not None and is_main()
+        run = TrainingRun(
+            task=task,
+            tokenizer=tokenizer,
+            rows=rows,
+            settings=settings,
+            seed=recipe.seed,
+            home=home.checkpoints,
+            bfloat16=bfloat16,
+            trunk_frozen=trunk_frozen,
+            metric=metric,
+            lower_is_better=metric in task.lower_is_better,
+            saves=folder is not None,
+            class_weights=weights,
+            frozen=frozen,
+            extra=strategy_arguments(settings.distributed) if launched() else {},
+            scorer=_scorer(model, task, tokenizer, scored_rows, settings.batch_size, bfloat16),
+            callbacks=callbacks,
+            on_score=on_score,
+            on_point=(lambda history: write_curve_csv(home.path, history)) if keeps else None,
+        )
+        try:
+            outcome = train(model, run, resume_from=newest)
+        except BaseException:
+            for callback in callbacks:
+                getattr(callback, "failed", lambda: None)()
+            raise
+        notes = _curves(home, outcome.history, metric) if keeps else ()
+        result = FitResult(
+            model=outcome.model,
+            task=task,
+            tokenizer=tokenizer,
+            steps=outcome.steps,
+            loss=outcome.loss,
+            curve=outcome.curve,
+            precision=precision,
+            scores=outcome.scores,
+            best_step=outcome.best_step,
+            metrics=dict(next((m for step, m in outcome.scores if step == outcome.best_step), {})),
+            trained=trained,
+            parameters=parameters,
+            folder=home.path if folder is not None else None,
+            notes=notes,
+            speed=_speed(outcome),
+        )
+        if keeps:
+            home.write_metrics(_summary(result, metric))
+    for note in notes:
+        progress.console().print(f"  {note}", style="dim", highlight=False)
+    return result
+
+
+def _on_workers(
+    model: Any, table: Any, recipe: TrainingRecipe, validation: Any, tokenizer: Any, folder: Any, resume: bool
+) -> FitResult:
+    """Start the workers that the recipe asks for, and put what they trained into the model."""
+    from transformers import set_seed
+
+    done = fit_on_workers(
+        model, table, recipe, validation=validation, tokenizer=tokenizer, folder=folder, resume=resume
+    )
+    set_seed(recipe.seed)  # as in the workers: an adapter keeps the fresh head that it replaces
+    model, tokenizer = _loaded(model, tokenizer, done.task)
     if recipe.adapter is not None and recipe.adapter.name not in model.adapter_names():
         model.add_adapter(recipe.adapter.name, recipe.adapter.lora())
-    features: list[dict[str, Any]] = []
-    with progress.bar("tokenise", len(rows)) as bar:
-        for start in range(0, len(rows), 1024):
-            features += task.encode(rows[start : start + 1024], tokenizer)
-            bar.advance(min(1024, len(rows) - start))
-    adapted = bool(getattr(model, "_hf_peft_config_loaded", False))
-    if settings.trunk_dropout is not None and adapted:
-        _set_trunk_dropout(model, settings.trunk_dropout)
-    steps = math.ceil(settings.epochs * math.ceil(len(features) / settings.batch_size))
-    home = Path(folder) if folder is not None else None
-    batches = StepBatches(
-        len(features),
-        settings.batch_size,
-        micro_batch_size=settings.micro_batch_size,
-        workers=ranks.world_size(),
-        rank=ranks.rank(),
-        seed=recipe.seed,
-        lengths=[task.length(f) for f in features] if settings.group_by_length else None,
-    )
-    save = bool(settings.checkpoint) and home is not None
-    arguments = TrainingArguments(
-        output_dir=str(home or "."),
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=batches.micro_batch_size,
-        gradient_accumulation_steps=batches.accumulation,
-        learning_rate=settings.learning_rate or (1e-3 if adapted else 5e-5),
-        weight_decay=settings.weight_decay,
-        warmup_steps=round(settings.warmup_ratio * steps),
-        lr_scheduler_type=settings.schedule if settings.schedule != "constant" else "constant_with_warmup",
-        max_grad_norm=settings.max_grad_norm,
-        bf16=bfloat16,
-        use_cpu=not _has_gpu(),
-        ddp_backend="gloo" if ranks.launched() and not _has_gpu() else None,
-        **(strategy_arguments(settings.distributed) if ranks.launched() else {}),
-        save_strategy="epoch" if save else "no",
-        save_total_limit=1,
-        logging_steps=settings.log_every,
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=_has_gpu(),
-        seed=recipe.seed,
-    )
-    curve: list[tuple[int, float]] = []
-    with quiet_transformers(), progress.bar("train", steps, "steps") as bar:
-        trainer = trainer_class()(
-            model=model,
-            args=arguments,
-            train_dataset=FeatureRows(features),
-            data_collator=collator(task, tokenizer),
-        )
-        trainer.task = task
-        trainer.step_batches = batches
-        trainer.label_smoothing = settings.label_smoothing
-        trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(watcher(bar, curve))
-        scores: list[tuple[int, dict[str, float]]] = []
-        if validation is not None:
-            scored = validation.rows() if isinstance(validation, Table) else validation
-            trainer.add_callback(scorer(task, list(scored), tokenizer, scores, on_score))
-        newest = get_last_checkpoint(str(home)) if resume and home is not None and home.is_dir() else None
-        result = trainer.train(resume_from_checkpoint=newest)
-    model = trainer.plain_model()
+    done.load(model)
     model.eval()
-    return FitResult(
-        model=model,
-        task=task,
-        tokenizer=tokenizer,
-        steps=result.global_step,
-        loss=float(result.training_loss),
-        curve=tuple(curve),
-        precision="bfloat16" if bfloat16 else "float32",
-        scores=tuple(scores),
-        metrics=scores[-1][1] if scores else {},
-    )
+    return FitResult(**done.figures, model=model, task=done.task, tokenizer=tokenizer)
 
 
-def _set_trunk_dropout(model: PreTrainedModel, rate: float) -> None:
-    """Set the dropout of the frozen model; an adapter's own dropout is left as its config says."""
-    from torch import nn
+def _check_scoring(recipe: TrainingRecipe, scored: RowSource | None) -> None:
+    settings = recipe.training
+    if scored is None and settings.early_stopping is not None:
+        raise ConfigError(
+            "training.early_stopping needs scored rows: give fit validation rows, or rows with the split 'validation', "
+            "and do not set training.evaluate to 'never'"
+        )
+    if scored is None and settings.metric is not None:
+        raise ConfigError(f"training.metric is {settings.metric!r}, but there are no validation rows to measure it on")
 
-    for path, module in model.named_modules():
-        if isinstance(module, nn.Dropout) and ".lora_" not in path:
-            module.p = rate
+
+def _home(folder: str | os.PathLike[str] | None, stack: contextlib.ExitStack) -> Path:
+    if folder is not None:
+        return Path(folder).expanduser()
+    own = stack.enter_context(tempfile.TemporaryDirectory(prefix="deepseek-fit-"))
+    return Path(agreed(own))
 
 
-def _has_gpu() -> bool:
-    import torch
+def _newest_checkpoint(home: RunFolder, recipe: TrainingRecipe, data: dict[str, Any]) -> Path | None:
+    if not home.has_run:
+        return None
+    home.check_same(recipe, data)
+    return next(reversed(checkpoints(home.checkpoints)), None)
 
-    return bool(torch.cuda.is_available() or torch.backends.mps.is_available())
+
+def _loaded(model: PreTrainedModel | str | os.PathLike[str], tokenizer: Any, task: Task) -> tuple[PreTrainedModel, Any]:
+    from deepseek.models.adapters.mixin import make_adaptable
+
+    if isinstance(model, str | os.PathLike):
+        tokenizer = tokenizer or tokenizer_for(model)
+        return from_pretrained(model, head=type(task).head, **task.model_options()), tokenizer
+    model = make_adaptable(model)
+    if tokenizer is None:
+        if model.base_name is None:
+            raise ConfigError("the model does not say which checkpoint it is of; give fit its tokenizer")
+        tokenizer = tokenizer_for(model.base_name)
+    return model, tokenizer
+
+
+def _encoded(home: RunFolder, rows: RowSource, task: Task, tokenizer: Any, limits: ModelLimits) -> EncodedRows:
+    fingerprint = encoding_fingerprint(rows, task, tokenizer)
+
+    def write() -> None:
+        encode(rows, task, tokenizer, home.encoded, limits=limits, fingerprint=fingerprint)
+
+    on_main(write)
+    found = open_encoded(home.encoded, fingerprint)
+    if found is None:
+        raise ConfigError(f"{home.encoded} was made by the main process, but is not here; use a folder that all share")
+    return found
+
+
+def _scorer(
+    model: PreTrainedModel, task: Task, tokenizer: Any, rows: RowSource | None, batch_size: int, bfloat16: bool
+) -> Callable[[], dict[str, float]] | None:
+    if rows is None:
+        return None
+
+    def scores() -> dict[str, float]:
+        with progress.bar("score", len(rows)) as bar, rows.numbered():
+            return score(
+                model, task, rows, tokenizer, batch_size=batch_size, bfloat16=bfloat16, passed=lambda n: bar.advance(n)
+            )
+
+    return scores
+
+
+def _curves(home: RunFolder, history: list[dict[str, Any]], metric: str) -> tuple[str, ...]:
+    left_out = write_curves(home.path, history, metric)
+    return (left_out,) if left_out else ()
+
+
+def _speed(outcome: Outcome) -> dict[str, float]:
+    return {
+        "seconds": outcome.seconds,
+        "rows_per_second": outcome.rows_per_second,
+        "tokens_per_second": outcome.tokens_per_second,
+    }
+
+
+def _summary(result: FitResult, metric: str) -> dict[str, Any]:
+    return {
+        "steps": result.steps,
+        "loss": result.loss,
+        "metric": metric if result.scores else None,
+        "best_step": result.best_step,
+        "validation": result.metrics,
+        "last_validation": result.scores[-1][1] if result.scores else {},
+        "trained": result.trained,
+        "parameters": result.parameters,
+        "precision": result.precision,
+        "speed": result.speed,
+        "notes": list(result.notes),
+    }
+
+
+def _step(checkpoint: Path | None) -> int:
+    return 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])

@@ -1,4 +1,4 @@
-"""What the planner may spend."""
+"""What the planner may spend and what it may change."""
 
 from __future__ import annotations
 
@@ -12,3 +12,10 @@ class PlanConfig(BaseModel):
 
     memory: str | None = Field(None, description="Peak memory of the process, such as '2GB'; null: what is free.")
     time: str | None = Field(None, description="Wall time of the training, such as '10m'; null: no limit.")
+    allow_shallow: bool = Field(
+        True, description="Adapters in the upper layers only, if the budgets leave no other way."
+    )
+    allow_cache: bool = Field(True, description="Keep the states of frozen lower layers on the disk.")
+    calibrate: bool = Field(
+        True, description="Time a few real steps; without that, plans are ordered by rule and have no time."
+    )
