@@ -90,6 +90,7 @@ def fit(
     tokenizer: Any = None,
     folder: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    on_score: Callable[[int, dict[str, float]], None] | None = None,
 ) -> FitResult:
     """Train ``model`` on the rows of ``table`` as ``recipe`` says.
 
@@ -108,6 +109,8 @@ def fit(
         folder: the run folder: recipe, data version, environment, metrics, curves, checkpoints; ``None`` keeps
             nothing. Without ``resume``, an older run in it is replaced.
         resume: continue from the newest checkpoint in that folder, if there is one; on a CPU, to the bit.
+        on_score: called as ``on_score(step, metrics)`` after each scoring, in the main process; what it raises ends the
+            training. With workers that ``fit`` starts itself it is called when they have ended.
 
     Raises:
         DataError: a row lacks an input or its answer; nothing was trained.
@@ -120,7 +123,11 @@ def fit(
     settings = recipe.training
     uses_bfloat16(settings)
     if launches(settings.distributed):
-        return _on_workers(model, table, recipe, validation, tokenizer, folder, resume)
+        result = _on_workers(model, table, recipe, validation, tokenizer, folder, resume)
+        if on_score is not None:
+            for step, metrics in result.scores:
+                on_score(step, metrics)
+        return result
     if resume and folder is None:
         raise ConfigError("resume continues the run in a folder; give fit the folder")
     train_rows, scored_rows = split_rows(table, validation)
@@ -177,6 +184,7 @@ def fit(
             extra=strategy_arguments(settings.distributed) if launched() else {},
             scorer=_scorer(model, task, tokenizer, scored_rows, settings.batch_size, bfloat16),
             callbacks=callbacks,
+            on_score=on_score,
             on_point=(lambda history: write_curve_csv(home.path, history)) if keeps else None,
         )
         try:

@@ -65,7 +65,9 @@ def build(about: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> PreTra
     if not (isinstance(kind, type) and issubclass(kind, Base)):
         raise ConfigError(f"expected a transformers model class, received {about['class']!r}")
     floating = next((v.dtype for v in state.values() if v.is_floating_point()), None)
-    model = make_adaptable(kind._from_config(kind.config_class.from_dict(dict(about["config"])), dtype=floating))
+    architecture: Any = kind
+    config = architecture.config_class.from_dict(dict(about["config"]))
+    model = make_adaptable(architecture._from_config(config, dtype=floating))
     model.fresh_modules, model.base_name = tuple(about["fresh_modules"]), about["base_name"]
     for adapter, settings in about["adapters"].items():
         model.add_adapter(adapter, PeftConfig.from_peft_type(**settings))

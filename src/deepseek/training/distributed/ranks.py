@@ -34,7 +34,7 @@ def connected() -> bool:
     """Whether the processes can talk to each other yet (the Trainer connects them when it is made)."""
     import torch.distributed as dist
 
-    return dist.is_available() and dist.is_initialized()
+    return bool(dist.is_available() and dist.is_initialized())
 
 
 def agreed(value: Value) -> Value:

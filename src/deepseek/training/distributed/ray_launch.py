@@ -7,7 +7,9 @@ worker or node died Ray Train starts all workers again, ``restarts`` times, and 
 from __future__ import annotations
 
 import json
+import math
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,13 @@ def run_on_ray(config: DistributedConfig, job: dict[str, Any]) -> dict[int, str]
     """Run the job's workers to their end; ``None`` when all went well, else an empty dict (see the error files)."""
     ray = require("ray", "ray")
     require("ray.train", "ray")
-    import torch
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     own = not ray.is_initialized()
     if own:
-        connect(config.address)
-    gpu = bool(torch.cuda.is_available()) or ray.cluster_resources().get("GPU", 0) >= config.workers
+        connect(config.address, cores=config.workers)
+    gpu = ray.cluster_resources().get("GPU", 0) >= config.workers
     try:
         trainer = TorchTrainer(
             _worker,
@@ -55,8 +56,10 @@ def run_on_ray(config: DistributedConfig, job: dict[str, Any]) -> dict[int, str]
             ray.shutdown()
 
 
-def connect(address: str | None) -> None:
+def connect(address: str | None, *, cores: float) -> None:
     """Join the cluster at ``address``, else the one that RAY_ADDRESS names, else start Ray on this machine.
+
+    Started here, it has at least ``cores`` (virtual) cores, or it would wait for them for ever.
 
     Raises:
         EngineError: no cluster answers there, or Ray did not start.
@@ -64,7 +67,11 @@ def connect(address: str | None) -> None:
     import ray
 
     place = address or os.environ.get("RAY_ADDRESS") or "local"
-    options: dict[str, Any] = {"include_dashboard": False} if place == "local" else {}
+    options: dict[str, Any] = {}
+    before = os.environ.get("PYTHONPATH")
+    if place == "local":
+        options = {"include_dashboard": False, "num_cpus": max(os.cpu_count() or 1, math.ceil(cores))}
+        os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(p).resolve()) for p in sys.path)  # the workers' search path
     try:
         ray.init(address=place, log_to_driver=False, logging_level="ERROR", **options)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError, OSError) as error:
@@ -73,6 +80,11 @@ def connect(address: str | None) -> None:
             if place != "local"
             else f"Ray did not start on this machine: {error}"
         ) from error
+    finally:
+        if before is None:
+            os.environ.pop("PYTHONPATH", None)
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def _worker(job: dict[str, Any]) -> None:

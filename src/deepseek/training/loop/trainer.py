@@ -30,6 +30,7 @@ from deepseek.training.loop.checkpoints import (
 )
 from deepseek.training.loop.collation import ROW
 from deepseek.training.loop.flow import SCORE, Flow, scorings
+from deepseek.training.loop.processes import on_main
 from deepseek.training.loop.scoring import compared_metric
 from deepseek.training.loop.weights import load_weights, save_weights
 
@@ -58,6 +59,8 @@ def trainer_class() -> type[Any]:
         scorer: Callable[[], dict[str, float]]
         metric: str
         lower_is_better: bool = False
+        on_score: Any = None
+        """``on_score(step, metrics)`` after each scoring, in the main process; what it raises ends the training."""
         keep_best: bool = True
         keep_checkpoints: int = 1
         class_weights: Any = None
@@ -96,8 +99,12 @@ def trainer_class() -> type[Any]:
             super()._maybe_log_save_evaluate(*arguments, **options)
 
         def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
-            logs = {f"{SCORE}{name}": value for name, value in self._scores().items()}
+            scores = self._scores()
+            logs = {f"{SCORE}{name}": value for name, value in scores.items()}
             self.log(logs)
+            watch, step = self.on_score, self.state.global_step
+            if watch is not None:
+                on_main(lambda: watch(step, scores))
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, logs)
             return logs
 

@@ -65,6 +65,7 @@ class TrainingRun:
     extra: dict[str, Any] = field(default_factory=dict)
     callbacks: list[TrainerCallback] = field(default_factory=list)
     on_point: Callable[[list[dict[str, Any]]], None] | None = None
+    on_score: Callable[[int, dict[str, float]], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,7 @@ def train(model: PreTrainedModel, run: TrainingRun, *, resume_from: Path | None 
         trainer.class_weights = None if run.class_weights is None else run.class_weights.to(arguments.device)
         trainer.label_smoothing = settings.label_smoothing
         trainer.finite = FiniteCheck(settings, run.rows.origin, saved)
+        trainer.on_score = run.on_score
         trainer.scorer, trainer.metric, trainer.lower_is_better = run.scorer, run.metric, run.lower_is_better
         trainer.keep_best, trainer.keep_checkpoints = settings.keep_best, settings.keep_checkpoints
         trainer.remove_callback(PrinterCallback)

@@ -1,0 +1,8 @@
+"""Objectives that other processes can import."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
