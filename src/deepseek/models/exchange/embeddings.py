@@ -21,45 +21,12 @@ WORDS = 6
 LENGTH = 0.8
 """Distance from the mean embedding, as a share of the old embeddings' mean distance; means lie too near to it."""
 _FUNCTION_WORDS = frozenset(
-    [
-        "to",
-        "of",
-        "the",
-        "a",
-        "an",
-        "and",
-        "or",
-        "in",
-        "on",
-        "at",
-        "for",
-        "with",
-        "by",
-        "be",
-        "is",
-        "as",
-        "sb",
-        "sth",
-        "etc",
-        "one's",
-        "also",
-        "from",
-        "esp",
-        "usu",
-        "it",
-        "that",
-        "which",
-        "used",
-        "lit",
-        "fig",
-        "abbr",
-        "cl",
-        "variant",
-        "bound",
-        "form",
-        "coll",
-    ]
-)
+    {
+        "to", "of", "the", "a", "an", "and", "or", "in", "on", "at", "for", "with", "by", "be", "is", "as", "sb", "sth",
+        "etc", "one's", "also", "from", "esp", "usu", "it", "that", "which", "used", "lit", "fig", "abbr", "cl",
+        "variant", "bound", "form", "coll",
+    }
+)  # fmt: skip
 _WORD = re.compile(r"[a-z']+")
 
 

@@ -34,7 +34,7 @@ def chosen(frequencies: Mapping[str, int], known: Collection[str], words: int, c
 
 
 def tokenizer_of(counts: Mapping[str, int], *, max_length: int) -> PreTrainedTokenizerFast:
-    """A tokenizer in transformers' form, ``[CLS] text [SEP]``; ids are the special tokens, then the order of ``counts``.
+    """A tokenizer in transformers' form, ``[CLS] text [SEP]``; ids: the special tokens, then the order of ``counts``.
 
     Text is put in NFKC and lower case; anything outside the vocabulary is ``[UNK]``.
     """
