@@ -1,4 +1,4 @@
-"""Trains a recipe and scores it on held-out rows, in a process of its own."""
+"""Trains a recipe in a process of its own: and scores it on held-out rows, or keeps what it made."""
 
 from __future__ import annotations
 
@@ -18,5 +18,17 @@ def train(clock: Clock, *, recipe: dict[str, Any], base: str, train: str, test: 
     return result.task.score(TorchModel(result.model), rows_of(test), result.tokenizer, batch_size=64)
 
 
+def pretrain(clock: Clock, *, recipe: dict[str, Any], base: str, train: str, target: str) -> str:
+    """Train on the texts alone and write the trunk, without its head, to a folder; returns the folder."""
+    from deepseek.training import TrainingRecipe, fit
+
+    texts = [{"text": row["text"]} for row in rows_of(train)]
+    with clock:
+        result = fit(base, texts, TrainingRecipe.model_validate(recipe))
+    result.model.base_model.save_pretrained(target)
+    result.tokenizer.save_pretrained(target)
+    return target
+
+
 if __name__ == "__main__":
-    serve(train)
+    serve(train, pretrain)
