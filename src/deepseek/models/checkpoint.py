@@ -83,6 +83,10 @@ def _near_paths(path: Path) -> list[str]:
 
 
 def _from_card(card: ModelCard) -> Checkpoint:
+    if card.made_from:
+        from deepseek.models.exchange.chinese import chinese_minilm
+
+        return Checkpoint(chinese_minilm(), card.name, card)
     if card.package is None:
         size = f"{card.parameters / 1e9:.1f}B parameters, about {card.parameters * 2 / 1e9:.0f} GB"
         return Checkpoint(

@@ -1,0 +1,123 @@
+"""Cost at BERT-base size: seconds of a step and peak memory, on real text lengths, with random weights.
+
+Movie sentences cut to 64 tokens (32 rows a step) and newsgroup posts cut to 256 (8 rows a step). What ours computes
+before its first step grows with the rows and is paid once, so times are compared over three epochs of all rows:
+``rows / steps``-fold what came first, and the mean step times the steps.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from benchmarks.harness import Figure, say
+from benchmarks.lora_parts.bert_base import bert_base
+from benchmarks.lora_parts.contest import (
+    FULL,
+    OURS,
+    PEFT,
+    PEFT_BF16,
+    Cell,
+    contest,
+    median_of,
+    tensor_peaks,
+    times_faster,
+)
+from benchmarks.lora_parts.contestants import Job, Run
+from benchmarks.lora_parts.context import Context
+from benchmarks.lora_parts.rows import prepared, written
+from deepseek.recipe import Recipe, load_recipe
+
+EPOCHS = 3
+CELLS = (("hutto-movie-reviews", 64, 32, 10), ("20-newsgroups", 256, 8, 10))
+"""Data set, tokens, rows a step, steps."""
+OUR_RECIPE: dict[str, Any] = {
+    "task": {"name": "text-classification"},
+    "adapter": {
+        "r": 16,
+        "alpha": 32,
+        "dropout": 0.0,
+        "target_modules": ["query", "value"],
+        "layers": [6, 7, 8, 9, 10, 11],
+    },
+    "training": {"epochs": EPOCHS, "precision": "auto", "trunk_dropout": 0.0, "cache_frozen": True},
+}
+"""Ours at BERT-base size: adapters in the upper half of the layers, the lower half computed once."""
+
+
+def run(context: Context) -> dict[str, Figure]:
+    """Memory, share of weights that train, and cost of three epochs."""
+    cells = [_cell(context, *cell) for cell in CELLS]
+    each = " ".join(f"{cell.name}: {cell.note}." for cell in cells)
+    saved = [1 - cell.memory for cell in cells]
+    return {
+        "memory_reduction": Figure(
+            value=median_of(saved),
+            unit="share of full fine-tuning's peak memory saved",
+            baseline=0.83,
+            baseline_name="promised",
+            note=f"bigger is better; high-water mark of the whole process, Python and libraries with it: "
+            f"{', '.join(f'{s:.1%}' for s in saved)}. {each}",
+        ),
+        "trainable_reduction": Figure(
+            value=min(1 - cell.trainable for cell in cells),
+            unit="share of the weights that does not train",
+            baseline=0.99,
+            baseline_name="expected; 0.9 promised",
+            note="bigger is better; trained weights of ours (adapter and head) divided by the base's, the worst cell.",
+        ),
+        "cost_vs_full_fp32": times_faster(cells, "time of three epochs at BERT-base size", peft=False),
+        "cost_vs_plain_peft": times_faster(cells, "time of three epochs at BERT-base size", peft=True),
+    }
+
+
+def our_recipe(context: Context) -> dict[str, Any]:
+    """:data:`OUR_RECIPE`, or the same for a tiny model."""
+    adapter = {**OUR_RECIPE["adapter"], **({"layers": [2, 3]} if context.quick else {})}
+    return {**OUR_RECIPE, "adapter": adapter}
+
+
+def _cell(context: Context, source: str, tokens: int, batch: int, steps: int) -> Cell:
+    steps = context.pick(steps, 2)
+    data = {"source": source, "clean": {"near_duplicates": None}}  # only the lengths matter here
+    recipe = Recipe.model_validate({**load_recipe("quickstart").model_dump(mode="json"), "data": data})
+    rows = prepared(recipe, context)
+    total = len(rows.train)
+    sample = random.Random(0).sample(rows.train, min(total, batch * steps))  # noqa: S311 - a sample, not a secret
+    folder = context.workspace(f"cost-{source}")
+    job = Job(
+        base=bert_base(context.folder, quick=context.quick),
+        train=written(sample, folder / "train.jsonl"),
+        max_length=tokens,
+        batch_size=batch,
+        epochs=1,
+        recipe=our_recipe(context),
+    )
+    say(f"cost: BERT-base size, {source} cut to {tokens} tokens, {batch} rows a step, {steps} steps")
+    runs = contest(job, context.rounds)
+    tensors = tensor_peaks(Job(**{**job.as_arguments(), "max_steps": 2}))
+    long_run = {
+        name: median_of([_three_epochs(r, total, batch, len(sample)) for r in each]) for name, each in runs.items()
+    }
+    memory = {name: median_of([r.peak_mb for r in each]) for name, each in runs.items()}
+    say(f"  tensors alone: {', '.join(f'{n} {m:,.0f} MB' for n, m in tensors.items())}")
+    words = "; ".join(
+        f"{name}: {median_of([r.step_s for r in runs[name]]):.3g} s a step, {long_run[name] / EPOCHS:,.0f} s an epoch, "
+        f"{memory[name]:,.0f} MB ({tensors[name]:,.0f} in tensors)"
+        for name in (FULL, PEFT, PEFT_BF16, OURS)
+    )
+    ours = runs[OURS][0]
+    return Cell(
+        name=f"BERT-base size, {source} at {tokens} tokens, {batch} rows a step",
+        times=long_run[FULL] / long_run[OURS],
+        peft_times=long_run[PEFT] / long_run[OURS],
+        memory=memory[OURS] / memory[FULL],
+        trainable=ours.trainable / ours.parameters,
+        note=f"{words}; tensors alone {1 - tensors[OURS] / tensors[FULL]:.1%} less; against plain PEFT in bf16 "
+        f"{long_run[PEFT_BF16] / long_run[OURS]:.2f} times faster; ours: {ours.settings}; "
+        f"an epoch is {total:,} rows, each over {EPOCHS} epochs",
+    )
+
+
+def _three_epochs(run: Run, rows: int, batch: int, measured: int) -> float:
+    return run.train_s(EPOCHS * rows / batch, rows / measured)

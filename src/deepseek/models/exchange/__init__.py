@@ -1,0 +1,1 @@
+"""A checkpoint in another language: its trunk, with a vocabulary whose embeddings a dictionary gives."""
