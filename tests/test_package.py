@@ -25,10 +25,10 @@ SURFACE = {
         "resolve_targets", "tokenizer_for", "train_tokenizer",
     ],
     "deepseek.plugins": ["Plugin", "Registry", "discover"],
-    "deepseek.recipe": ["Recipe", "RecipeError", "RunResult", "json_schema", "load_recipe", "read_recipe", "run_recipe"],
+    "deepseek.recipe": ["Recipe", "RecipeError", "RunResult", "json_schema", "load_recipe", "plan_recipe", "read_recipe", "run_recipe", "tune_recipe"],
     "deepseek.serving": ["DeepSeekInference", "MicroBatcher", "ModelRepository", "Server", "ServingConfig"],
     "deepseek.tasks": ["TASKS", "Executable", "Field", "Generated", "Signature", "Task", "TextTask"],
-    "deepseek.training": ["AdapterRecipe", "FitResult", "TrainingConfig", "TrainingRecipe", "fit", "tfidf_baseline"],
+    "deepseek.training": ["AdapterRecipe", "FitResult", "TrainingConfig", "TrainingRecipe", "fit", "plan_fit", "tfidf_baseline"],
 }  # fmt: skip
 
 

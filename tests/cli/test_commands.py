@@ -13,7 +13,18 @@ from typer.main import get_command
 
 OPTIONS = {
     "quickstart": ["--grpc-port", "--http-port", "--once", "--output", "--recipe", "--results"],
-    "train": ["--check", "--output", "--resume", "--schema"],
+    "train": [
+        "--check",
+        "--memory",
+        "--output",
+        "--plan",
+        "--resume",
+        "--schema",
+        "--set",
+        "--time",
+        "--workers",
+    ],
+    "tune": ["--output", "--parallel", "--resume", "--trials"],
     "evaluate": ["--device", "--json", "--split", "--where"],
     "predict": ["--device", "--input", "--param", "--task", "--text"],
     "serve": ["--device", "--grpc-port", "--host", "--http-port", "--max-batch-size"],

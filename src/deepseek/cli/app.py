@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deepseek.cli import data, doctor, evaluate, hub, plugins, predict, quickstart, serve, train
+from deepseek.cli import data, doctor, evaluate, hub, plugins, predict, quickstart, serve, train, tune
 
 app = typer.Typer(
     help="From raw data to a served model: tables, fine-tuning, bundles, REST and gRPC.\n\n"
@@ -45,6 +45,7 @@ def options(
 
 app.command("quickstart")(quickstart.command)
 app.command("train")(train.command)
+app.command("tune")(tune.command)
 app.command("evaluate")(evaluate.command)
 app.command("predict")(predict.command)
 app.command("serve")(serve.command)

@@ -16,11 +16,23 @@ def print_run(result: RunResult) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print()
     metrics, baseline = result.metrics, result.baseline
-    if "accuracy" in metrics:
+    main = result.training.task.main_metric
+    if main in metrics:
+        share = main in {"accuracy", "f1", "f1_micro", "f1_macro", "recall_at_1"}
+        show = (lambda value: f"{value:.1%}") if share else (lambda value: f"{value:.4g}")
+        interval = (
+            f" (95% interval {show(metrics[f'{main}_low'])} to {show(metrics[f'{main}_high'])})"
+            if f"{main}_low" in metrics
+            else ""
+        )
+        others = [
+            f"{name.replace('_', ' ')} {metrics[name]:.3f}"
+            for name in ("f1_macro", "spearman", "rmse")
+            if name in metrics
+        ]
         console.print(
-            f"[bold]accuracy[/]   {metrics['accuracy']:.1%} on {result.rows.get('test', 0):,} held-out rows "
-            f"(95% interval {metrics['accuracy_low']:.1%} to {metrics['accuracy_high']:.1%}), "
-            f"macro F1 {metrics['f1_macro']:.3f}"
+            f"[bold]{main.replace('_', ' '):<10}[/] {show(metrics[main])} on {result.rows.get(result.held_out, 0):,} "
+            f"held-out rows ({result.held_out}){interval}{', ' if others else ''}{', '.join(others)}"
         )
     if baseline:
         points = (metrics["accuracy"] - baseline["accuracy"]) * 100

@@ -12,6 +12,7 @@ from deepseek.models.quantization import Quantization
 from deepseek.serving.config import ServingConfig
 from deepseek.tasks import TASKS
 from deepseek.training.recipe import TrainingRecipe
+from deepseek.training.search.config import SearchConfig
 
 
 class _Part(BaseModel):
@@ -55,6 +56,7 @@ class Recipe(TrainingRecipe):
     data: DataRecipe
     model: ModelRecipe
     evaluation: EvaluationRecipe = Field(default_factory=EvaluationRecipe)
+    search: SearchConfig | None = Field(None, description="What `deepseek tune` varies, and how long.")
     serving: ServingConfig = Field(default_factory=ServingConfig)
     license: str = Field("Apache-2.0", description="Licence of the resulting model, written into its bundle.")
 
