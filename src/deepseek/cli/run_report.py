@@ -16,24 +16,8 @@ def print_run(result: RunResult) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print()
     metrics, baseline = result.metrics, result.baseline
-    main = result.training.task.main_metric
-    if main in metrics:
-        share = main in {"accuracy", "f1", "f1_micro", "f1_macro", "recall_at_1"}
-        show = (lambda value: f"{value:.1%}") if share else (lambda value: f"{value:.4g}")
-        interval = (
-            f" (95% interval {show(metrics[f'{main}_low'])} to {show(metrics[f'{main}_high'])})"
-            if f"{main}_low" in metrics
-            else ""
-        )
-        others = [
-            f"{name.replace('_', ' ')} {metrics[name]:.3f}"
-            for name in ("f1_macro", "spearman", "rmse")
-            if name in metrics
-        ]
-        console.print(
-            f"[bold]{main.replace('_', ' '):<10}[/] {show(metrics[main])} on {result.rows.get(result.held_out, 0):,} "
-            f"held-out rows ({result.held_out}){interval}{', ' if others else ''}{', '.join(others)}"
-        )
+    if score := _score(result):
+        console.print(score)
     if baseline:
         points = (metrics["accuracy"] - baseline["accuracy"]) * 100
         console.print(
@@ -47,6 +31,28 @@ def print_run(result: RunResult) -> None:
     console.print(f"[bold]rows[/]       {rows}; rejected: {rejected or 'none'}")
     print_steps(result.steps)
     console.print(f"[bold]bundle[/]     {result.bundle.path}")
+
+
+SHARES = frozenset({"accuracy", "f1", "f1_micro", "f1_macro", "recall_at_1"})
+"""Metrics that people read as percentages."""
+
+
+def _score(result: RunResult) -> str:
+    metrics, main = result.metrics, result.training.task.main_metric
+    if main not in metrics:
+        return ""
+
+    def show(value: float) -> str:
+        return f"{value:.1%}" if main in SHARES else f"{value:.4g}"
+
+    text = (
+        f"[bold]{main.replace('_', ' '):<10}[/] {show(metrics[main])} on {result.rows.get(result.held_out, 0):,} rows"
+    )
+    text += f" of split {result.held_out!r}"
+    if f"{main}_low" in metrics:
+        text += f" (95% interval {show(metrics[f'{main}_low'])} to {show(metrics[f'{main}_high'])})"
+    others = [name for name in ("f1_macro", "spearman", "rmse") if name in metrics and name != main]
+    return ", ".join([text, *(f"{name.replace('_', ' ')} {metrics[name]:.3f}" for name in others)])
 
 
 def print_steps(steps: Steps) -> None:
