@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deepseek.training.search.config import Choices, Range, SearchConfig
     from deepseek.training.search.objective import FitObjective, fit_objective
+    from deepseek.training.search.overrides import with_overrides
+    from deepseek.training.search.report import table_text
     from deepseek.training.search.searching import search
     from deepseek.training.search.trials import Pruned, SearchError, SearchResult, Trial
 
@@ -22,11 +24,13 @@ _PUBLIC = {
     "Trial": "trials",
     "fit_objective": "objective",
     "search": "searching",
+    "table_text": "report",
+    "with_overrides": "overrides",
 }
 
 __all__ = [
     "Choices", "FitObjective", "Pruned", "Range", "SearchConfig", "SearchError", "SearchResult", "Trial",
-    "fit_objective", "search",
+    "fit_objective", "search", "table_text", "with_overrides",
 ]  # fmt: skip
 
 
