@@ -80,9 +80,7 @@ def _trial(settings: Mapping[str, Any], objective: Any, kind: type[TrainingRecip
     recipe = kind.model_validate(json.loads(settings["recipe"]))
 
     def prunes(step: int, metrics: dict[str, float]) -> bool:
-        tune.report(
-            {**ALIVE, STEP: step, "metrics": json.dumps(metrics)}
-        )  # does not return when pruned
+        tune.report({**ALIVE, STEP: step, "metrics": json.dumps(metrics)})  # does not return when pruned
         return False
 
     try:
