@@ -109,14 +109,14 @@ def test_strategies_are_checked_before_anything_starts(monkeypatch: pytest.Monke
         DistributedConfig(options={"stage": 2})
     with pytest.raises(ValidationError, match="launcher: ray"):
         DistributedConfig(address="auto")
-    deepspeed = DistributedConfig(strategy="deepspeed", options={"zero_optimization": {"stage": 3}})
+    deepspeed = DistributedConfig(strategy="deepspeed", options={"zero_optimization": {"stage": 1}})
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="pip install deepspeed"):
         strategy_arguments(deepspeed)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     made = strategy_arguments(deepspeed)["deepspeed"]
-    assert made["zero_optimization"] == {"stage": 3}
+    assert made["zero_optimization"] == {"stage": 1}
     assert made["train_batch_size"] == "auto"
-    for options in ({"train_batch_size": 8}, {"zero_optimization": {"stage": 7}}):
+    for options in ({"train_batch_size": 8}, {"zero_optimization": {"stage": 3}}):
         with pytest.raises(ConfigError):
             strategy_arguments(DistributedConfig(strategy="deepspeed", options=options))

@@ -93,6 +93,10 @@ def with_global_steps(trainer: type[Any]) -> type[Any]:
             batches.__dict__.update(self.step_batches.__dict__)
             return batches
 
+        def _clip_grad_norm(self, model: Any) -> Any:
+            norm = super()._clip_grad_norm(model)
+            return norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # FSDP2's is a piece of it
+
         def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
             import torch
 

@@ -57,8 +57,12 @@ def check_strategy(config: DistributedConfig) -> None:
 def _deepspeed(options: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON configuration with what a recipe says elsewhere set to be taken from there."""
     zero = options.get("zero_optimization", {})
-    if not isinstance(zero, Mapping) or zero.get("stage", 2) not in (0, 1, 2, 3):
-        raise ConfigError(f"expected zero_optimization.stage 0, 1, 2 or 3 in DeepSpeed's options, received {zero!r}")
+    if not isinstance(zero, Mapping) or zero.get("stage", 2) not in (0, 1, 2):
+        # stage 3 stood still when its weights were gathered (DeepSpeed 0.19.8, two CPU workers)
+        raise ConfigError(
+            f"expected zero_optimization.stage 0, 1 or 2 in DeepSpeed's options, received {zero!r}; to share out the "
+            "weights too, use strategy: fsdp"
+        )
     for key in ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "optimizer",
                 "scheduler"):  # fmt: skip
         if options.get(key, "auto") != "auto":
