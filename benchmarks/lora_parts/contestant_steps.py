@@ -57,7 +57,7 @@ def tensor_peak(clock: Clock, *, contestant: str, **job: Any) -> float:
     watch = Watch()
     with watch, TensorPeak(model.parameters()) as peak, clock:
         CONTESTANTS[contestant](given, model, tokenizer, watch)
-    return peak.peak_mb
+    return float(peak.peak_mb)
 
 
 def _load(job: Job, *, ours: bool) -> tuple[Any, Any, Any, int]:

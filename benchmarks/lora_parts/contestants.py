@@ -97,7 +97,7 @@ def task_of(job: Job) -> Any:
     """The classification task, with the labels of the training rows."""
     from deepseek.tasks import TASKS
 
-    return TASKS.get("text-classification")(max_length=job.max_length).fitted(rows_of(job.train))
+    return TASKS.get("text-classification").model_validate({"max_length": job.max_length}).fitted(rows_of(job.train))
 
 
 def full(job: Job, model: Any, tokenizer: Any, watch: Watch) -> str:

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class TensorPeak(TorchDispatchMode):
+class TensorPeak(TorchDispatchMode):  # type: ignore[misc]
     """Use as a context manager; ``peak_mb`` is the most that was alive at once, in MB (10^6 bytes)."""
 
     def __init__(self, before: Iterable[torch.Tensor] = ()) -> None:
