@@ -94,9 +94,7 @@ class Trunk:
     def replace_attention(self) -> None:
         """Use the attention that is fast here, if the model takes one and uses PyTorch's own."""
         model: Any = self._model
-        takes = getattr(model, "_can_set_attn_implementation", lambda: False)()
-        on_cpu = all(weight.device.type == "cpu" for weight in model.parameters())
-        if takes and on_cpu and model.config._attn_implementation == "sdpa":
+        if replaceable_attention(model):
             from deepseek.training.frozen.attention import register
 
             model.set_attn_implementation(register())
@@ -109,17 +107,9 @@ class Trunk:
             ConfigError: the exact values of weights that lose bits do not fit on the disk.
         """
         import torch
-        from torch.nn.modules import batchnorm
 
         self._bfloat16 = True
-        mixed = (torch.nn.LayerNorm, torch.nn.GroupNorm, batchnorm._NormBase)
-        kept = {id(w) for m in self._model.modules() if isinstance(m, mixed) for w in m.parameters(recurse=False)}
-        weights = [
-            weight
-            for name, weight in self._model.named_parameters()
-            if not (weight.requires_grad or id(weight) in kept or any(part in name for part in _OF_ADAPTERS))
-            and weight.dtype == torch.float32
-        ]
+        weights = narrowable(self._model)
         need, free = sum(w.numel() * 4 for w in weights), _free_bytes(folder)
         with progress.bar("narrow", need, "bytes") as bar:
             for weight in weights:
@@ -198,6 +188,28 @@ def prepare_trunk(
         trunk.restore()
         raise
     return trunk
+
+
+def narrowable(model: nn.Module) -> list[nn.Parameter]:
+    """The weights that bfloat16 training keeps in bfloat16: frozen, float32, not of norms, adapters or heads."""
+    import torch
+    from torch.nn.modules import batchnorm
+
+    mixed = (torch.nn.LayerNorm, torch.nn.GroupNorm, batchnorm._NormBase)
+    kept = {id(w) for m in model.modules() if isinstance(m, mixed) for w in m.parameters(recurse=False)}
+    return [
+        weight
+        for name, weight in model.named_parameters()
+        if not (weight.requires_grad or id(weight) in kept or any(part in name for part in _OF_ADAPTERS))
+        and weight.dtype == torch.float32
+    ]
+
+
+def replaceable_attention(model: Any) -> bool:
+    """Whether a model takes an attention function, uses PyTorch's own, and is on a CPU."""
+    takes = getattr(model, "_can_set_attn_implementation", lambda: False)()
+    on_cpu = all(weight.device.type == "cpu" for weight in model.parameters())
+    return bool(takes and on_cpu and model.config._attn_implementation == "sdpa")
 
 
 def dropout_rates(trunk: nn.Module) -> Iterator[tuple[nn.Module, str, float]]:

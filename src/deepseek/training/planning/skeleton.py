@@ -22,6 +22,8 @@ from torch import nn
 from deepseek.errors import ConfigError, UnknownNameError
 from deepseek.models.layers import transformer_layers
 from deepseek.models.loading import HEADS
+from deepseek.training.frozen.attention import register
+from deepseek.training.frozen.trunk import dropout_rates, narrowable, replaceable_attention
 from deepseek.training.planning.settings import Settings
 
 if TYPE_CHECKING:
@@ -134,45 +136,39 @@ def trainable(model: Any, settings: Settings, make: Callable[[torch.Size, torch.
     Args:
         make: makes a tensor of a shape and a type, on the device that is wanted.
     """
-    narrow = _narrows(model, settings)
+    narrow = {id(weight) for weight in narrowable(model)} if settings.precision == "bfloat16" else set()
 
     def made(tensor: torch.Tensor) -> torch.Tensor:
-        return make(tensor.shape, torch.bfloat16 if narrow and _fixed(tensor) else tensor.dtype)
+        return make(tensor.shape, torch.bfloat16 if id(tensor) in narrow else tensor.dtype)
 
-    return _finished(copied(model, made), settings, narrow)
+    return _finished(copied(model, made), settings, bool(narrow))
 
 
 def finished(model: Any, settings: Settings) -> Any:
     """The same in place, for a real model."""
-    narrow = _narrows(model, settings)
-    if narrow:
-        for parameter in model.parameters():
-            if _fixed(parameter):
-                parameter.data = parameter.data.to(torch.bfloat16)
-    return _finished(model, settings, narrow)
-
-
-def _narrows(model: Any, settings: Settings) -> bool:
-    return settings.precision == "bfloat16" and any(not p.requires_grad for p in model.parameters())
-
-
-def _fixed(tensor: torch.Tensor) -> bool:
-    return isinstance(tensor, nn.Parameter) and not tensor.requires_grad and tensor.dtype.is_floating_point
+    narrow = narrowable(model) if settings.precision == "bfloat16" else []
+    for weight in narrow:
+        weight.data = weight.data.to(torch.bfloat16)
+    return _finished(model, settings, bool(narrow))
 
 
 def _finished(model: Any, settings: Settings, narrow: bool) -> Any:
-    for module in model.modules() if narrow else ():
-        if hasattr(module, "cast_input_dtype_enabled") and not getattr(module, "lora_variant", None):
-            module.cast_input_dtype_enabled = False
+    """What :func:`deepseek.training.frozen.prepare_trunk` does besides narrowing, for which it needs real numbers."""
     frozen = any(not p.requires_grad for p in model.parameters())
     if frozen and settings.trunk_dropout is not None:
-        for path, module in model.named_modules():
-            if isinstance(module, nn.Dropout) and ".lora_" not in path:
-                module.p = settings.trunk_dropout
+        for module, name, _ in list(dropout_rates(getattr(model, "base_model", model))):
+            setattr(module, name, settings.trunk_dropout)
+    if narrow:
+        if replaceable_attention(model):
+            model.set_attn_implementation(register())
+        for module in model.modules():
+            if hasattr(module, "cast_input_dtype_enabled") and not getattr(module, "lora_variant", None):
+                module.cast_input_dtype_enabled = False
     if settings.gradient_checkpointing:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # transformers renames the method; both names work
             model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.disable_input_require_grads()  # as the training loop does
     if settings.cache_frozen and settings.adapted_layers is not None:
         layers = transformer_layers(model)[1]
         for index in range(len(layers) - settings.adapted_layers):

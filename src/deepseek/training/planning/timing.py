@@ -22,7 +22,7 @@ from deepseek.training.planning.settings import Settings
 
 SHORT, LONG = 1, 3
 LOOP_SECONDS = 0.006
-"""The loop's own time a forward pass: sampling, collation, callbacks (measured with transformers' Trainer)."""
+"""The loop's own time a forward pass: sampling, collation, callbacks (an estimate for transformers' Trainer)."""
 DISK_BYTES_PER_SECOND = 1e9
 _TOKENS = 4096
 _REPEATS = 3
