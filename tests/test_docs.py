@@ -13,7 +13,9 @@ import pytest
 from typer.main import get_command
 
 ROOT = Path(__file__).parents[1]
-TUTORIALS = ["docs/tutorials/feature-store.md", "docs/tutorials/feature-store.zh-CN.md"]
+TUTORIALS = [
+    f"docs/tutorials/{name}{language}.md" for name in ("feature-store", "fine-tuning") for language in ("", ".zh-CN")
+]
 PAGES = ["README.md", "README.zh-CN.md", "CONTRIBUTING.md", *TUTORIALS]
 BLOCK = re.compile(r"^```(\w+)( notest)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deepseek.data.cleaning import CleaningConfig
 from deepseek.data.splits import SplitConfig
@@ -59,6 +59,14 @@ class Recipe(TrainingRecipe):
     search: SearchConfig | None = Field(None, description="What `deepseek tune` varies, and how long.")
     serving: ServingConfig = Field(default_factory=ServingConfig)
     license: str = Field("Apache-2.0", description="Licence of the resulting model, written into its bundle.")
+
+    @model_validator(mode="after")
+    def _quantised_base_has_adapter(self) -> Self:
+        if self.model.quantization != "none" and self.adapter is None:
+            raise ValueError(
+                f"model.quantization {self.model.quantization!r} freezes the base, so there has to be an adapter to train"
+            )
+        return self
 
 
 def json_schema() -> dict[str, Any]:
