@@ -26,11 +26,11 @@ SLACK = 0.005
 EPOCHS = 3
 BATCH = 32
 MOVIE: dict[str, Any] = {
-    "adapter": {"r": 16, "alpha": 32, "target_modules": ["all-linear"]},
+    "adapter": {"r": 16, "alpha": 32, "target_modules": ["query_key_value", "pooler.dense"]},
     "training": {"epochs": 2, "learning_rate": 1e-3, "trunk_dropout": 0.0},
 }
 CHINESE: dict[str, Any] = {
-    "adapter": {"r": 16, "alpha": 32, "target_modules": ["all-linear"]},
+    "adapter": {"r": 16, "alpha": 32, "target_modules": ["query_key_value", "pooler.dense"]},
     "training": {"epochs": 2, "learning_rate": 1e-3, "trunk_dropout": 0.0},
 }
 """What ours trains."""
