@@ -273,4 +273,4 @@ def test_stored_states_of_frozen_layers_give_the_same_run(tiny: Path, tmp_path: 
     kept = run(tiny, cache_frozen=True, fitted={"validation": SCORED, "folder": tmp_path}, **options)
     assert [loss for _, loss in kept.curve] == pytest.approx([loss for _, loss in plain.curve], rel=1e-5)
     assert kept.scores == plain.scores
-    assert list((tmp_path / "frozen").iterdir())
+    assert list((tmp_path / "states").iterdir())

@@ -97,7 +97,7 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
     with steps.step("evaluate") as step:
         metrics = _score(model, processor, task, test)
         main = recipe.training.metric or task.main_metric
-        step.note = f"{main} {metrics[main]:.4g}" if main in metrics else ""
+        step.note = f"{main} {metrics[main]:.4g} on {len(test):,} {held_out} rows" if main in metrics else ""
     with steps.step("write bundle") as step:
         bundle = write_bundle(
             target / "bundle",
@@ -120,7 +120,7 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
             overwrite=True,
         )
         step.note = f"{sum(f.size for f in bundle.manifest.files.values()) / 1e6:.0f} MB"
-    remove(target, "training/checkpoints", "training/encoded")  # the bundle has all that they had
+    remove(target, "training/checkpoints", "training/encoded", "training/states")  # the bundle has all that they had
     return RunResult(
         folder=target, bundle=bundle, metrics=metrics, baseline=baseline, trainable=trained.trained,
         parameters=trained.parameters, rows=ready.rows, cleaning=ready.prepared.reasons, steps=steps, training=trained,

@@ -64,7 +64,7 @@ class Recipe(TrainingRecipe):
     def _quantised_base_has_adapter(self) -> Self:
         if self.model.quantization != "none" and self.adapter is None:
             raise ValueError(
-                f"model.quantization {self.model.quantization!r} freezes the base, so there has to be an adapter to train"
+                f"model.quantization {self.model.quantization!r} freezes the base; there has to be an adapter to train"
             )
         return self
 

@@ -99,7 +99,7 @@ def fit(
     Args:
         model: a name or path (:func:`deepseek.models.resolve`), or a loaded model with the head that the task needs;
             a loaded model is trained in place.
-        table: a table, the path of one, a pandas ``DataFrame`` or a sequence of dicts, with inputs and answers. Where
+        table: a table, the path of one, an Arrow table, a pandas ``DataFrame`` or a sequence of dicts. Where
             rows have a ``split`` column, ``train`` rows are trained on and ``validation`` rows are scored; others are
             left alone.
         recipe: task, adapter and training settings (:class:`TrainingRecipe`, or a whole ``Recipe``).

@@ -154,7 +154,7 @@ def _class(model: Any) -> type[Any]:
     from deepseek.models.adapters.mixin import AdapterMixin
 
     kind = type(model)
-    return kind.__mro__[2] if isinstance(model, AdapterMixin) else kind  # see adaptable_class
+    return kind.__bases__[1] if isinstance(model, AdapterMixin) else kind  # see adaptable_class
 
 
 def _json(value: Any) -> Any:

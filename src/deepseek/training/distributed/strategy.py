@@ -44,7 +44,9 @@ def strategy_arguments(config: DistributedConfig | None) -> dict[str, Any]:
         arguments |= {"fsdp": True, "fsdp_config": {"version": 2, "state_dict_type": "FULL_STATE_DICT", **options}}
     elif config.strategy == "deepspeed":
         if importlib.util.find_spec("deepspeed") is None:
-            raise MissingExtraError("strategy deepspeed needs DeepSpeed; install it with: pip install 'deepseek[deepspeed]'")
+            raise MissingExtraError(
+                "strategy deepspeed needs DeepSpeed; install it with: pip install 'deepseek[deepspeed]'"
+            )
         arguments["deepspeed"] = _deepspeed(config.options)
     return arguments
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
+import pyarrow as pa
+
 from deepseek import progress
 from deepseek.data import Table
 from deepseek.errors import DataError
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 Rows = Table | Sequence[Row] | str | os.PathLike[str] | Any
-"""A table, a path of one, a pandas ``DataFrame``, or a sequence of dicts."""
+"""A table, a path of one, an Arrow table, a pandas ``DataFrame``, or a sequence of dicts."""
 
 SPLIT = "split"
 BAR_ROWS = 20_000
@@ -189,9 +191,11 @@ def _opened(rows: Rows) -> RowSource:
         return TableRows(Table.open(os.fspath(rows)))
     if type(rows).__module__.partition(".")[0] == "pandas" and hasattr(rows, "to_dict"):
         return ListRows(rows.to_dict("records"), name="pandas DataFrame")
+    if isinstance(rows, pa.Table | pa.RecordBatch):
+        return ListRows(rows.to_pylist(), name="Arrow table")
     if isinstance(rows, Mapping) or not hasattr(rows, "__iter__"):
         raise DataError(
-            "expected a Table, the path of one, a pandas DataFrame or a sequence of dicts, "
+            "expected a Table, the path of one, an Arrow table, a pandas DataFrame or a sequence of dicts, "
             f"received {type(rows).__name__}"
         )
     listed = rows if isinstance(rows, list | tuple) else list(rows)
