@@ -14,8 +14,9 @@ dropout (that regularises the weights it sits between). What is done here:
   layer's input to float32 to match; under autocast it is converted back at once, so that conversion is off.
 - On a CPU, attention in bfloat16 is :mod:`deepseek.training.frozen.attention` where the model used PyTorch's own.
 
-Narrowing is undone exactly by :meth:`Trunk.restore`: weights that lose bits wait in an unlinked file, so that a merged
-model is made from the weights that the checkpoint has.
+Narrowing is undone exactly by :meth:`Trunk.restore`, so that a merged model is made from the weights that the
+checkpoint has: weights that are pages of the checkpoint's file stay there, and their pages are given up; others that
+lose bits wait in an unlinked file.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from deepseek import progress
 from deepseek.artifacts.cache import cache_dir
 from deepseek.errors import ConfigError
+from deepseek.models.mapped_weights import mappings, release
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +53,7 @@ class Trunk:
         self._model = model
         self._attributes: list[tuple[Any, str, Any]] = []
         self._exact: list[tuple[nn.Parameter, int]] = []
+        self._mapped: list[tuple[nn.Parameter, torch.Tensor]] = []
         self._undo: list[Callable[[], None]] = []
         self._file: Any = None
         self._bfloat16 = False
@@ -75,6 +78,9 @@ class Trunk:
         for weight, offset in self._exact:
             weight.data = self._read(weight, offset)
         self._exact.clear()
+        for weight, original in self._mapped:
+            weight.data = original
+        self._mapped.clear()
         self._bfloat16 = False
         if self._file is not None:
             self._file.close()
@@ -110,10 +116,19 @@ class Trunk:
 
         self._bfloat16 = True
         weights = narrowable(self._model)
+        files = [file for file in mappings() if file.clean]
+        release([weight.data for weight in weights], files)
         need, free = sum(w.numel() * 4 for w in weights), _free_bytes(folder)
         with progress.bar("narrow", need, "bytes") as bar:
             for weight in weights:
                 narrow = weight.data.to(torch.bfloat16)
+                self.narrowed += weight.numel()
+                bar.advance(weight.numel() * 4)
+                if any(file.holds(weight.data) for file in files):
+                    self._mapped.append((weight, weight.data))
+                    release([weight.data], files)
+                    weight.data = narrow
+                    continue
                 offset = -1
                 if not torch.equal(narrow.to(torch.float32), weight.data):
                     if need > free:
@@ -125,8 +140,6 @@ class Trunk:
                     offset = self._write(weight.data, folder)
                 weight.data = narrow
                 self._exact.append((weight, offset))
-                self.narrowed += weight.numel()
-                bar.advance(weight.numel() * 4)
 
     def _write(self, values: torch.Tensor, folder: Path) -> int:
         if self._file is None:

@@ -64,24 +64,6 @@ def process_memory() -> int:
     return _field(Path("/proc/self/status"), "VmRSS")
 
 
-def mapped_files(suffix: str) -> list[tuple[int, int, int]]:
-    """Mappings of files whose names end so, as (start, end, resident bytes): weights loaded without a copy."""
-    found: list[tuple[int, int, int]] = []
-    try:
-        lines = Path("/proc/self/smaps").read_text().splitlines()
-    except OSError:
-        return found
-    span: tuple[int, int] | None = None
-    for line in lines:
-        head = line.split(None, 1)[0]
-        if "-" in head and not head.endswith(":"):
-            start, end = (int(part, 16) for part in head.split("-"))
-            span = (start, end) if line.endswith(suffix) else None
-        elif span is not None and head == "Rss:":
-            found.append((*span, int(line.split()[1]) * 1024))
-    return found
-
-
 def available_memory(device: str = "cpu") -> int:
     """Bytes that this process may hold in all: what is free now and what it has, within its container's limit.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepseek.training.planning.budgets import mapped_files
+from deepseek.models.mapped_weights import mappings
 
 
 def on_meta(tensor: Any) -> Any:
@@ -24,10 +24,10 @@ def resident_weights(model: Any) -> tuple[int, int]:
     """Of a loaded model: bytes that are resident now, and bytes in mapped checkpoint files (touched or not)."""
     if model is None:
         return 0, 0
-    files = mapped_files(".safetensors")
+    files = mappings()
     tensors = {t.data_ptr(): t for t in [*model.parameters(), *model.buffers()] if t.device.type == "cpu"}
-    inside = [t for at, t in tensors.items() if any(start <= at < end for start, end, _ in files)]
+    inside = [t for at, t in tensors.items() if any(file.start <= at < file.end for file in files)]
     mapped = sum(t.numel() * t.element_size() for t in inside)
     total = sum(t.numel() * t.element_size() for t in tensors.values())
-    touched = min(mapped, sum(resident for _, _, resident in files))
+    touched = min(mapped, sum(file.resident for file in files))
     return total - mapped + touched, mapped

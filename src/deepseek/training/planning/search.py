@@ -198,8 +198,8 @@ class _Search:
         )
         peak = footprint.peak + parts.heap + parts.process
         if self.device == "cpu" and settings.precision == "bfloat16" and self.frozen:
-            # weights are read from the checkpoint's mapped file, which stays resident until the last one is narrowed
-            peak = max(peak, self.process + self.mapped + footprint.weights)
+            # adding an adapter reads the checkpoint's mapped file, whose pages are given up when weights are narrowed
+            peak = max(peak, self.process + self.mapped)
         return Candidate(settings=settings, memory_bytes=peak, parts=parts, verdict="")
 
     def shapes(self, settings: Settings) -> Any:
