@@ -24,5 +24,6 @@ def test_a_smoke_run_leaves_every_figure(tmp_path: Path) -> None:
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
     figures = json.loads(target.read_text(encoding="utf-8"))["figures"]
-    assert {claim.key for claim in CLAIMS if claim.file == "data"} <= set(figures)
+    only_in_full = {"neardup_vs_datasketch_1m"}  # a million texts, with --full
+    assert {claim.key for claim in CLAIMS if claim.file == "data"} - only_in_full <= set(figures)
     assert all(math.isfinite(figure["value"]) for figure in figures.values())
