@@ -77,11 +77,12 @@ def test_a_trunk_that_is_narrowed_leaves_its_file_and_comes_back_exactly(minilm:
     model: Any = from_pretrained("all-minilm-l6-v2", head="sequence-classification", num_labels=2)
     model.add_adapter("a", LoRAConfig(r=2))
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    touched = resident_file_bytes(minilm / "model.safetensors")  # other models of this session may map it as well
     trunk = prepare_trunk(model, dropout=0.0, precision="bfloat16", folder=tmp_path)
     assert trunk.narrowed > 20_000_000
     if mappings():
         assert trunk.spilled_bytes == 0
-        assert resident_file_bytes(minilm / "model.safetensors") < 20_000_000  # of 90 MB
+        assert resident_file_bytes(minilm / "model.safetensors") < touched - 70_000_000  # of 90 MB
     assert model.bert.encoder.layer[0].attention.self.query.weight.dtype == torch.bfloat16
     trunk.restore()
     assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())

@@ -111,7 +111,7 @@ def test_strategies_are_checked_before_anything_starts(monkeypatch: pytest.Monke
         DistributedConfig(address="auto")
     deepspeed = DistributedConfig(strategy="deepspeed", options={"zero_optimization": {"stage": 1}})
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match="pip install deepspeed"):
+    with pytest.raises(MissingExtraError, match="deepseek\\[deepspeed\\]"):
         strategy_arguments(deepspeed)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     made = strategy_arguments(deepspeed)["deepspeed"]

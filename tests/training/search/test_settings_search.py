@@ -234,7 +234,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
 from search_objectives import slow
-from test_search import RECIPE, config
+from test_settings_search import RECIPE, config
 from deepseek.training.search import search
 if __name__ == "__main__":
     search(RECIPE, config(trials=8, sampler={sampler!r}), slow, {folder!r}, resume=True)

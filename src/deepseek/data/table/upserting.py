@@ -111,7 +111,7 @@ def _matches(dataset: Any, rows: StagedRows, keys: list[str]) -> tuple[Array, Ar
         connection.register("new", pa.RecordBatchReader.from_batches(schema, numbered()))
         connection.register("old", held)
         found: pa.Table = connection.sql(
-            f"SELECT new.{_ROW} AS place, old.{_ADDRESS} AS address FROM old JOIN new ON {condition} ORDER BY 1"  # noqa: S608
+            f"SELECT new.{_ROW} AS place, old.{_ADDRESS} AS address FROM old JOIN new ON {condition} ORDER BY 1, 2"  # noqa: S608
         ).to_arrow_table()
     return found["place"].to_numpy(), found["address"].to_numpy().astype(np.int64)
 
