@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 LABELS = "labels"
 """The key of a training feature's answer, as transformers' models name it."""
+CHARS_PER_TOKEN = 32
+"""No tokenizer merges more characters into one token on average; what lies further beyond a cut cannot matter."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Task(BaseModel):
     """The metric that picks the best checkpoint, stops early and is searched over, unless a recipe names another."""
     lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss", "perplexity", "mae", "rmse"})
     """Metrics of which less is better."""
+    float_labels: ClassVar[bool] = False
+    """Whether training labels are numbers (or lists of them) rather than ids."""
 
     @property
     @abstractmethod
@@ -181,7 +185,8 @@ class Task(BaseModel):
         import torch
 
         batch = self.collate([{k: v for k, v in f.items() if k != LABELS} for f in features], tokenizer)
-        return {**batch, LABELS: torch.tensor([f[LABELS] for f in features])}
+        kind = torch.float32 if self.float_labels else None
+        return {**batch, LABELS: torch.tensor([f[LABELS] for f in features], dtype=kind)}
 
     def loss(
         self,
@@ -201,10 +206,14 @@ class Task(BaseModel):
         Raises:
             DataError: the task has no classes to weigh or to smooth.
         """
-        if class_weights is not None or label_smoothing:
-            raise DataError(f"{self.name} has no classes; leave out class_weights and label_smoothing")
+        self.refuse_class_options(class_weights, label_smoothing)
         outputs = model(**batch)
         return outputs.loss, outputs
+
+    def refuse_class_options(self, class_weights: torch.Tensor | None, label_smoothing: float) -> None:
+        """Raise :class:`DataError` if a task without classes is given weights for them, or smoothing over them."""
+        if class_weights is not None or label_smoothing:
+            raise DataError(f"{self.name} has no classes; leave out class_weights and label_smoothing")
 
     def class_counts(self, features: Sequence[Mapping[str, Any]]) -> list[int]:
         """How often each class occurs in training features, in id order; balanced class weights come from it.
@@ -264,9 +273,8 @@ class TextTask(Task):
         return value
 
     def prepare(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-        # A tokenizer is linear in the text but not free: what lies far beyond the cut cannot matter, so a megabyte of
-        # text costs what a page does. No tokenizer here merges more than 32 characters into one token on average.
-        texts = [t[: self.max_length * 32] for t in self.texts(rows)]
+        # A tokenizer is linear in the text but not free: so a megabyte of text costs what a page does.
+        texts = [t[: self.max_length * CHARS_PER_TOKEN] for t in self.texts(rows)]
         encoded = tokenizer(texts, truncation=True, max_length=self.max_length, add_special_tokens=True)
         return [{key: encoded[key][i] for key in encoded} for i in range(len(texts))]
 

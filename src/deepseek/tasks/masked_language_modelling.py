@@ -179,8 +179,7 @@ class MaskedLanguageModelling(TextTask):
         label_smoothing: float = 0.0,
     ) -> tuple[torch.Tensor, Any]:
         """Mean negative log-likelihood of the masked tokens, and the model's outputs."""
-        if class_weights is not None or label_smoothing:
-            raise DataError(f"{self.name} has no classes; leave out class_weights and label_smoothing")
+        self.refuse_class_options(class_weights, label_smoothing)
         inputs = dict(batch)
         if packing.POSITIONS in batch:
             self.check_model(model)

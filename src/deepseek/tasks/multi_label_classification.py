@@ -33,6 +33,7 @@ class MultiLabelClassification(TextPairTask):
     name: ClassVar[str] = "multi-label-classification"
     head: ClassVar[str] = "sequence-classification"
     main_metric: ClassVar[str] = "f1_micro"
+    float_labels: ClassVar[bool] = True
 
     label: str = ConfigField("labels", description="Column with the labels, a list of strings.")
     labels: tuple[str, ...] = ConfigField((), description="All labels, in id order; learned from the data when empty.")
@@ -106,13 +107,6 @@ class MultiLabelClassification(TextPairTask):
             for i, value in enumerate(feature[LABELS]):
                 counts[i] += value > 0.5
         return counts
-
-    def collate_training(self, features: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, torch.Tensor]:
-        import torch
-
-        plain = [{k: v for k, v in f.items() if k != LABELS} for f in features]
-        targets = torch.tensor([list(f[LABELS]) for f in features], dtype=torch.float32)
-        return {**self.collate(plain, tokenizer), LABELS: targets}
 
     def loss(
         self,

@@ -154,8 +154,7 @@ class SentenceEmbedding(TextTask):
 
         from deepseek.tasks.embedding.losses import cosent_loss, ranking_loss
 
-        if class_weights is not None or label_smoothing:
-            raise DataError(f"{self.name} has no classes; leave out class_weights and label_smoothing")
+        self.refuse_class_options(class_weights, label_smoothing)
         ids, mask, role = batch["input_ids"], batch["attention_mask"], batch[ROLE]
         outputs = model(input_ids=ids, attention_mask=mask)
         vectors = pool(outputs.last_hidden_state, mask, self.pooling, normalise=True)

@@ -220,8 +220,7 @@ class TextGeneration(TextTask):
         label_smoothing: float = 0.0,
     ) -> tuple[torch.Tensor, Any]:
         """Mean negative log-likelihood of the labelled tokens, and the model's outputs."""
-        if class_weights is not None or label_smoothing:
-            raise DataError(f"{self.name} has no classes; leave out class_weights and label_smoothing")
+        self.refuse_class_options(class_weights, label_smoothing)
         if packing.POSITIONS in batch:
             self.check_model(model)
             inputs = packing.packed_inputs(model, batch["input_ids"], batch[packing.POSITIONS], causal=True)

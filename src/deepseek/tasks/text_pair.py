@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field as ConfigField
 from pydantic import model_validator
 
-from deepseek.tasks.base import Row, TextTask
+from deepseek.tasks.base import CHARS_PER_TOKEN, Row, TextTask
 from deepseek.tasks.signature import Field
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-_CHARS_PER_TOKEN = 32
-"""No tokenizer merges more characters into one token on average; what lies beyond cannot matter."""
 
 
 class TextPairTask(TextTask):
@@ -50,7 +47,7 @@ class TextPairTask(TextTask):
     def prepare(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
         if self.text_pair is None:
             return super().prepare(rows, tokenizer)
-        limit = self.max_length * _CHARS_PER_TOKEN
+        limit = self.max_length * CHARS_PER_TOKEN
         first = [t[:limit] for t in self.texts(rows)]
         second = [t[:limit] for t in self.texts(rows, self.text_pair)]
         encoded = tokenizer(

@@ -33,6 +33,7 @@ class TextRegression(TextPairTask):
     name: ClassVar[str] = "text-regression"
     head: ClassVar[str] = "sequence-classification"
     main_metric: ClassVar[str] = "pearson"
+    float_labels: ClassVar[bool] = True
 
     label: str = ConfigField("label", description="Column with the number.")
     minimum: float | None = ConfigField(
@@ -101,13 +102,6 @@ class TextRegression(TextPairTask):
     def training_labels(self, rows: Sequence[Row]) -> list[Any]:
         return [(value - self.mean) / self.scale for value in self.references(rows)]
 
-    def collate_training(self, features: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, torch.Tensor]:
-        import torch
-
-        plain = [{k: v for k, v in f.items() if k != LABELS} for f in features]
-        targets = torch.tensor([float(f[LABELS]) for f in features], dtype=torch.float32)
-        return {**self.collate(plain, tokenizer), LABELS: targets}
-
     def loss(
         self,
         model: Any,
@@ -119,8 +113,7 @@ class TextRegression(TextPairTask):
         """Mean squared error; there are no classes to weigh or to smooth."""
         from torch.nn.functional import mse_loss
 
-        if class_weights is not None or label_smoothing:
-            raise DataError(f"{self.name} has no classes; leave out class_weights and label_smoothing")
+        self.refuse_class_options(class_weights, label_smoothing)
         outputs = model(**{k: v for k, v in batch.items() if k != LABELS})
         return mse_loss(outputs.logits.float().squeeze(-1), batch[LABELS].float()), outputs
 
