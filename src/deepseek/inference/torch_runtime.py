@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from deepseek.errors import ConfigError, UnknownNameError
 from deepseek.inference.runtime import Availability, Runtime
 from deepseek.models.checkpoint import Checkpoint
+from deepseek.tasks import running
 from deepseek.tasks.base import Generated
 
 if TYPE_CHECKING:
@@ -81,34 +82,16 @@ class TorchModel:
         import torch
 
         with torch.inference_mode():
-            outputs = self.model(**{k: v.to(self.model.device) for k, v in batch.items()})
-        return {k: v.float().cpu() for k, v in outputs.items() if isinstance(v, torch.Tensor)}
+            return running.forward(self.model, batch)
 
     def generate(self, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> list[Generated]:
         import torch
 
         chosen = dict(options)
         seed = chosen.pop("seed", None)
-        chosen.setdefault("do_sample", False)
-        if not chosen["do_sample"]:  # transformers warns of sampling settings that greedy decoding ignores
-            chosen = {k: v for k, v in chosen.items() if k not in {"temperature", "top_k", "top_p"}}
-            chosen.update(temperature=None, top_k=None, top_p=None)
-        inputs = {k: v.to(self.model.device) for k, v in batch.items()}
-        width = inputs["input_ids"].shape[1]
-        stops = self.model.generation_config.eos_token_id
-        stop_ids = set(stops if isinstance(stops, list) else [stops])
-        pad = self.model.generation_config.pad_token_id
-        if pad is None and stop_ids - {None}:
-            chosen["pad_token_id"] = min(s for s in stop_ids if s is not None)
         devices = [] if self.model.device.type != "cuda" else [self.model.device]
         # a fork keeps one request's seed from changing what other code draws
         with torch.inference_mode(), torch.random.fork_rng(devices=devices, enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            sequences = self.model.generate(**inputs, **chosen)
-        results = []
-        for row in sequences[:, width:].tolist():
-            end = next((i for i, token in enumerate(row) if token in stop_ids), None)
-            stopped = end is not None
-            results.append(Generated(row[:end] if stopped else row, "stop" if stopped else "length"))
-        return results
+            return running.generate(self.model, batch, chosen)

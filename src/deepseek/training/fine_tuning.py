@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from deepseek import progress
 from deepseek.errors import ConfigError
+from deepseek.tasks.base import LABELS
 from deepseek.training.distributed.fitting import fit_on_workers, launches
 from deepseek.training.distributed.ranks import agreed, is_main, launched
 from deepseek.training.distributed.strategy import strategy_arguments
@@ -25,7 +26,7 @@ from deepseek.training.loop.class_weighting import class_weights
 from deepseek.training.loop.kept_states import kept_states
 from deepseek.training.loop.processes import connect, on_main
 from deepseek.training.loop.scoring import score
-from deepseek.training.loop.trained_part import choose_trained, trained_count
+from deepseek.training.loop.trained_part import choose_trained
 from deepseek.training.loop.training_run import Outcome, TrainingRun, train
 from deepseek.training.planned import planned
 from deepseek.training.recipe import TrainingRecipe
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
     from deepseek.tasks.base import Task
     from deepseek.training.planning import Plan
-
-LABELS = "labels"
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def fit(
         settings, bfloat16 = recipe.training, uses_bfloat16(recipe.training)
         trunk_frozen = choose_trained(model, settings.train, recipe.adapter)
         weights = class_weights(task, rows.only([LABELS]), settings.class_weights)
-        trained, parameters = trained_count(model)
+        trained, parameters = model.count_parameters()
         precision: Literal["float32", "bfloat16"] = "bfloat16" if bfloat16 else "float32"
         stack.enter_context(prepare_trunk(model, dropout=settings.trunk_dropout, precision=precision))
         frozen = kept_states(model, task, tokenizer, rows, home, settings, stack) if settings.cache_frozen else None

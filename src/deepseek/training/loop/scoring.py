@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import UnknownNameError
+from deepseek.tasks import running
 from deepseek.tasks.base import Generated
 
 if TYPE_CHECKING:
@@ -32,36 +33,25 @@ class ModelInTraining:
         self.model, self._bfloat16, self._passed = model, bfloat16, passed
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        import torch
-
-        device = self.model.device
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self._bfloat16):
-            outputs = self.model(**{k: v.to(device) for k, v in batch.items()})
+        with self._context():
+            outputs = running.forward(self.model, batch)
         self._count(batch)
-        return {k: v.float().cpu() for k, v in outputs.items() if isinstance(v, torch.Tensor)}
+        return outputs
 
     def generate(self, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> list[Generated]:
+        # a seed is left out: sampling draws from the state that scoring keeps apart from training's
+        chosen = {name: value for name, value in options.items() if name != "seed"}
+        with self._context():
+            answers = running.generate(self.model, batch, {**chosen, "use_cache": True})
+        self._count(batch)
+        return answers
+
+    @contextlib.contextmanager
+    def _context(self) -> Iterator[None]:
         import torch
 
-        chosen = {"do_sample": False, **options}
-        chosen.pop("seed", None)  # sampling draws from the state that scoring keeps apart from training's
-        if not chosen["do_sample"]:  # transformers warns of sampling settings that greedy decoding ignores
-            chosen = {k: v for k, v in chosen.items() if k not in {"temperature", "top_k", "top_p"}}
-            chosen.update(temperature=None, top_k=None, top_p=None)
-        device = self.model.device
-        inputs = {k: v.to(device) for k, v in batch.items()}
-        stops = self.model.generation_config.eos_token_id
-        stop_ids = {s for s in (stops if isinstance(stops, list) else [stops]) if s is not None}
-        if self.model.generation_config.pad_token_id is None and stop_ids:
-            chosen["pad_token_id"] = min(stop_ids)
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self._bfloat16):
-            sequences = self.model.generate(**inputs, **chosen, use_cache=True)
-        self._count(batch)
-        answers = []
-        for ids in sequences[:, inputs["input_ids"].shape[1] :].tolist():
-            end = next((i for i, token in enumerate(ids) if token in stop_ids), None)
-            answers.append(Generated(ids[:end], "length" if end is None else "stop"))
-        return answers
+        with torch.no_grad(), torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._bfloat16):
+            yield
 
     def _count(self, batch: Mapping[str, torch.Tensor]) -> None:
         if self._passed is not None:

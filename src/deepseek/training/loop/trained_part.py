@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deepseek.errors import ConfigError
 
@@ -47,9 +47,3 @@ def choose_trained(model: PreTrainedModel, train: str, adapter: AdapterRecipe | 
     for weight in model.parameters():
         weight.requires_grad_(True)
     return False
-
-
-def trained_count(model: Any) -> tuple[int, int]:
-    """``(trained, all)`` numbers of weights."""
-    sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
-    return sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)
