@@ -7,10 +7,11 @@ on first use (PEP 562).
 
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as _version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from deepseek.lazy import names_of
 
 if TYPE_CHECKING:
     from deepseek.bundles import Bundle
@@ -53,10 +54,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = names_of(__name__, _PUBLIC)
 
 
 def __dir__() -> list[str]:

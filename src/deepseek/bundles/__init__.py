@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from deepseek.lazy import names_of
 
 if TYPE_CHECKING:
     from deepseek.bundles.bundle import Bundle
@@ -20,7 +21,4 @@ _PUBLIC = {
 __all__ = ["Bundle", "DataRecord", "Manifest", "write_bundle"]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = names_of(__name__, _PUBLIC)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from deepseek.lazy import names_of
 
 if TYPE_CHECKING:
     from deepseek.training.search.config import Choices, Range, SearchConfig
@@ -14,18 +15,18 @@ if TYPE_CHECKING:
     from deepseek.training.search.trials import Pruned, SearchError, SearchResult, Trial
 
 _PUBLIC = {
-    "Choices": "config",
-    "FitObjective": "objective",
-    "Pruned": "trials",
-    "Range": "config",
-    "SearchConfig": "config",
-    "SearchError": "trials",
-    "SearchResult": "trials",
-    "Trial": "trials",
-    "fit_objective": "objective",
-    "search": "searching",
-    "table_text": "report",
-    "with_overrides": "overrides",
+    "Choices": "deepseek.training.search.config",
+    "FitObjective": "deepseek.training.search.objective",
+    "Pruned": "deepseek.training.search.trials",
+    "Range": "deepseek.training.search.config",
+    "SearchConfig": "deepseek.training.search.config",
+    "SearchError": "deepseek.training.search.trials",
+    "SearchResult": "deepseek.training.search.trials",
+    "Trial": "deepseek.training.search.trials",
+    "fit_objective": "deepseek.training.search.objective",
+    "search": "deepseek.training.search.searching",
+    "table_text": "deepseek.training.search.report",
+    "with_overrides": "deepseek.training.search.overrides",
 }
 
 __all__ = [
@@ -34,7 +35,4 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = names_of(__name__, _PUBLIC)
