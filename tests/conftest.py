@@ -26,6 +26,17 @@ def _no_bars() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For modules of tiny models: threads would only wait for each other, most of all on busy cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def rows() -> list[dict[str, Any]]:
     """Eight labelled sentences."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,6 +16,8 @@ from deepseek.errors import ConfigError, UnknownNameError
 from deepseek.models import LoRAConfig, resolve_targets
 from deepseek.models.adapters.mixin import make_adaptable
 from deepseek.models.adapters.roles import layer_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TEXT: dict[str, Any] = {
     "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48,
@@ -160,15 +162,6 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 NAMES = ("query_key_value", "attention_output", "mlp")
 NO_LINEAR = {"resnet"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Layers this small take longest where threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def build(kind: str, device: str = "cpu") -> Any:

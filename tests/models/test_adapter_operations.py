@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,6 @@ SIZES: dict[str, Any] = {
     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 BATCH = {"input_ids": torch.arange(3, 27).reshape(2, 12)}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def plain(seed: int = 0, kind: str = "bert", **sizes: Any) -> Any:
@@ -188,7 +179,10 @@ def test_an_adapter_that_changes_the_base_is_alone(config: dict[str, Any]) -> No
     assert model.adapter_names() == ["two"]
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:Using Rank-Stabilized LoRA:UserWarning")  # of PEFT's own conversion
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:Using Rank-Stabilized LoRA:UserWarning"),  # of PEFT's own conversion
+]
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("bert", {}),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import copy
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ from deepseek.errors import ConfigError, MissingExtraError, UnknownNameError
 from deepseek.models import LoRAConfig, from_pretrained
 from deepseek.models import quantization as quantizing
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 pytest.importorskip("bitsandbytes")
 KINDS = ("int8", "nf4")
 SIZES: dict[str, Any] = {
@@ -26,14 +27,6 @@ SIZES: dict[str, Any] = {
     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 BATCH = {"input_ids": torch.arange(3, 27).reshape(2, 12), "labels": torch.tensor([0, 1])}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

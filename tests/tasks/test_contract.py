@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +18,8 @@ from deepseek.models import tokenizer_for
 from deepseek.models.loading import HEADS
 from deepseek.serving.oip.tensor_field import TensorField
 from deepseek.tasks import TASKS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAMES = TASKS.names()
 TEXT = [name for name in NAMES if TASKS.get(name).processor == "tokenizer"]
@@ -39,15 +40,6 @@ def tiny(task: Any) -> Any:
         hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, **task.model_options()
     )
     return getattr(transformers, HEADS[type(task).head]).from_config(config)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Models this small are slower on two threads, and much slower on busy cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -46,11 +46,6 @@ def encoded(rows: Any, folder: Path, task: Any = None, tokenizer: Any = None, **
     return encode(split_rows(rows, None)[0], task or Given(), tokenizer, folder, **options)
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("tiny"))
-
-
 INT = st.integers(-(2**62), 2**62)
 NUMBERS = {
     "id": st.one_of(st.integers(-5, 5), st.integers(-40_000, 40_000), INT),

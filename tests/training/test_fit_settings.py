@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,10 @@ from deepseek.models import from_pretrained, tokenizer_for
 from deepseek.tasks import TASKS
 from deepseek.training import FitResult, TrainingRecipe, fit
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TRAIN, SCORED = sentences(24), sentences(12, seed=5)
 BASE = {"epochs": 2, "batch_size": 8, "precision": "float32", "learning_rate": 1e-2}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the models are so small that threads only wait for each other
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("tiny"))
 
 
 def run(

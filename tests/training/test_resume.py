@@ -5,32 +5,20 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_training import save_tiny, sentences
+from tiny_training import sentences
 
 from deepseek.errors import ConfigError
 from deepseek.training import FitResult, TrainingRecipe, fit
 from deepseek.training.loop.checkpoints import checkpoints
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TRAIN, SCORED = sentences(21), sentences(10, seed=5)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the models are so small that threads only wait for each other
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("tiny"))
 
 
 def recipe(adapter: bool = False, **training: Any) -> TrainingRecipe:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,13 @@ import pyarrow as pa
 import pytest
 import torch
 import yaml
-from tiny_training import save_tiny, sentences
+from tiny_training import sentences
 
 from deepseek.data import Table
 from deepseek.errors import ConfigError, MissingExtraError
 from deepseek.training import FitResult, TrainingRecipe, fit
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 RECIPE: dict[str, Any] = {
     "seed": 1,
@@ -24,19 +25,6 @@ RECIPE: dict[str, Any] = {
     "adapter": {"name": "a", "r": 2},
     "training": {"epochs": 2, "batch_size": 4, "precision": "float32", "log_every": 2, "evaluate": 3},
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the models are so small that threads only wait for each other
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("tiny"))
 
 
 def recipe(**training: Any) -> TrainingRecipe:

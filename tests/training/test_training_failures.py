@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_training import save_tiny, sentences
+from tiny_training import sentences
 
 from deepseek.errors import OutOfMemory, TrainingError
 from deepseek.tasks import TASKS
@@ -17,20 +16,9 @@ from deepseek.training import TrainingConfig, TrainingRecipe, fit
 from deepseek.training.loop.checkpoints import checkpoints
 from deepseek.training.loop.failures import FiniteCheck
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TRAIN = sentences(16)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the models are so small that threads only wait for each other
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("tiny"))
 
 
 def run(tiny: Path, folder: Path | None = None, *, resume: bool = False, **training: Any) -> Any:

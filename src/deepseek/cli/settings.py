@@ -19,7 +19,7 @@ def overrides(settings: list[str]) -> dict[str, Any]:
     for setting in settings:
         path, equals, value = setting.partition("=")
         if not equals or not path.strip():
-            raise ConfigError(f"expected PATH=VALUE, such as training.epochs=3, received {setting!r}")
+            raise ConfigError(f"--set: expected NAME=VALUE, received {setting!r}")
         try:
             found[path.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:

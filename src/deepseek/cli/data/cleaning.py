@@ -63,6 +63,7 @@ def _config(path: Path | None, settings: list[str]) -> Any:
     import yaml
     from pydantic import ValidationError
 
+    from deepseek.cli.settings import overrides
     from deepseek.data import CleaningConfig
     from deepseek.errors import ConfigError
     from deepseek.recipe.problems import RecipeError, problems_of
@@ -71,17 +72,14 @@ def _config(path: Path | None, settings: list[str]) -> Any:
     try:
         if path is not None:
             values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        for text in settings:
-            name, equals, value = text.partition("=")
-            if not equals:
-                raise ConfigError(f"--set: expected NAME=VALUE, received {text!r}")
+        for name, value in overrides(settings).items():
             *parents, last = name.split(".")
             place = values
             for parent in parents:
                 if not isinstance(place.get(parent), dict):
                     place[parent] = {}
                 place = place[parent]
-            place[last] = yaml.safe_load(value)
+            place[last] = value
         return CleaningConfig.model_validate(values)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"the cleaning settings cannot be read: {error}") from error
