@@ -68,7 +68,9 @@ def find_pii(text: str, config: PIIConfig | None = None) -> list[Finding]:
     """
     config = config or PIIConfig()
     plain = text if text.isascii() else text.translate(_PLAIN)
-    if not any(character.isdigit() for character in plain) and "@" not in plain and "::" not in plain:
+    # an address of letters alone (ffff:ffff:...) has seven colons, if none of its groups are left out by "::"
+    address = "::" in plain or plain.count(":") >= 7
+    if not any(character.isdigit() for character in plain) and "@" not in plain and not address:
         return []
     found: list[Finding] = []
     for kind in _ORDER:
