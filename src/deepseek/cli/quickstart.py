@@ -33,8 +33,8 @@ def command(
 ) -> None:
     """Fetch real sentences and a real encoder, clean, fine-tune with LoRA, compare, save, serve, call, report.
 
-    Takes about a minute and a half on two cores. Afterwards the model is served until Ctrl-C; open another terminal and use
-    the curl line that the report prints.
+    Takes about a minute and a half on two cores. Afterwards the model is served until Ctrl-C; open another terminal and
+    use the curl line that the report prints.
     """
     import time
 
