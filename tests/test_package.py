@@ -49,6 +49,11 @@ def test_importing_a_layer_imports_no_torch(layer: str) -> None:
     assert not {"torch", "transformers", "peft"} & imported_by(f"import {layer}")
 
 
+def test_training_on_rows_at_hand_imports_no_table() -> None:
+    modules = imported_by("import deepseek.training.fine_tuning, deepseek.training.loop.training_run")
+    assert not {"lance", "duckdb", "deepseek.data.table"} & modules
+
+
 def test_help_imports_no_torch() -> None:
     statement = (
         "sys.argv = ['deepseek', '--help']\nfrom deepseek.cli import main\ntry:\n    main()\nexcept SystemExit: pass"

@@ -1,18 +1,22 @@
-"""Wall time and peak memory of a step of work, as the reports show them."""
+"""Wall time and peak memory of a step of work, as the reports show them, and memory that can be given back."""
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
+TRIM_BYTES = 64 << 20
 
 
 @dataclass
@@ -68,3 +72,32 @@ def peak_memory() -> int:
         pass
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def trim_heap() -> None:
+    """Give free pieces of the C library's heap back to the system (glibc; other systems are left alone)."""
+    if (libc := glibc()) is not None:
+        libc.malloc_trim(0)
+
+
+class Holes:
+    """Gives the heap's holes back to the system after every ``TRIM_BYTES`` that went through."""
+
+    def __init__(self) -> None:
+        self._passed = 0
+
+    def passed(self, size: int) -> None:
+        """Count bytes that were read or computed and handed on."""
+        self._passed += size
+        if self._passed >= TRIM_BYTES:
+            self._passed = 0
+            trim_heap()
+
+
+@cache
+def glibc() -> Any:
+    """The C library, if it is glibc."""
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "gnu_get_libc_version") else None

@@ -86,3 +86,36 @@ def test_a_trunk_that_is_narrowed_leaves_its_file_and_comes_back_exactly(minilm:
     assert model.bert.encoder.layer[0].attention.self.query.weight.dtype == torch.bfloat16
     trunk.restore()
     assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
+
+
+def test_adding_an_adapter_leaves_the_weights_in_their_file(minilm: Path) -> None:
+    from deepseek.models import LoRAConfig
+
+    model: Any = from_pretrained("all-minilm-l6-v2", head="sequence-classification", num_labels=2)
+    release(model.parameters(), mappings())
+    before = resident_file_bytes(minilm / "model.safetensors")
+    model.add_adapter("a", LoRAConfig(r=2))
+    assert resident_file_bytes(minilm / "model.safetensors") < before + 8_000_000  # of 90 MB
+
+
+def test_narrow_copies_that_are_set_aside_compute_the_same_from_the_file(minilm: Path, tmp_path: Path) -> None:
+    from deepseek.models import LoRAConfig
+    from deepseek.training.frozen import prepare_trunk
+
+    model: Any = from_pretrained("all-minilm-l6-v2", head="sequence-classification", num_labels=2)
+    model.add_adapter("a", LoRAConfig(r=2, layers=[4, 5]))
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    trunk = prepare_trunk(model, dropout=0.0, precision="bfloat16", folder=tmp_path)
+    batch = {"input_ids": torch.arange(1000, 1024).reshape(2, 12), "attention_mask": torch.ones(2, 12)}
+    with torch.no_grad(), trunk.autocast():
+        narrow = model.eval()(**batch).logits
+    assert trunk.set_aside(model.bert.encoder.layer[:4]) > 10_000_000
+    file = minilm / "model.safetensors"
+    held = resident_file_bytes(file)
+    with torch.no_grad(), trunk.autocast():
+        assert torch.equal(model(**batch).logits, narrow)
+    assert resident_file_bytes(file) > held
+    assert trunk.set_aside(model.bert.encoder.layer[:4]) == 0
+    assert resident_file_bytes(file) < held + 500_000  # pages that two weights share stay
+    trunk.restore()
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())

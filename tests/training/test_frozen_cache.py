@@ -215,15 +215,20 @@ def test_lower_layers_rest_while_fed_and_work_otherwise(tmp_path: Path) -> None:
     batch = collate(rows)
     expected = model.eval()(**batch).logits
     runs = count_runs(model.bert.encoder.layer)
+    words = model.bert.embeddings.word_embeddings
     with cache.attached(model):
-        model(**cache.feed({**batch, "row": torch.arange(3)}))
+        fed = cache.feed({**batch, "row": torch.arange(3)})
+        table = words.weight.data.clone()
+        words.weight.data.fill_(float("nan"))  # so that looking a word up would show
+        assert torch.allclose(model(**fed).logits, expected, atol=1e-5)
+        words.weight.data.copy_(table)
         assert runs == [0, 0, 1]
         assert torch.equal(model(**batch).logits, expected)  # scoring inside the block: not fed, so in full
         assert runs == [1, 1, 2]
         twin = copy.deepcopy(model)
     assert torch.equal(model(**batch).logits, expected)
     assert torch.equal(twin(**batch).logits, expected)
-    assert not any("forward" in vars(layer) for layer in model.bert.encoder.layer)
+    assert not any("forward" in vars(layer) for layer in (*model.bert.encoder.layer, words))
 
 
 def test_a_narrow_trunk_stores_bfloat16(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import ConfigError, UnknownNameError, require
 from deepseek.models.checkpoint import Checkpoint, resolve
+from deepseek.models.kernel_caches import bound_kernel_caches
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -76,6 +77,7 @@ def from_pretrained(
     from deepseek.models import quantization as quantizing
     from deepseek.models.adapters.mixin import make_adaptable
 
+    bound_kernel_caches()
     auto = getattr(transformers, HEADS[head])
     with quiet_transformers():
         try:
@@ -141,6 +143,7 @@ def from_config(config: PreTrainedConfig, *, head: str = "none", **overrides: An
 
     from deepseek.models.adapters.mixin import make_adaptable
 
+    bound_kernel_caches()
     own = copy.deepcopy(config)
     for name, value in overrides.items():
         setattr(own, name, value)

@@ -23,7 +23,7 @@ from deepseek.training.frozen.trunk import prepare_trunk
 from deepseek.training.loop.arguments import has_gpu, uses_bfloat16
 from deepseek.training.loop.checkpoints import checkpoints
 from deepseek.training.loop.class_weighting import class_weights
-from deepseek.training.loop.kept_states import kept_states
+from deepseek.training.loop.kept_states import kept_states, settler
 from deepseek.training.loop.processes import connect, on_main
 from deepseek.training.loop.scoring import score
 from deepseek.training.loop.trained_part import choose_trained
@@ -158,8 +158,10 @@ def fit(
         weights = class_weights(task, rows.only([LABELS]), settings.class_weights)
         trained, parameters = model.count_parameters()
         precision: Literal["float32", "bfloat16"] = "bfloat16" if bfloat16 else "float32"
-        stack.enter_context(prepare_trunk(model, dropout=settings.trunk_dropout, precision=precision))
+        trunk = stack.enter_context(prepare_trunk(model, dropout=settings.trunk_dropout, precision=precision))
         frozen = kept_states(model, task, tokenizer, rows, home, settings, stack) if settings.cache_frozen else None
+        settle = settler(model, trunk, frozen)
+        settle()
         name = home.path.name if folder is not None else task.name
         callbacks = trackers(
             settings.tracking, home.path if folder is not None else None, name=name,
@@ -181,7 +183,7 @@ def fit(
             class_weights=weights,
             frozen=frozen,
             extra=strategy_arguments(settings.distributed) if launched() else {},
-            scorer=_scorer(model, task, tokenizer, scored_rows, settings.batch_size, bfloat16),
+            scorer=_scorer(model, task, tokenizer, scored_rows, settings.batch_size, bfloat16, settle),
             callbacks=callbacks,
             on_score=on_score,
             on_point=(lambda history: write_curve_csv(home.path, history)) if keeps else None,
@@ -262,16 +264,24 @@ def _newest_checkpoint(home: RunFolder, recipe: TrainingRecipe, data: dict[str, 
 
 
 def _scorer(
-    model: PreTrainedModel, task: Task, tokenizer: Any, rows: RowSource | None, batch_size: int, bfloat16: bool
+    model: PreTrainedModel,
+    task: Task,
+    tokenizer: Any,
+    rows: RowSource | None,
+    batch_size: int,
+    bfloat16: bool,
+    settle: Callable[[], None],
 ) -> Callable[[], dict[str, float]] | None:
     if rows is None:
         return None
 
     def scores() -> dict[str, float]:
         with progress.bar("score", len(rows)) as bar, rows.numbered():
-            return score(
+            found = score(
                 model, task, rows, tokenizer, batch_size=batch_size, bfloat16=bfloat16, passed=lambda n: bar.advance(n)
             )
+        settle()
+        return found
 
     return scores
 

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import ConfigError
+from deepseek.models.kernel_caches import bound_kernel_caches
 from deepseek.models.loading import from_pretrained, processor_for
 from deepseek.training.encoding.encoded_rows import EncodedRows, open_encoded
 from deepseek.training.encoding.limits import ModelLimits
@@ -33,6 +34,7 @@ def loaded_model(
     if isinstance(model, str | os.PathLike):
         tokenizer = tokenizer or processor_for(model, type(task).processor)
         return from_pretrained(model, head=type(task).head, **task.model_options()), tokenizer
+    bound_kernel_caches()
     model = make_adaptable(model)
     if tokenizer is None:
         if model.base_name is None:

@@ -10,18 +10,15 @@ time instead. Other allocators and systems are left alone.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import Any
+
+from deepseek.resources import glibc
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt's parameters
 _SMALL = 256 << 10
 _USUAL_MMAP, _USUAL_TRIM = 32 << 20, 64 << 20
-TRIM_BYTES = 64 << 20
 _lock = threading.Lock()
 _writers = 0
 
@@ -43,30 +40,7 @@ def small_heap() -> Iterator[None]:
                 _set(_USUAL_MMAP, _USUAL_TRIM)
 
 
-class Holes:
-    """Gives the heap's holes back to the system after every ``TRIM_BYTES`` that went through."""
-
-    def __init__(self) -> None:
-        self._passed = 0
-
-    def passed(self, size: int) -> None:
-        """Count bytes that were read and handed on."""
-        self._passed += size
-        if self._passed >= TRIM_BYTES:
-            self._passed = 0
-            if (libc := _glibc()) is not None:
-                libc.malloc_trim(0)
-
-
 def _set(mmap_threshold: int, trim_threshold: int) -> None:
-    if (libc := _glibc()) is not None:
+    if (libc := glibc()) is not None:
         libc.mallopt(_MMAP_THRESHOLD, mmap_threshold)
         libc.mallopt(_TRIM_THRESHOLD, trim_threshold)
-
-
-@cache
-def _glibc() -> Any:
-    if not sys.platform.startswith("linux"):
-        return None
-    library = ctypes.CDLL(None)
-    return library if hasattr(library, "gnu_get_libc_version") else None

@@ -14,10 +14,10 @@ from deepseek.data.table import batching
 from deepseek.data.table.blob_files import BlobReader
 from deepseek.data.table.fingerprint import fingerprint
 from deepseek.data.table.handle import TableHandle
-from deepseek.data.table.heap import Holes
 from deepseek.data.table.lance_errors import LANCE_ERRORS, cause, filter_error
 from deepseek.data.table.lance_io import open_dataset
 from deepseek.errors import TableError
+from deepseek.resources import Holes
 
 _ADDRESS = "_rowaddr"
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from deepseek.models.adapters.targets import own_path
+from deepseek.models.mapped_weights import mappings, release
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +64,7 @@ def fingerprint(model: PreTrainedModel) -> Fingerprint | None:
         elif isinstance(layer, Conv1D):  # becomes a linear layer when it is quantised
             matrices[f"{path}.weight"] = tuple(sorted(layer.weight.shape))
     light, samples, linear_samples = hashlib.sha256(), [], []
+    files = [file for file in mappings() if file.clean]
     for plain, name, weight in sorted((own_path(n), n, w) for n, w in backbone.named_parameters()):
         if ".lora_" in name or ".modules_to_save" in name or "pooler" in plain.split("."):
             continue
@@ -73,6 +75,7 @@ def fingerprint(model: PreTrainedModel) -> Fingerprint | None:
             samples.append(_sample(weight))
         elif not quantized:
             linear_samples.append(_sample(weight))
+        release([weight.data], files)  # spread values draw in all pages of a mapped weight
     light.update(_bytes(samples))
     if quantized:
         return Fingerprint(full=None, unquantized=light.hexdigest())

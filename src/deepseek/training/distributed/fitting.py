@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepseek.data import Table
 from deepseek.errors import DataError
 from deepseek.tasks import TASKS
 from deepseek.training.distributed import ranks
@@ -32,6 +31,7 @@ from deepseek.training.distributed.model_files import (
     write_trained,
 )
 from deepseek.training.distributed.strategy import check_strategy
+from deepseek.training.encoding.row_source import opened_table
 from deepseek.training.recipe import TrainingRecipe
 
 if TYPE_CHECKING:
@@ -191,10 +191,7 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _hand_over(rows: Any, path: Path) -> dict[str, Any]:
-    if isinstance(rows, Table):
-        return {"table": rows.path, "version": rows.version}
-    if isinstance(rows, str | os.PathLike):
-        table = Table.open(os.fspath(rows))
+    if (table := opened_table(rows)) is not None:
         return {"table": table.path, "version": table.version}
     write_rows(rows, path)
     return {"arrow": str(path)}
@@ -203,6 +200,8 @@ def _hand_over(rows: Any, path: Path) -> dict[str, Any]:
 def _taken_over(place: Mapping[str, Any]) -> Any:
     if "arrow" in place:
         return ArrowRows(place["arrow"])
+    from deepseek.data import Table
+
     return Table.open(place["table"], version=place["version"])
 
 

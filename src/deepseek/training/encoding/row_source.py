@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,14 +15,15 @@ from typing import TYPE_CHECKING, Any, overload
 import pyarrow as pa
 
 from deepseek import progress
-from deepseek.data import Table
 from deepseek.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from deepseek.data import Table
+
 Row = Mapping[str, Any]
-Rows = Table | Sequence[Row] | str | os.PathLike[str] | Any
+Rows = Any
 """A table, a path of one, an Arrow table, a pandas ``DataFrame``, or a sequence of dicts."""
 
 SPLIT = "split"
@@ -185,10 +187,8 @@ def split_rows(rows: Rows, validation: Rows | None) -> tuple[RowSource, RowSourc
 def _opened(rows: Rows) -> RowSource:
     if isinstance(rows, RowSource):
         return rows
-    if isinstance(rows, Table):
-        return TableRows(rows)
-    if isinstance(rows, str | os.PathLike):
-        return TableRows(Table.open(os.fspath(rows)))
+    if (table := opened_table(rows)) is not None:
+        return TableRows(table)
     if type(rows).__module__.partition(".")[0] == "pandas" and hasattr(rows, "to_dict"):
         return ListRows(rows.to_dict("records"), name="pandas DataFrame")
     if isinstance(rows, pa.Table | pa.RecordBatch):
@@ -203,6 +203,19 @@ def _opened(rows: Rows) -> RowSource:
         if not isinstance(row, Mapping):
             raise DataError(f"row {number}: expected a dict, received {type(row).__name__}")
     return ListRows(listed)
+
+
+def opened_table(rows: Rows) -> Table | None:
+    """The table that rows are or are the path of; ``None`` where they are something else.
+
+    The data layer is imported for those alone: it takes memory that training on rows at hand does not need.
+    """
+    if isinstance(rows, str | os.PathLike):
+        from deepseek.data import Table
+
+        return Table.open(os.fspath(rows))
+    tables = sys.modules.get("deepseek.data.table.table")  # whoever made a table has loaded it
+    return rows if tables is not None and isinstance(rows, tables.Table) else None
 
 
 def _of_split(rows: RowSource, split: str) -> RowSource | None:

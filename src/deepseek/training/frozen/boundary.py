@@ -112,6 +112,7 @@ class Boundary:
         A pass that was not fed (scoring of validation rows) runs as ever.
         """
         lower = list(self.layers[: self.depth])
+        embedding = input_embedding(model)
         at_end = self.depth == len(self.layers)
         hooks = [model.register_forward_hook(lambda *_: setattr(fed, "state", None), always_call=True)]
         if not at_end:
@@ -123,14 +124,37 @@ class Boundary:
                 layer._frozen_last = at_end and index == self.depth - 1
                 # a bound method, so that a deep copy of the model calls the copy's layer
                 layer.forward = MethodType(_pass_through, layer)
+            if embedding is not None:
+                embedding._frozen_fed = fed
+                embedding.forward = MethodType(_no_lookup, embedding)
             yield
         finally:
             fed.state = None
             for hook in hooks:
                 hook.remove()
-            for layer in lower:
+            for layer in [*lower, *([embedding] if embedding is not None else [])]:
                 for name in ("forward", "_frozen_fed", "_frozen_form", "_frozen_last"):
                     vars(layer).pop(name, None)
+
+
+def input_embedding(model: nn.Module) -> nn.Module | None:
+    """The frozen table in which a model looks its input ids up; ``None`` if it trains, or there is none."""
+    from torch import nn
+
+    try:
+        found = model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        return None
+    frozen = type(found) is nn.Embedding and not found.weight.requires_grad
+    return found if frozen else None
+
+
+def _no_lookup(layer: Any, ids: torch.Tensor) -> torch.Tensor:
+    """Zeros for a pass that takes stored states: it needs their shape, not a table of the vocabulary in memory."""
+    fed: Fed = layer._frozen_fed
+    if fed.state is None:
+        return type(layer).forward(layer, ids)
+    return layer.weight.new_zeros(*ids.shape, layer.embedding_dim, dtype=fed.state.dtype)
 
 
 def _pass_through(layer: Any, *args: Any, **kwargs: Any) -> Any:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 from deepseek import progress
 from deepseek.artifacts.cache import staged_directory
 from deepseek.errors import ConfigError, DataError
+from deepseek.resources import Holes
 from deepseek.training.frozen.boundary import Boundary, Fed
 from deepseek.training.frozen.fingerprint import item_bytes, row_checksums, trunk_fingerprint
 from deepseek.training.frozen.probe import Collate, Probe, inputs_of, main_input, mask_of, probe
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _PROBED = 4
+_ACTIVATIONS = 100
+"""What goes through the heap for a state, in sizes of it: some sixteen in each of a few layers."""
 
 
 class FrozenCache:
@@ -231,6 +234,7 @@ def _compute(
 
     budget = batch_size * int(lengths.max())
     writer = StateWriter(stage, len(order))
+    holes = Holes()
     done = 0
     with progress.bar("states of frozen layers", len(order)) as bar, torch.no_grad():
         while done < len(order):
@@ -247,6 +251,7 @@ def _compute(
                 writer.append(row, real.to(dtype), sums[i])
             done += len(rows)
             bar.advance(len(rows))
+            holes.passed(_ACTIVATIONS * state.numel() * state.element_size())
     writer.close(
         {
             "format": FORMAT,

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -140,6 +140,29 @@ class Trunk:
                     offset = self._write(weight.data, folder)
                 weight.data = narrow
                 self._exact.append((weight, offset))
+
+    def set_aside(self, modules: Iterable[nn.Module]) -> int:
+        """Take the narrow copies of weights that lie in the checkpoint's file away, where they will seldom be read.
+
+        Frozen layers whose states are kept run only when other rows are scored; autocast then rounds the file's weights
+        to the same numbers. Call it again after such a pass, to give the file's pages up again.
+
+        Returns:
+            Bytes that are no longer needed.
+        """
+        wanted = {id(weight) for module in modules for weight in module.parameters()}
+        aside = [
+            (weight, original)
+            for weight, original in self._mapped
+            if id(weight) in wanted and weight.device == original.device
+        ]
+        saved = 0
+        for weight, original in aside:
+            if weight.dtype != original.dtype:
+                saved += weight.numel() * weight.element_size()
+                weight.data = original
+        release([original for _, original in aside], [file for file in mappings() if file.clean])
+        return saved
 
     def _write(self, values: torch.Tensor, folder: Path) -> int:
         if self._file is None:

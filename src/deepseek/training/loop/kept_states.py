@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import ConfigError
+from deepseek.models.layers import transformer_layers
+from deepseek.resources import trim_heap
+from deepseek.training.distributed.ranks import world_size
 from deepseek.training.encoding.encoded_rows import EncodedRows
+from deepseek.training.frozen.boundary import input_embedding
 from deepseek.training.loop.arguments import has_gpu, micro_batch
 from deepseek.training.loop.collation import collator
 from deepseek.training.loop.processes import on_main
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
 
     from deepseek.tasks.base import Task
     from deepseek.training.config import TrainingConfig
+    from deepseek.training.frozen import Trunk
 
 STATES = "states"
 """Folder of the states in the run folder."""
@@ -59,3 +65,21 @@ def kept_states(
     stack.callback(cache.close)
     stack.enter_context(cache.attached(model))
     return cache
+
+
+def settler(model: PreTrainedModel, trunk: Trunk, frozen: Any) -> Callable[[], None]:
+    """What gives memory back that only a pass through the whole model needed."""
+
+    def settle() -> None:
+        if frozen is not None and world_size() == 1:
+            trunk.set_aside([*transformer_layers(model)[1][: frozen.depth], *_idle_embedding(model)])
+        trim_heap()
+
+    return settle
+
+
+def _idle_embedding(model: PreTrainedModel) -> list[Any]:
+    """The embedding that fed passes do not look into, unless a head reads it too."""
+    embedding = input_embedding(model)
+    owners = [m for m in model.modules() if embedding is not None and m._parameters.get("weight") is embedding.weight]
+    return owners if len(owners) == 1 else []

@@ -149,11 +149,13 @@ def perform(rehearsal: Rehearsal) -> Outcome:
     from transformers import Trainer  # noqa: F401
 
     from deepseek.models.adapters.mixin import make_adaptable
+    from deepseek.models.kernel_caches import bound_kernel_caches
     from deepseek.models.layers import transformer_layers
     from deepseek.resources import peak_memory, reset_peak_memory
     from deepseek.training.planning.skeleton import adapted, finished
     from deepseek.training.planning.steps import autocast_forward, optimizer_for, step, stretched
 
+    bound_kernel_caches()
     if rehearsal.threads:
         torch.set_num_threads(rehearsal.threads)
     if rehearsal.recipe.adapter is not None:

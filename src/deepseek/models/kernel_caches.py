@@ -1,0 +1,28 @@
+"""Bounds on what oneDNN remembers of the shapes it has multiplied.
+
+On a CPU PyTorch multiplies bfloat16 matrices with oneDNN, which keeps about half a megabyte for each new shape: the
+primitive in its own cache, its description in one of ideep's. Both hold up to 1,024 entries, and texts of all lengths
+make new shapes in every batch: training MiniLM on sentences grew by 600 MB in 200 steps. What is kept is of little use,
+because making it anew takes little: the same steps took no longer with room for 32 shapes.
+
+Sources: oneDNN, "Primitive Cache" (``ONEDNN_PRIMITIVE_CACHE_CAPACITY``); ideep, ``utils::lru_cache``
+(``LRU_CACHE_CAPACITY``). Neither has a setting that PyTorch exposes, and both read the environment when the process
+first multiplies, so a process that multiplied before keeps its large caches.
+"""
+
+from __future__ import annotations
+
+import os
+
+SHAPES = 64
+"""More than a training step has (some 30 kinds of products), so that batches of one shape still find all of theirs."""
+VARIABLES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+
+
+def bound_kernel_caches() -> None:
+    """Let oneDNN remember :data:`SHAPES` products in this process and those that it starts.
+
+    A variable that is set already is left alone.
+    """
+    for name in VARIABLES:
+        os.environ.setdefault(name, str(SHAPES))
