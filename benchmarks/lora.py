@@ -42,6 +42,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="runs of each contestant in cost and time (default 1)")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each accuracy (default 3)")
     parser.add_argument("--quick", action="store_true", help="a few rows, to see that everything runs")
+    parser.add_argument(
+        "--workspace", type=Path, help="a folder to keep what parts share, the pre-trained Chinese base above all"
+    )
     parser.add_argument("--output", type=Path, help="the result file (default: benchmarks/results/lora.json)")
     options = parser.parse_args()
     chosen = [part for given in options.only or [",".join(PARTS)] for part in given.split(",")]
@@ -49,10 +52,9 @@ def main() -> None:
         parser.error(f"unknown part {unknown[0]!r}; expected some of {', '.join(PARTS)}")
     if options.quick and options.output is None:
         parser.error("--quick measures nothing of worth; say with --output where its figures may go")
-    with tempfile.TemporaryDirectory(prefix="bench-lora-") as folder:
-        context = Context(
-            folder=Path(folder), seeds=tuple(range(options.seeds)), rounds=options.rounds, quick=options.quick
-        )
+    with tempfile.TemporaryDirectory(prefix="bench-lora-") as own:
+        folder = options.workspace.absolute() if options.workspace else Path(own)
+        context = Context(folder=folder, seeds=tuple(range(options.seeds)), rounds=options.rounds, quick=options.quick)
         for part in chosen:
             started = time.monotonic()
             found = PARTS[part](context)

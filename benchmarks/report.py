@@ -81,6 +81,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     _lora("trainable_reduction", "Weights that do not train with LoRA", "at least 90%; 99% expected"),
     _lora("memory_reduction", "Peak memory saved against full fine-tuning in float32", "at least 83%"),
+    _lora("memory_reduction_in_tensors", "The same, in the tensors of a training step alone", "not promised"),
     _lora("speedup_vs_full_fp32", "Time to full fine-tuning's accuracy (float32)", "at least 2.4 times faster"),
     _lora("speedup_vs_plain_peft", "The same against plain PEFT + Trainer", "at least 1.5 times faster"),
     _lora("cost_vs_full_fp32", "Three epochs at BERT-base size against full fine-tuning", "not promised"),

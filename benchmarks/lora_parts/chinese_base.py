@@ -19,7 +19,7 @@ STEPS = "benchmarks.lora_parts.accuracy_steps"
 LIMIT_S = 3600.0
 PRETRAINING: dict[str, Any] = {
     "task": {"name": "masked-language-modelling", "max_length": 128},
-    "training": {"epochs": 3, "batch_size": 32, "learning_rate": 5e-4},
+    "training": {"epochs": 5, "batch_size": 32, "learning_rate": 5e-4},
 }
 
 
@@ -32,7 +32,7 @@ class ChineseBase:
 
 
 def chinese_base(context: Context, recipe: Recipe, rows: Prepared) -> ChineseBase:
-    """Pre-train it on the training rows; once a run of the benchmark."""
+    """Pre-train it on the training rows; once a workspace."""
     home = context.workspace("chinese-base")
     done = home / "seconds"
     if not done.is_file():

@@ -53,6 +53,7 @@ class Cell:
     Attributes:
         times, peft_times: how many times faster ours is.
         memory: ours divided by full's, 1 for the same.
+        tensors: the same of tensors alone; 0 where it was not measured.
         trainable: trained weights divided by the base's.
         note: all contestants' figures, in words.
     """
@@ -63,6 +64,7 @@ class Cell:
     memory: float
     trainable: float
     note: str
+    tensors: float = 0.0
 
 
 def median_of(values: Iterable[float]) -> float:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from benchmarks.harness import Figure, say
+from benchmarks.harness import Figure, Worker, say
 from benchmarks.lora_parts.bert_base import bert_base
 from benchmarks.lora_parts.contest import (
     FULL,
+    LIMIT_S,
     OURS,
     PEFT,
     PEFT_BF16,
+    STEPS,
     Cell,
     contest,
     median_of,
@@ -29,8 +31,8 @@ from benchmarks.lora_parts.rows import prepared, written
 from deepseek.recipe import Recipe, load_recipe
 
 EPOCHS = 3
-CELLS = (("hutto-movie-reviews", 64, 32, 10), ("20-newsgroups", 256, 8, 10))
-"""Data set, tokens, rows a step, steps."""
+CELLS = (("hutto-movie-reviews", 64, 32, 10, 8), ("20-newsgroups", 256, 8, 10, 2))
+"""Data set, tokens, rows a step, steps, rows that ours runs at once: about 500 tokens, as fast as more on a CPU."""
 OUR_RECIPE: dict[str, Any] = {
     "task": {"name": "text-classification"},
     "adapter": {
@@ -49,15 +51,25 @@ def run(context: Context) -> dict[str, Figure]:
     """Memory, share of weights that train, and cost of three epochs."""
     cells = [_cell(context, *cell) for cell in CELLS]
     each = " ".join(f"{cell.name}: {cell.note}." for cell in cells)
-    saved = [1 - cell.memory for cell in cells]
+    libraries = imported(context)
+    say(f"Python, PyTorch, transformers and PEFT alone: {libraries:,.0f} MB")
     return {
         "memory_reduction": Figure(
-            value=median_of(saved),
+            value=1 - cells[-1].memory,
             unit="share of full fine-tuning's peak memory saved",
             baseline=0.83,
             baseline_name="promised",
-            note=f"bigger is better; high-water mark of the whole process, Python and libraries with it: "
-            f"{', '.join(f'{s:.1%}' for s in saved)}. {each}",
+            note=f"bigger is better; high-water mark of the whole process, Python and libraries with it, which alone "
+            f"take {libraries:,.0f} MB: {'; '.join(f'{c.name}: {1 - c.memory:.1%}' for c in cells)}. The value is "
+            f"that of the longer texts. {each}",
+        ),
+        "memory_reduction_in_tensors": Figure(
+            value=median_of([1 - cell.tensors for cell in cells]),
+            unit="share of full fine-tuning's memory in tensors saved",
+            baseline=0.83,
+            baseline_name="promised",
+            note="bigger is better; the most bytes of tensors that a training step works with, without the process "
+            f"around it: {'; '.join(f'{c.name}: {1 - c.tensors:.1%}' for c in cells)}.",
         ),
         "trainable_reduction": Figure(
             value=min(1 - cell.trainable for cell in cells),
@@ -71,13 +83,20 @@ def run(context: Context) -> dict[str, Figure]:
     }
 
 
-def our_recipe(context: Context) -> dict[str, Any]:
-    """:data:`OUR_RECIPE`, or the same for a tiny model."""
+def imported(context: Context) -> float:
+    """Peak memory in MB of a process that loads the model and does nothing: the libraries, and no weights read."""
+    with Worker(STEPS) as worker:
+        base = bert_base(context.folder, quick=context.quick)
+        return float(worker.run("load", limit_s=LIMIT_S, base=base)["peak_mb"])
+
+
+def our_recipe(context: Context, micro_batch: int) -> dict[str, Any]:
+    """:data:`OUR_RECIPE` with the rows that run at once, or the same for a tiny model."""
     adapter = {**OUR_RECIPE["adapter"], **({"layers": [2, 3]} if context.quick else {})}
-    return {**OUR_RECIPE, "adapter": adapter}
+    return {**OUR_RECIPE, "adapter": adapter, "training": {**OUR_RECIPE["training"], "micro_batch_size": micro_batch}}
 
 
-def _cell(context: Context, source: str, tokens: int, batch: int, steps: int) -> Cell:
+def _cell(context: Context, source: str, tokens: int, batch: int, steps: int, micro_batch: int) -> Cell:
     steps = context.pick(steps, 2)
     data = {"source": source, "clean": {"near_duplicates": None}}  # only the lengths matter here
     recipe = Recipe.model_validate({**load_recipe("quickstart").model_dump(mode="json"), "data": data})
@@ -91,11 +110,11 @@ def _cell(context: Context, source: str, tokens: int, batch: int, steps: int) ->
         max_length=tokens,
         batch_size=batch,
         epochs=1,
-        recipe=our_recipe(context),
+        recipe=our_recipe(context, micro_batch),
     )
     say(f"cost: BERT-base size, {source} cut to {tokens} tokens, {batch} rows a step, {steps} steps")
     runs = contest(job, context.rounds)
-    tensors = tensor_peaks(Job(**{**job.as_arguments(), "max_steps": 2}))
+    tensors = tensor_peaks(Job(**{**job.as_arguments(), "max_steps": 3}))
     long_run = {
         name: median_of([_three_epochs(r, total, batch, len(sample)) for r in each]) for name, each in runs.items()
     }
@@ -112,6 +131,7 @@ def _cell(context: Context, source: str, tokens: int, batch: int, steps: int) ->
         times=long_run[FULL] / long_run[OURS],
         peft_times=long_run[PEFT] / long_run[OURS],
         memory=memory[OURS] / memory[FULL],
+        tensors=tensors[OURS] / tensors[FULL],
         trainable=ours.trainable / ours.parameters,
         note=f"{words}; tensors alone {1 - tensors[OURS] / tensors[FULL]:.1%} less; against plain PEFT in bf16 "
         f"{long_run[PEFT_BF16] / long_run[OURS]:.2f} times faster; ours: {ours.settings}; "

@@ -1,13 +1,12 @@
-"""Bytes of all tensors that are alive while code runs: memory without the process around it.
+"""Bytes of all tensors that training steps work with at once: memory without the process around it.
 
-A dispatch mode sees every storage that an operation makes; a weak reference tells when it dies. It is the benchmark's
-own, so that the planner's predictions are not checked with the planner's own means.
+A dispatch mode sees every storage that an operation reads or makes; a weak reference tells when it dies. It is the
+benchmark's own, so that the planner's predictions are not checked with the planner's own means.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -18,14 +17,16 @@ from torch.utils._pytree import tree_leaves
 class TensorPeak(TorchDispatchMode):  # type: ignore[misc]
     """Use as a context manager; ``peak_mb`` is the most that was alive at once, in MB (10^6 bytes)."""
 
-    def __init__(self, before: Iterable[torch.Tensor] = ()) -> None:
-        """Args: ``before``: tensors that exist already and count too, such as a model's weights."""
+    def __init__(self) -> None:
         super().__init__()
         self._sizes: dict[int, int] = {}
         self._alive = 0
         self._peak = 0
-        for tensor in before:
-            self._see(tensor)
+
+    def restart(self) -> None:
+        """Count only what is read or made from now on, so that what a run has before its steps is left out."""
+        self._sizes.clear()
+        self._alive = self._peak = 0
 
     @property
     def peak_mb(self) -> float:
@@ -34,7 +35,7 @@ class TensorPeak(TorchDispatchMode):  # type: ignore[misc]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        for value in tree_leaves(result):
+        for value in tree_leaves((args, kwargs, result)):
             if isinstance(value, torch.Tensor):
                 self._see(value)
         return result

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import os
 
-SHAPES = 64
-"""More than a training step has (some 30 kinds of products), so that batches of one shape still find all of theirs."""
+SHAPES = 32
+"""As many as a training step has, so that batches of one shape find all of theirs."""
 VARIABLES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 
 

@@ -159,7 +159,9 @@ def fit(
         trained, parameters = model.count_parameters()
         precision: Literal["float32", "bfloat16"] = "bfloat16" if bfloat16 else "float32"
         trunk = stack.enter_context(prepare_trunk(model, dropout=settings.trunk_dropout, precision=precision))
-        frozen = kept_states(model, task, tokenizer, rows, home, settings, stack) if settings.cache_frozen else None
+        frozen = (
+            kept_states(model, task, tokenizer, rows, home, settings, trunk, stack) if settings.cache_frozen else None
+        )
         settle = settler(model, trunk, frozen)
         settle()
         name = home.path.name if folder is not None else task.name

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 FORMAT = 1
-_PROBED = 4
+_PROBED = 3
 _ACTIVATIONS = 100
 """What goes through the heap for a state, in sizes of it: some sixteen in each of a few layers."""
 
@@ -68,6 +68,7 @@ class FrozenCache:
         *,
         batch_size: int = 32,
         dtype: torch.dtype | None = None,
+        resting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> Self:
         """Find the stored states of these rows, or compute them.
 
@@ -79,6 +80,7 @@ class FrozenCache:
             batch_size: rows of the longest length that run at once; shorter ones run with more.
             dtype: ``torch.bfloat16`` or ``torch.float32``; ``None``: as the model's trunk. With bfloat16, or a bfloat16
                 trunk, the layers run under autocast, as in training.
+            resting: entered while rows run through the lower layers alone, to give up what the others hold meanwhile.
 
         Raises:
             ConfigError: the states are not functions of the row (something below trains, dropout, random masking,
@@ -109,7 +111,7 @@ class FrozenCache:
                     total = int(lengths.sum()) if seen.tokens is None else len(lengths) * seen.tokens
                     _check_disk(target.parent, cache_bytes(total, seen.hidden, dtype))
                     model.eval()
-                    with staged_directory(target) as stage:
+                    with resting(), staged_directory(target) as stage:
                         _compute(model, boundary, seen, dataset, collate, stage, order, lengths, batch_size, dtype)
         finally:
             model.train(training)

@@ -150,12 +150,7 @@ class Trunk:
         Returns:
             Bytes that are no longer needed.
         """
-        wanted = {id(weight) for module in modules for weight in module.parameters()}
-        aside = [
-            (weight, original)
-            for weight, original in self._mapped
-            if id(weight) in wanted and weight.device == original.device
-        ]
+        aside = self._mapped_of(modules)
         saved = 0
         for weight, original in aside:
             if weight.dtype != original.dtype:
@@ -163,6 +158,24 @@ class Trunk:
                 weight.data = original
         release([original for _, original in aside], [file for file in mappings() if file.clean])
         return saved
+
+    def take_back(self, modules: Iterable[nn.Module]) -> None:
+        """Make the narrow copies of weights that were set aside again."""
+        import torch
+
+        files = [file for file in mappings() if file.clean]
+        for weight, original in self._mapped_of(modules):
+            if weight.dtype == original.dtype:
+                weight.data = original.to(torch.bfloat16)
+                release([original], files)
+
+    def _mapped_of(self, modules: Iterable[nn.Module]) -> list[tuple[nn.Parameter, torch.Tensor]]:
+        wanted = {id(weight) for module in modules for weight in module.parameters()}
+        return [
+            (weight, original)
+            for weight, original in self._mapped
+            if id(weight) in wanted and weight.device == original.device
+        ]
 
     def _write(self, values: torch.Tensor, folder: Path) -> int:
         if self._file is None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import ConfigError
@@ -35,6 +35,7 @@ def kept_states(
     rows: EncodedRows,
     home: RunFolder,
     settings: TrainingConfig,
+    trunk: Trunk,
     stack: ExitStack,
 ) -> Any:
     """The stored states of the frozen lower layers, in use until ``stack`` closes.
@@ -54,14 +55,26 @@ def kept_states(
     collate = collator(task, tokenizer, seed=0, epoch=lambda: 0)
     folder = home.path / STATES
 
+    @contextmanager
+    def resting() -> Iterator[None]:
+        layers = transformer_layers(model)[1]
+        upper = [layer for layer in layers if any(weight.requires_grad for weight in layer.parameters())]
+        trunk.set_aside(upper)
+        trim_heap()
+        try:
+            yield
+        finally:
+            trunk.take_back(upper)
+
     def build() -> FrozenCache:
-        return FrozenCache.build(model, rows, collate, folder, batch_size=micro_batch(settings))
+        return FrozenCache.build(model, rows, collate, folder, batch_size=micro_batch(settings), resting=resting)
 
     def first() -> None:
         build().close()
 
-    on_main(first)
-    cache = build()  # found, not computed
+    if world_size() > 1:
+        on_main(first)  # the others then find it
+    cache = build()
     stack.callback(cache.close)
     stack.enter_context(cache.attached(model))
     return cache
