@@ -27,6 +27,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 CORES = 2
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+"""Variables that say how many threads a process computes with."""
 MEMORY_CAP = 10 << 30
 """Address space that a peer may take which might otherwise take all memory, in bytes."""
 STEP_LIMIT_S = 600.0
@@ -91,7 +93,7 @@ class Worker:
     ) -> None:
         self._log = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         cores = sorted(os.sched_getaffinity(0))[:CORES] if hasattr(os, "sched_getaffinity") else None
-        limits = {name: str(CORES) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")}
+        limits = dict.fromkeys(THREADS, str(CORES))
 
         def restrict() -> None:
             if cores:
