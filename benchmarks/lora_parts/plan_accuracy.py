@@ -62,7 +62,7 @@ def plan_accuracy(name: str) -> dict[str, float]:
     config = transformers.BertConfig(num_labels=2, **SIZES[size])
     bare, task = skeleton(config, recipe), recipe.build_task()
     batch = template(task, bare.config)
-    footprint = simulate(adapted(copied(bare, on_meta), recipe, settings), settings, recipe, task, batch, tokens)
+    footprint = simulate(adapted(copied(bare, on_meta), recipe, settings), settings, recipe, task, batch, [tokens] * 3)
     layers = config.num_hidden_layers
     timed = rehearse(rehearsal_of(bare, recipe, task, batch, "cpu", acts(settings, layers, [tokens]), short=True))
     seconds = run_seconds(

@@ -16,7 +16,7 @@ from deepseek.errors import ConfigError
 from deepseek.models.layers import transformer_layers
 from deepseek.training import TrainingRecipe
 from deepseek.training.planning import Plan, available_memory, parse_memory, parse_time, plan, suggest_after_oom
-from deepseek.training.planning.batches import epoch_shapes
+from deepseek.training.planning.batches import epoch_shapes, memory_lengths
 from deepseek.training.planning.heap import Heap
 from deepseek.training.planning.live_memory import LiveMemory
 from deepseek.training.planning.rehearsal import Act, rehearsal_of, rehearse
@@ -47,7 +47,7 @@ def footprint(settings: Settings, *, adapter: bool = True, tokens: int = 64) -> 
     bare = skeleton(config(), made)
     task = made.build_task()
     ready = adapted(copied(bare, lambda t: torch.empty_like(t, device="meta")), made, settings)
-    return simulate(ready, settings, made, task, template(task, bare.config), tokens)
+    return simulate(ready, settings, made, task, template(task, bare.config), [8, tokens])
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,24 @@ def test_what_each_setting_does_to_memory() -> None:
     full = footprint(Settings(batch_size=8, micro_batch_size=8), adapter=False)
     assert full.gradients > 10 * base.gradients
     assert full.optimizer == pytest.approx(2 * full.gradients, rel=0.01)
+
+
+def test_layers_whose_states_are_kept_take_no_memory_in_a_narrow_trunk() -> None:
+    shallow = Settings(
+        batch_size=8, micro_batch_size=8, trunk_dropout=0.0, adapted_layers=1, precision="bfloat16", cache_frozen=True
+    )
+    kept = footprint(shallow)
+    whole = footprint(shallow.model_copy(update={"cache_frozen": False}))
+    layers = 3 * (4 * 64 * 64 + 2 * 64 * 128)  # their matrices, of four layers that the model has
+    assert whole.weights - kept.weights > 2 * (layers + 200 * 64)
+    assert kept.trained == whole.trained
+
+
+def test_memory_is_looked_at_where_the_run_has_its_long_steps() -> None:
+    shapes = np.array([[8, tokens] for tokens in range(1, 102)])
+    assert memory_lengths(shapes, again=False) == [101, 51, 96, 76]
+    assert memory_lengths(shapes, again=True) == [101, 51, 96, 76, 101]
+    assert memory_lengths(shapes[:1], again=False) == [1, 1, 1, 1]
 
 
 def test_a_plan_without_budgets_keeps_full_depth_and_checkpoints_nothing() -> None:

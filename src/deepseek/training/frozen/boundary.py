@@ -149,6 +149,13 @@ def input_embedding(model: nn.Module) -> nn.Module | None:
     return found if frozen else None
 
 
+def idle_embedding(model: nn.Module) -> list[nn.Module]:
+    """The table that fed passes do not look into; empty if something else reads it too, such as a tied head."""
+    table = input_embedding(model)
+    owners = [m for m in model.modules() if table is not None and m._parameters.get("weight") is table.weight]
+    return owners if len(owners) == 1 else []
+
+
 def _no_lookup(layer: Any, ids: torch.Tensor) -> torch.Tensor:
     """Zeros for a pass that takes stored states: it needs their shape, not a table of the vocabulary in memory."""
     fed: Fed = layer._frozen_fed

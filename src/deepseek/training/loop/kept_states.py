@@ -11,7 +11,7 @@ from deepseek.models.layers import transformer_layers
 from deepseek.resources import trim_heap
 from deepseek.training.distributed.ranks import world_size
 from deepseek.training.encoding.encoded_rows import EncodedRows
-from deepseek.training.frozen.boundary import input_embedding
+from deepseek.training.frozen.boundary import idle_embedding
 from deepseek.training.loop.arguments import has_gpu, micro_batch
 from deepseek.training.loop.collation import collator
 from deepseek.training.loop.processes import on_main
@@ -85,14 +85,7 @@ def settler(model: PreTrainedModel, trunk: Trunk, frozen: Any) -> Callable[[], N
 
     def settle() -> None:
         if frozen is not None and world_size() == 1:
-            trunk.set_aside([*transformer_layers(model)[1][: frozen.depth], *_idle_embedding(model)])
+            trunk.set_aside([*transformer_layers(model)[1][: frozen.depth], *idle_embedding(model)])
         trim_heap()
 
     return settle
-
-
-def _idle_embedding(model: PreTrainedModel) -> list[Any]:
-    """The embedding that fed passes do not look into, unless a head reads it too."""
-    embedding = input_embedding(model)
-    owners = [m for m in model.modules() if embedding is not None and m._parameters.get("weight") is embedding.weight]
-    return owners if len(owners) == 1 else []

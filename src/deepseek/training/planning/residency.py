@@ -14,20 +14,14 @@ def on_meta(tensor: Any) -> Any:
     return torch.empty_like(tensor, device="meta")
 
 
-def bytes_of(model: Any) -> int:
-    """Bytes of a model's parameters and buffers in this machine's memory, or that they would take there."""
-    unique = {id(t): t for t in [*model.parameters(), *model.buffers()]}
-    return sum(t.numel() * t.element_size() for t in unique.values() if t.device.type in {"cpu", "meta"})
-
-
-def resident_weights(model: Any) -> tuple[int, int]:
-    """Of a loaded model: bytes that are resident now, and bytes in mapped checkpoint files (touched or not)."""
+def resident_weights(model: Any) -> int:
+    """Bytes of a loaded model that are in memory now: pages of a mapped file that nobody read are not."""
     if model is None:
-        return 0, 0
+        return 0
     files = mappings()
     tensors = {t.data_ptr(): t for t in [*model.parameters(), *model.buffers()] if t.device.type == "cpu"}
     inside = [t for at, t in tensors.items() if any(file.start <= at < file.end for file in files)]
     mapped = sum(t.numel() * t.element_size() for t in inside)
     total = sum(t.numel() * t.element_size() for t in tensors.values())
     touched = min(mapped, sum(file.resident for file in files))
-    return total - mapped + touched, mapped
+    return int(total - mapped + touched)

@@ -1,10 +1,11 @@
 """``plan``: from a model, the lengths of the data and the budgets to settings, with memory and time foretold.
 
 Design:
-- Memory is simulated, not estimated by formulas (:mod:`~deepseek.training.planning.simulation`), at the longest batch
-  that can occur; on a CPU through a model of the C library's heap (:mod:`~deepseek.training.planning.heap`), because
-  the process's resident memory is what a container is killed for; on a GPU the sum of live tensors is what
-  ``torch.cuda.max_memory_allocated`` counts. To it comes what the process holds without tensors.
+- Memory is simulated, not estimated by formulas (:mod:`~deepseek.training.planning.simulation`), over steps such as
+  the run has, the longest among them; on a CPU through a model of the C library's heap
+  (:mod:`~deepseek.training.planning.heap`), because the process's resident memory is what a container is killed for; on
+  a GPU the sum of live tensors is what ``torch.cuda.max_memory_allocated`` counts. To it comes what the process holds
+  without tensors.
 - Time comes from real steps of a shortened model in a process of its own
   (:mod:`~deepseek.training.planning.timing`), summed over the shapes of the run's batches.
 - Accuracy decides before time: tiers of equal expected accuracy are tried in order
@@ -15,6 +16,7 @@ Not covered: validation passes and saving (time), several devices, and what othe
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,7 +26,7 @@ import numpy as np
 from deepseek import progress
 from deepseek.errors import ConfigError
 from deepseek.models.layers import transformer_layers
-from deepseek.training.planning.batches import calibration_lengths, epoch_shapes
+from deepseek.training.planning.batches import calibration_lengths, epoch_shapes, memory_lengths
 from deepseek.training.planning.budgets import (
     available_memory,
     parse_memory,
@@ -36,10 +38,10 @@ from deepseek.training.planning.budgets import (
 from deepseek.training.planning.candidates import smaller_batches, tiers, trained_layers
 from deepseek.training.planning.outcome import Candidate, Parts, Plan
 from deepseek.training.planning.rehearsal import Act, rehearsal_of, rehearse
-from deepseek.training.planning.residency import bytes_of, on_meta, resident_weights
+from deepseek.training.planning.residency import on_meta, resident_weights
 from deepseek.training.planning.settings import Settings
 from deepseek.training.planning.simulation import simulate
-from deepseek.training.planning.skeleton import adapted, copied, skeleton
+from deepseek.training.planning.skeleton import adapted, copied, narrow_bytes, skeleton
 from deepseek.training.planning.steps import template
 from deepseek.training.planning.timing import Length, StepTimes, acts, run_seconds, step_times
 
@@ -177,16 +179,14 @@ class _Search:
         self.layers = len(transformer_layers(self.bare)[1])
         self.frozen = recipe.adapter is not None or recipe.training.train == "head"
         loaded = model if isinstance(model, torch.nn.Module) else None
-        resident, mapped = resident_weights(loaded)
-        self.mapped = bytes_of(self.bare) if isinstance(model, str | os.PathLike) else mapped
-        self.process = process_bytes if process_bytes is not None else process_memory() - resident
+        self.process = process_bytes if process_bytes is not None else process_memory() - resident_weights(loaded)
         self._times: dict[tuple[str, float | None], StepTimes] = {}
 
     def candidate(self, settings: Settings) -> Candidate:
-        """Simulate the settings at the longest batch."""
+        """Simulate some of the run's steps under the settings."""
         ready = adapted(copied(self.bare, on_meta), self.recipe, settings)
         footprint = simulate(
-            ready, settings, self.recipe, self.task, self.batch, int(self.lengths.max()), device=self.device
+            ready, settings, self.recipe, self.task, self.batch, self._memory_lengths(settings), device=self.device
         )
         parts = Parts(
             weights=footprint.weights,
@@ -197,10 +197,21 @@ class _Search:
             process=self.process + PROCESS_GROWTH if self.device == "cpu" else 0,
         )
         peak = footprint.peak + parts.heap + parts.process
-        if self.device == "cpu" and settings.precision == "bfloat16" and self.frozen:
-            # adding an adapter reads the checkpoint's mapped file, whose pages are given up when weights are narrowed
-            peak = max(peak, self.process + self.mapped)
+        if self.device == "cpu" and settings.cache_frozen:
+            # all weights are there while the states are computed that then stand for some of them
+            whole = narrow_bytes(ready, settings)
+            if parts.process + whole > peak:
+                peak = parts.process + whole
+                parts = Parts(weights=whole, gradients=0, optimizer=0, activations=0, heap=0, process=parts.process)
         return Candidate(settings=settings, memory_bytes=peak, parts=parts, verdict="")
+
+    def _memory_lengths(self, settings: Settings) -> list[int]:
+        shapes = self.shapes(settings)
+        if self.device != "cpu":
+            return [int(shapes[:, 1].max())] * 2  # no heap with holes; the second has the optimiser's states
+        steps = self.recipe.training.max_steps or math.inf
+        epochs = min(self.recipe.training.epochs, steps * settings.accumulation / len(shapes))
+        return memory_lengths(shapes, again=epochs > 1)
 
     def shapes(self, settings: Settings) -> Any:
         return epoch_shapes(

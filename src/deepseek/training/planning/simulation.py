@@ -8,6 +8,7 @@ checkpointing setting gives its own peak, with no formula per architecture; a BE
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,18 +56,18 @@ def simulate(
     recipe: TrainingRecipe,
     task: Task,
     batch: Batch,
-    tokens: int,
+    lengths: Sequence[int],
     *,
     device: str = "cpu",
 ) -> Footprint:
-    """Run one optimiser step of an adapted skeleton on fake tensors.
+    """Run a few optimiser steps of an adapted skeleton on fake tensors.
 
     Args:
         model: see :func:`deepseek.training.planning.skeleton.adapted`.
         batch: a template, see :func:`stretched`.
-        tokens: padded length of the longest batch.
+        lengths: padded lengths of steps of the run, in its order: what one step leaves in the heap is what the next
+            one finds there, so peak memory depends on which follow which (:func:`memory_lengths`).
         device: ``"cpu"`` or ``"cuda"``, as in the real run: the operations differ.
-        rows: rows of a forward pass, if not the micro-batch.
     """
     mode = FakeTensorMode()
     heap = Heap()
@@ -77,15 +78,13 @@ def simulate(
         with LiveMemory(heap if device == "cpu" else None) as memory:
             memory.hold([*ready.parameters(), *ready.buffers()])
             weights = memory.live
-            # the first step makes the optimiser's states; the others are like all that follow, and their different
-            # shapes make the holes that a heap has in real training
-            step(ready, optimizer, [stretched(batch, 1, min(8, tokens))], task, recipe.training.max_grad_norm)
-            states = memory.live - weights
-            memory.reset_peak()
+            states = 0
             count = min(2, settings.accumulation)
-            for length in (tokens, max(1, tokens * 2 // 3), tokens) if device == "cpu" else (tokens,):
+            for number, length in enumerate(lengths):
                 shape = stretched(batch, settings.micro_batch_size, length)
                 step(ready, optimizer, [shape] * count, task, recipe.training.max_grad_norm)
+                if number == 0:
+                    states = memory.live - weights  # made by the first update
             peak = memory.peak
     trained = [p for p in ready.parameters() if p.requires_grad]
     gradients = sum(p.numel() * p.element_size() for p in trained)

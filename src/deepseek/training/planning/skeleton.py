@@ -23,6 +23,7 @@ from deepseek.errors import ConfigError, UnknownNameError
 from deepseek.models.layers import transformer_layers
 from deepseek.models.loading import HEADS
 from deepseek.training.frozen.attention import register
+from deepseek.training.frozen.boundary import idle_embedding
 from deepseek.training.frozen.trunk import dropout_rates, narrowable, replaceable_attention
 from deepseek.training.planning.settings import Settings
 
@@ -170,18 +171,46 @@ def _finished(model: Any, settings: Settings, narrow: bool) -> Any:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         model.disable_input_require_grads()  # as the training loop does
     if settings.cache_frozen and settings.adapted_layers is not None:
-        layers = transformer_layers(model)[1]
-        for index in range(len(layers) - settings.adapted_layers):
-            layers[index] = PassThrough(layers[index])
+        aside = narrow and all(weight.device.type == "cpu" for weight in model.parameters())
+        _let_rest(model, settings.adapted_layers, aside)
     return model.train()
 
 
-class PassThrough(nn.Module):  # type: ignore[misc]
-    """A layer whose states come from the cache: gives back what it gets. It keeps the layer, as training does."""
+def _let_rest(model: Any, adapted_layers: int, aside: bool) -> None:
+    """Lower layers whose states are kept do not run; with ``aside`` they are not in memory, nor is the word table."""
+    layers = transformer_layers(model)[1]
+    for index in range(len(layers) - adapted_layers):
+        layers[index] = PassThrough(None if aside else layers[index])
+    embeddings = idle_embedding(model) if aside else []
+    for embedding in embeddings:
+        model.set_input_embeddings(NoLookup(embedding.embedding_dim))
 
-    def __init__(self, layer: nn.Module) -> None:
+
+class PassThrough(nn.Module):  # type: ignore[misc]
+    """A layer whose states come from the cache: gives back what it gets. It may keep the layer, for its memory."""
+
+    def __init__(self, layer: nn.Module | None) -> None:
         super().__init__()
         self.layer = layer
 
     def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         return hidden_states
+
+
+class NoLookup(nn.Module):  # type: ignore[misc]
+    """A word table that is not read: zeros of its shape, in bfloat16."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(*ids.shape, self.width, dtype=torch.bfloat16, device=ids.device)
+
+
+def narrow_bytes(model: Any, settings: Settings) -> int:
+    """Bytes of an :func:`adapted` skeleton's weights as they are before any are set aside."""
+    narrow = {id(weight) for weight in narrowable(model)} if settings.precision == "bfloat16" else set()
+    return sum(
+        t.numel() * (2 if id(t) in narrow else t.element_size()) for t in {*model.parameters(), *model.buffers()}
+    )
