@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from benchmarks.lora_parts.contestants import rows_of
@@ -18,16 +19,15 @@ def train(clock: Clock, *, recipe: dict[str, Any], base: str, train: str, test: 
     return result.task.score(TorchModel(result.model), rows_of(test), result.tokenizer, batch_size=64)
 
 
-def pretrain(clock: Clock, *, recipe: dict[str, Any], base: str, train: str, target: str) -> str:
-    """Train on the texts alone and write the trunk, without its head, to a folder; returns the folder."""
-    from deepseek.training import TrainingRecipe, fit
+def pretrain(clock: Clock, *, recipe: dict[str, Any], train: str, folder: str) -> None:
+    """Leave the recipe's base after its pre-training in ``folder / "pretrained"``."""
+    from deepseek.models import resolve
+    from deepseek.recipe import Recipe
+    from deepseek.recipe.pretraining import pretrained
 
-    texts = [{"text": row["text"]} for row in rows_of(train)]
+    given = Recipe.model_validate(recipe)
     with clock:
-        result = fit(base, texts, TrainingRecipe.model_validate(recipe))
-    result.model.base_model.save_pretrained(target)
-    result.tokenizer.save_pretrained(target)
-    return target
+        pretrained(resolve(given.model.base), rows_of(train), given, Path(folder))
 
 
 if __name__ == "__main__":

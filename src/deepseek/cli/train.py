@@ -79,6 +79,6 @@ def command(
 
     result = run_recipe(loaded, target, resume=resume)
     print_run(result)
-    typer.echo(
-        f"\nTry it:  deepseek predict {result.bundle.path} --text '...'\nServe:   deepseek serve {result.bundle.path}"
-    )
+    example = "picture.png" if loaded.build_task().signature.inputs[0].dtype == "bytes" else "'...'"
+    path = result.bundle.path
+    typer.echo(f"\nTry it:  deepseek predict {path} --text {example}\nServe:   deepseek serve {path}")

@@ -11,6 +11,7 @@ from deepseek.bundles import Bundle, DataRecord, write_bundle
 from deepseek.data import Table, profile
 from deepseek.errors import ConfigError, DataError
 from deepseek.models import from_pretrained, processor_for
+from deepseek.recipe.pretraining import check_pretraining, pretrained
 from deepseek.recipe.schema import Recipe
 from deepseek.recipe.stages import Ready, make_ready, remove
 from deepseek.resources import Steps
@@ -65,6 +66,7 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
     target = Path(folder).expanduser()
     steps = Steps()
     _check_baseline(recipe)
+    check_pretraining(recipe)
     ready = make_ready(recipe, target, steps, resume=resume)
     table, task = ready.table, ready.task
     held_out, test = _held_out(ready)
@@ -76,14 +78,19 @@ def run_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool =
             baseline = tfidf_baseline(task, train, test, seed=recipe.seed)  # type: ignore[arg-type]
             step.note = f"TF-IDF + logistic regression: {baseline['accuracy']:.1%}"
 
+    base = ready.checkpoint
+    if recipe.pretraining is not None:
+        with steps.step("pre-train") as step:
+            base = pretrained(ready.checkpoint, table, recipe, target, resume=resume)
+            step.note = f"{recipe.pretraining.training.epochs:g} epochs of the training texts, in {base.path.name}/"
     with steps.step("load model") as step:
         from transformers import set_seed
 
         set_seed(recipe.seed)  # before loading: a fresh head starts from random weights
         model = from_pretrained(
-            ready.checkpoint, head=type(task).head, quantization=recipe.model.quantization, **task.model_options()
+            base, head=type(task).head, quantization=recipe.model.quantization, **task.model_options()
         )
-        processor = processor_for(ready.checkpoint, type(task).processor)
+        processor = processor_for(base, type(task).processor)
         step.note = f"{model.count_parameters()[1]:,} weights"
     if not resume:
         remove(target, "training")  # an older run's checkpoints would be of another model

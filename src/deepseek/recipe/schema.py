@@ -11,6 +11,7 @@ from deepseek.data.splits import SplitConfig
 from deepseek.models.quantization import Quantization
 from deepseek.serving.config import ServingConfig
 from deepseek.tasks import TASKS
+from deepseek.training.config import TrainingConfig
 from deepseek.training.recipe import TrainingRecipe
 from deepseek.training.search.config import SearchConfig
 
@@ -41,6 +42,17 @@ class ModelRecipe(_Part):
     )
 
 
+class PretrainingRecipe(_Part):
+    """Masked language modelling on the training texts, without labels, before the task is trained."""
+
+    max_length: int = Field(128, ge=8, description="Tokens of a sequence, which several texts fill.")
+    mask_probability: float = Field(0.15, gt=0, lt=1, description="Share of the tokens to predict.")
+    training: TrainingConfig = Field(
+        default_factory=lambda: TrainingConfig(epochs=3, batch_size=16, learning_rate=2e-4),
+        description="How the base is pre-trained; all of its weights train.",
+    )
+
+
 class EvaluationRecipe(_Part):
     """What the trained model is compared with."""
 
@@ -55,6 +67,9 @@ class Recipe(TrainingRecipe):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the run folder and the served model.")
     data: DataRecipe
     model: ModelRecipe
+    pretraining: PretrainingRecipe | None = Field(
+        None, description="Let the base read the training texts first: for a language or a field that is new to it."
+    )
     evaluation: EvaluationRecipe = Field(default_factory=EvaluationRecipe)
     search: SearchConfig | None = Field(None, description="What `deepseek tune` varies, and how long.")
     serving: ServingConfig = Field(default_factory=ServingConfig)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from deepseek.tasks.base import Task
 
 RECIPE = "recipe.yaml"
+PREPARED = "prepared.json"
 
 
 @dataclass(frozen=True)
@@ -67,23 +68,8 @@ def make_ready(recipe: Recipe, folder: Path, steps: Steps, *, resume: bool = Fal
     with steps.step("fetch model") as step:
         checkpoint = resolve(recipe.model.base)
         step.note = checkpoint.name
-    with steps.step("ingest") as step:
-        ingested = ingest(recipe.data.source, folder / "raw.lance", strict=recipe.data.strict, overwrite=True)
-        raw = Table.open(folder / "raw.lance")
-        step.note = f"{len(raw):,} rows, version {raw.version}" + (
-            f", {ingested.rejected:,} malformed" if ingested.rejected else ""
-        )
-    _check_columns(task, raw)
-    label = task.answer_column
-    with steps.step("clean and split") as step:
-        prepared = prepare(
-            raw, folder, recipe.data.clean, recipe.data.split,
-            text=task.input_columns, label=label, classes=task.class_column is not None,
-        )  # fmt: skip
-        if prepared.reports:
-            write_text(folder / "cleaning.json", json.dumps(prepared.reports, indent=2, ensure_ascii=False))
-        rejected = sum(prepared.reasons.values())
-        step.note = f"{len(prepared.table):,} rows kept, {rejected:,} rejected"
+    found = _prepared_before(folder) if resume else None
+    raw, prepared = found if found is not None else _prepare_rows(recipe, task, folder, steps)
     rows = _counts(prepared.table)
     if not rows.get("train"):
         raise DataError(
@@ -91,6 +77,47 @@ def make_ready(recipe: Recipe, folder: Path, steps: Steps, *, resume: bool = Fal
             f"{folder / 'clean.rejects.lance'}"
         )
     return Ready(checkpoint, task.fitted(list(prepared.table.rows(where="split = 'train'"))), raw, prepared, rows)
+
+
+def _prepare_rows(recipe: Recipe, task: Task, folder: Path, steps: Steps) -> tuple[Table, Prepared]:
+    """Ingest, clean and split; what came of it is noted in the folder, for a run that is resumed."""
+    remove(folder, PREPARED)
+    with steps.step("ingest") as step:
+        ingested = ingest(recipe.data.source, folder / "raw.lance", strict=recipe.data.strict, overwrite=True)
+        raw = Table.open(folder / "raw.lance")
+        step.note = f"{len(raw):,} rows, version {raw.version}" + (
+            f", {ingested.rejected:,} malformed" if ingested.rejected else ""
+        )
+    _check_columns(task, raw)
+    with steps.step("clean and split") as step:
+        prepared = prepare(
+            raw, folder, recipe.data.clean, recipe.data.split,
+            text=task.input_columns, label=task.answer_column, classes=task.class_column is not None,
+        )  # fmt: skip
+        if prepared.reports:
+            write_text(folder / "cleaning.json", json.dumps(prepared.reports, indent=2, ensure_ascii=False))
+        rejected = sum(prepared.reasons.values())
+        step.note = f"{len(prepared.table):,} rows kept, {rejected:,} rejected"
+    places = {
+        name: {"table": Path(table.path).name, "version": table.version}
+        for name, table in (("raw", raw), ("clean", prepared.table))
+    }
+    write_text(folder / PREPARED, json.dumps({**places, "reasons": prepared.reasons}, indent=2) + "\n")
+    return raw, prepared
+
+
+def _prepared_before(folder: Path) -> tuple[Table, Prepared] | None:
+    """The rows as the interrupted run prepared them: it goes on with those, whatever became of their source."""
+    try:
+        noted = json.loads((folder / PREPARED).read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    raw, clean = (
+        Table.open(folder / noted[name]["table"], version=noted[name]["version"]) for name in ("raw", "clean")
+    )
+    reports = folder / "cleaning.json"
+    read = json.loads(reports.read_text(encoding="utf-8")) if reports.is_file() else []
+    return raw, Prepared(clean, noted["reasons"], read)
 
 
 def remove(folder: Path, *names: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepseek.errors import ConfigError, DataError
+from deepseek.recipe.pretraining import check_pretraining, pretrained
 from deepseek.recipe.schema import Recipe
 from deepseek.recipe.stages import make_ready
 from deepseek.resources import Steps
@@ -46,11 +47,13 @@ def tune_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool 
             "search:\n  parameters:\n    training.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}"
         )
     target = Path(folder).expanduser()
+    check_pretraining(recipe)
     ready = make_ready(recipe, target, Steps(), resume=resume)
     if not ready.rows.get("validation"):
         raise DataError(
             f"a search compares trials on validation rows, and there are none ({ready.rows}); set data.split.validation"
         )
+    base = pretrained(ready.checkpoint, ready.table, recipe, target, resume=resume)
     plain = recipe.model_copy(update={"search": None})
-    objective = fit_objective(ready.checkpoint.path, ready.table)
+    objective = fit_objective(base.path, ready.table)
     return search(plain, recipe.search, objective, target / "search", resume=resume)

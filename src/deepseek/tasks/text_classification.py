@@ -7,7 +7,7 @@ that the same data always gives the same ids.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field as ConfigField
 
@@ -17,9 +17,6 @@ from deepseek.tasks.metrics import classification_metrics
 from deepseek.tasks.signature import Signature
 from deepseek.tasks.single_label import SingleLabelTask
 from deepseek.tasks.text_pair import TextPairTask
-
-if TYPE_CHECKING:
-    pass
 
 
 class TextClassification(SingleLabelTask, TextPairTask):
