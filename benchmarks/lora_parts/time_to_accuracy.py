@@ -1,7 +1,8 @@
 """Time to equal accuracy: MiniLM on the movie sentences, a Chinese MiniLM on the Chinese reviews.
 
-Full fine-tuning runs two or three epochs; its last held-out accuracy less half a point is the target. A contestant reaches it
-at the first of its scorings, one each half epoch, from which on it stays there. Scoring is outside the clock.
+Full fine-tuning runs two or three epochs; its last held-out accuracy less half a point is the target. A contestant
+reaches it at the first of its scorings from which on it stays there; there is one each half epoch, with the clock
+stopped.
 
 The Chinese base is pre-trained before (see ``chinese_base``); all contestants start from it, so making it is outside
 the clock.
