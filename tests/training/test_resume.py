@@ -209,6 +209,19 @@ def test_resuming_needs_the_same_recipe_and_rows(tiny: Path, tmp_path: Path) -> 
     fit(tiny, TRAIN, recipe(max_steps=4, micro_batch_size=1), validation=SCORED, folder=tmp_path, resume=True)
 
 
+def test_an_adapter_is_not_resumed_on_another_base(tiny: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    made = recipe(adapter=True, checkpoint=2)
+    fit(str(tiny), TRAIN, made, folder=tmp_path / "run")
+    other = shutil.copytree(tiny, tmp_path / "other")
+    changed = {name: value * 1.5 for name, value in load_file(other / "model.safetensors").items()}
+    save_file(changed, other / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match="began on another base model"):
+        fit(str(other), TRAIN, made, folder=tmp_path / "run", resume=True)
+    fit(str(tiny), TRAIN, made, folder=tmp_path / "run", resume=True)
+
+
 def test_resuming_where_nothing_is_starts_anew(tiny: Path, tmp_path: Path) -> None:
     assert fit(tiny, TRAIN, recipe(max_steps=2), folder=tmp_path / "new", resume=True).steps == 2
 

@@ -155,6 +155,9 @@ def fit(
         )
         settings, bfloat16 = recipe.training, uses_bfloat16(recipe.training)
         trunk_frozen = choose_trained(model, settings.train, recipe.adapter)
+        if trunk_frozen:
+            base = model.base_fingerprint()
+            on_main(lambda: home.check_base(base))
         weights = class_weights(task, rows.only([LABELS]), settings.class_weights)
         trained, parameters = model.count_parameters()
         precision: Literal["float32", "bfloat16"] = "bfloat16" if bfloat16 else "float32"

@@ -1,8 +1,8 @@
 """The folder of a run: all that is needed to know what was trained, on what, where, and how it went.
 
 ``recipe.yaml`` (the settings that ran), ``data.json`` (source, version, fingerprint, rows), ``environment.json``
-(versions, machine, commit), ``metrics.json``, ``curve.csv`` and ``curve.png``, ``encoded/`` (training features),
-``checkpoints/`` (``checkpoint-N``, ``best-N``), ``tensorboard/``.
+(versions, machine, commit), ``base.json`` (fingerprint of a frozen base), ``metrics.json``, ``curve.csv`` and
+``curve.png``, ``encoded/`` (training features), ``checkpoints/`` (``checkpoint-N``, ``best-N``), ``tensorboard/``.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from deepseek.training.recipe import TrainingRecipe
 from deepseek.training.runs.environment import environment
 
 if TYPE_CHECKING:
+    from deepseek.models.adapters.fingerprint import Fingerprint
     from deepseek.training.encoding.row_source import RowSource
 
 RECIPE, DATA, ENVIRONMENT, METRICS = "recipe.yaml", "data.json", "environment.json", "metrics.json"
-OF_A_RUN = (RECIPE, DATA, ENVIRONMENT, METRICS, "curve.csv", "curve.png", "mlflow_run.txt", "plan.json")
+BASE = "base.json"
+OF_A_RUN = (RECIPE, DATA, ENVIRONMENT, METRICS, BASE, "curve.csv", "curve.png", "mlflow_run.txt", "plan.json")
 FOLDERS_OF_A_RUN = ("checkpoints", "tensorboard")
 
 FREE_TO_CHANGE = frozenset(
@@ -56,6 +58,27 @@ class RunFolder:
         write_text(self.path / RECIPE, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
         self._json(DATA, data)
         self._json(ENVIRONMENT, environment())
+
+    def check_base(self, base: Fingerprint | None) -> None:
+        """Note the frozen base that a run trains on; a run that is resumed must have the same one.
+
+        Checkpoints hold what trains, so on another base they would give a model that was never trained.
+
+        Raises:
+            ConfigError: the run began on another base.
+        """
+        path = self.path / BASE
+        if base is None:
+            return
+        if not path.is_file():
+            self._json(BASE, base.model_dump(mode="json"))
+            return
+        before = type(base).model_validate_json(path.read_text(encoding="utf-8"))
+        if not before.same_base(base):
+            raise ConfigError(
+                f"the run in {self.path} began on another base model (fingerprint {before}, and now {base}); give it "
+                "the model that it began on, or choose another folder"
+            )
 
     def check_same(self, recipe: TrainingRecipe, data: Mapping[str, Any]) -> None:
         """Refuse to resume a run with other settings or on other rows than it began with.
