@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from deepseek.lazy import names_of
 
 if TYPE_CHECKING:
-    from deepseek.training.planning.budgets import available_memory, parse_memory, parse_time
+    from deepseek.memory import available_memory
+    from deepseek.training.planning.budgets import parse_memory, parse_time
     from deepseek.training.planning.candidates import suggest_after_oom
     from deepseek.training.planning.config import PlanConfig
     from deepseek.training.planning.outcome import Candidate, Parts, Plan
@@ -20,7 +21,7 @@ _PUBLIC = {
     "Plan": "deepseek.training.planning.outcome",
     "PlanConfig": "deepseek.training.planning.config",
     "Settings": "deepseek.training.planning.settings",
-    "available_memory": "deepseek.training.planning.budgets",
+    "available_memory": "deepseek.memory",
     "parse_memory": "deepseek.training.planning.budgets",
     "parse_time": "deepseek.training.planning.budgets",
     "plan": "deepseek.training.planning.search",

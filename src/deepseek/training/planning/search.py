@@ -25,16 +25,10 @@ import numpy as np
 
 from deepseek import progress
 from deepseek.errors import ConfigError
+from deepseek.memory import available_memory, process_memory
 from deepseek.models.layers import transformer_layers
 from deepseek.training.planning.batches import calibration_lengths, epoch_shapes, memory_lengths
-from deepseek.training.planning.budgets import (
-    available_memory,
-    parse_memory,
-    parse_time,
-    process_memory,
-    write_memory,
-    write_time,
-)
+from deepseek.training.planning.budgets import parse_memory, parse_time, write_memory, write_time
 from deepseek.training.planning.candidates import smaller_batches, tiers, trained_layers
 from deepseek.training.planning.outcome import Candidate, Parts, Plan
 from deepseek.training.planning.rehearsal import Act, rehearsal_of, rehearse
