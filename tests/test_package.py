@@ -20,6 +20,7 @@ SURFACE = {
     "deepseek.data": ["CleaningConfig", "CleaningReport", "CleaningResult", "CleanupReport", "CompactionReport", "Dataset", "DriftConfig", "DriftMonitor", "DriftReport", "ENGINES", "Engine", "FeatureStore", "FeatureView", "IndexInfo", "IngestReport", "Loader", "MaterializationReport", "ONLINE_STORES", "OnDemand", "OnlineStore", "SOURCES", "Sampler", "Source", "SplitConfig", "Table", "TableVersion", "UpsertReport", "assign_splits", "assign_splits_table", "blob_field", "clean", "clean_table", "datasets", "drift", "get_engine", "ingest", "on_demand", "open_online_store", "open_source", "profile", "sql", "vector_field"],
     "deepseek.hub": ["Entry", "entries", "pull"],
     "deepseek.inference": ["RUNTIMES", "Predictor", "Runtime", "evaluate"],
+    "deepseek.inference.hardware": ["Bandwidth", "Finding", "Hardware", "HardwarePeaks", "ProductPeak", "examine", "keep", "kept", "measure", "peaks"],
     "deepseek.models": [
         "CATALOGUE", "Checkpoint", "LoRAConfig", "ModelCard", "from_config", "from_pretrained", "processor_for", "resolve",
         "resolve_targets", "tokenizer_for", "train_tokenizer",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deepseek.cli import data, doctor, evaluate, hub, plugins, predict, quickstart, serve, train, tune
+from deepseek.cli import bench, data, doctor, evaluate, hub, plugins, predict, quickstart, serve, train, tune
 
 app = typer.Typer(
     help="From raw data to a served model: tables, fine-tuning, bundles, REST and gRPC.\n\n"
@@ -53,3 +53,4 @@ app.add_typer(data.app, name="data")
 app.add_typer(hub.app, name="hub")
 app.add_typer(plugins.app, name="plugins")
 app.command("doctor")(doctor.command)
+app.add_typer(bench.app, name="bench")

@@ -13,6 +13,7 @@ from typing import Literal
 
 from deepseek.artifacts import cache_dir
 from deepseek.inference import RUNTIMES
+from deepseek.inference.hardware.processor import processor_features, processor_name
 
 CORE = (
     "torch",
@@ -51,39 +52,15 @@ def examine() -> list[Finding]:
 def _machine() -> list[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = [Finding("ok", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
-    features = _cpu_features()
+    features = processor_features()
     found.append(
-        Finding("ok", "processor", f"{_cpu_name()}, {cores} cores{', ' + ', '.join(features) if features else ''}")
+        Finding("ok", "processor", f"{processor_name()}, {cores} cores{', ' + ', '.join(features) if features else ''}")
     )
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found.append(
             Finding("ok", "memory", f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB")
         )
     return found
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file() and (match := re.search(r"model name\s*:\s*(.+)", info.read_text())):
-        return match.group(1).strip()
-    return platform.processor() or platform.machine()
-
-
-def _cpu_features() -> list[str]:
-    try:
-        import torch
-
-        known = {
-            "avx2": "AVX2",
-            "avx512_f": "AVX-512",
-            "avx512_bf16": "bfloat16",
-            "amx_bf16": "AMX",
-            "avx512_vnni": "VNNI",
-        }
-        capabilities = torch.cpu.get_capabilities()
-        return [label for key, label in known.items() if capabilities.get(key)]
-    except (ImportError, AttributeError, RuntimeError):
-        return []
 
 
 def _libraries() -> list[Finding]:
