@@ -20,7 +20,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +223,7 @@ def write_results(
         "hardware": {f.subject: f.detail for f in examine() if f.subject in {"processor", "memory", "GPU"}},
         "versions": before.get("versions", {})
         | {"python": sys.version.split()[0]}
-        | {library: version(library) for library in versions}
+        | {library: _version(library) for library in versions}
         | dict(peers),
         "figures": before.get("figures", {}) | {key: figure.as_dict() for key, figure in figures.items()},
     }
@@ -239,6 +239,13 @@ def command(name: str) -> str:
     return f"make bench NAME={name}" + (f' ARGS="{arguments}"' if arguments else "")
 
 
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "not installed, run from source"
+
+
 def _git(*arguments: str) -> str:
     try:
         done = subprocess.run(
@@ -251,7 +258,10 @@ def _git(*arguments: str) -> str:
 
 def _path(python: Path | None) -> str:
     """The import path of a measured process: a peer sees the benchmarks, ours also the package."""
-    return str(ROOT) if python else os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    if python:
+        return str(ROOT)
+    given = filter(None, [os.environ.get("PYTHONPATH")])  # libraries may be there
+    return os.pathsep.join([str(ROOT / "src"), str(ROOT), *given])
 
 
 def _rounded(value: float) -> float:

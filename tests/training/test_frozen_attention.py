@@ -99,6 +99,18 @@ def test_a_narrow_model_uses_it_and_goes_back(kind: str, monkeypatch: pytest.Mon
     assert len(used) == 2
 
 
+def test_a_model_that_will_train_on_a_gpu_keeps_pytorchs_own() -> None:
+    shape: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    model: Any = make_adaptable(
+        transformers.AutoModel.from_config(transformers.BertConfig(**shape, intermediate_size=64))
+    )
+    model.add_adapter("a", LoRAConfig(r=2))
+    for device, implementation in (("cuda", "sdpa"), ("cpu", attention.NAME)):
+        with prepare_trunk(model, dropout=0.0, precision="bfloat16", device=device):
+            assert model.config._attn_implementation == implementation
+    assert model.config._attn_implementation == "sdpa"
+
+
 def test_dropout_and_float32_are_left_to_pytorch() -> None:
     module: Any = SimpleNamespace(is_causal=False)
     narrow = [torch.randn(1, 2, 4, 8).bfloat16().requires_grad_() for _ in range(3)]

@@ -25,7 +25,7 @@ from deepseek.training.planning.settings import Settings
 from deepseek.training.planning.simulation import Footprint, simulate
 from deepseek.training.planning.skeleton import adapted, copied, skeleton
 from deepseek.training.planning.steps import step, stretched, template
-from deepseek.training.planning.timing import Length, StepTimes, run_seconds
+from deepseek.training.planning.timing import START_SECONDS, Length, StepTimes, run_seconds
 
 TASK = {"name": "text-classification", "labels": ["a", "b"]}
 LORA = {"r": 4, "target_modules": ["query", "value"]}
@@ -261,7 +261,7 @@ def test_time_adds_up_over_layers_and_batches() -> None:
         changed = settings.model_copy(update=changes)
         return run_seconds(times, changed, shapes, run, layers=4, trained=trained, state_bytes=0)
 
-    loop = 3 * 2 * 0.006
+    loop = START_SECONDS + 3 * 2 * 0.006
     assert seconds(4) == pytest.approx(3 * 4 * (1 + 12) + loop)
     assert seconds(4, gradient_checkpointing=True) == pytest.approx(3 * 4 * (1 + 16) + loop)
     assert seconds(1) == pytest.approx(3 * 4 * (1 + 3 + 3) + loop)

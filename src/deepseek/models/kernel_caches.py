@@ -2,8 +2,9 @@
 
 On a CPU PyTorch multiplies bfloat16 matrices with oneDNN, which keeps about half a megabyte for each new shape: the
 primitive in its own cache, its description in one of ideep's. Both hold up to 1,024 entries, and texts of all lengths
-make new shapes in every batch: training MiniLM on sentences grew by 600 MB in 200 steps. What is kept is of little use,
-because making it anew takes little: the same steps took no longer with room for 32 shapes.
+make new shapes in every batch: training MiniLM on sentences grew by 600 MB in 200 steps. On AMD making a primitive anew
+takes next to nothing; with AMX it takes a third of a short step, which is why training pads to few lengths
+(``deepseek.training.loop.padding``).
 
 Sources: oneDNN, "Primitive Cache" (``ONEDNN_PRIMITIVE_CACHE_CAPACITY``); ideep, ``utils::lru_cache``
 (``LRU_CACHE_CAPACITY``). Neither has a setting that PyTorch exposes, and both read the environment when the process

@@ -155,7 +155,7 @@ class MaskedLanguageModelling(TextTask):
     def _masked(
         self, features: Sequence[Mapping[str, Any]], tokenizer: Any, generator: torch.Generator | None
     ) -> dict[str, torch.Tensor]:
-        batch = packing.pad_right(features, {"input_ids": tokenizer.pad_token_id or 0, UNITS: -1})
+        batch = packing.pad_right(features, {"input_ids": tokenizer.pad_token_id or 0, UNITS: -1}, tokenizer=tokenizer)
         batch["input_ids"], batch[LABELS] = mask_tokens(
             batch["input_ids"],
             batch.pop(UNITS),

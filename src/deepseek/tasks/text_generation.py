@@ -205,7 +205,7 @@ class TextGeneration(TextTask):
     def collate_training(self, features: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, torch.Tensor]:
         # the model reads from the left here, so the padding goes to the right
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
-        return packing.pad_right(features, {"input_ids": pad, LABELS: packing.IGNORED})
+        return packing.pad_right(features, {"input_ids": pad, LABELS: packing.IGNORED}, tokenizer=tokenizer)
 
     def check_model(self, model: Any) -> None:
         if self.packing:

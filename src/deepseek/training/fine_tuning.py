@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +21,11 @@ from deepseek.training.encoding.limits import ModelLimits
 from deepseek.training.encoding.row_source import Rows, RowSource, split_rows
 from deepseek.training.encoding.writing import check_scorable
 from deepseek.training.frozen.trunk import prepare_trunk
-from deepseek.training.loop.arguments import has_gpu, uses_bfloat16
+from deepseek.training.loop.arguments import has_gpu, training_device, uses_bfloat16
 from deepseek.training.loop.checkpoints import checkpoints
 from deepseek.training.loop.class_weighting import class_weights
 from deepseek.training.loop.kept_states import kept_states, settler
+from deepseek.training.loop.padding import RoundedPadding
 from deepseek.training.loop.processes import connect, on_main
 from deepseek.training.loop.scoring import score
 from deepseek.training.loop.trained_part import choose_trained
@@ -59,7 +61,8 @@ class FitResult:
         trained, parameters: numbers of trained and of all weights.
         folder: the run folder.
         notes: what was left out, and how to get it.
-        speed: seconds of the training loop, rows and tokens a second, of this call (not compared: they vary).
+        speed: of this call (not compared: they vary): ``seconds`` of the training loop, ``rows_per_second``,
+            ``tokens_per_second``, and ``run_seconds``, from encoded rows to the trained model: what a plan foretells.
     """
 
     model: PreTrainedModel
@@ -146,14 +149,17 @@ def fit(
         task.check_model(model)
         if newest is None:
             on_main(lambda: home.begin(recipe, data))
-        rows = encoded_rows(home, train_rows, task, tokenizer, ModelLimits.of(model))
+        limits = ModelLimits.of(model)
+        rows = encoded_rows(home, train_rows, task, tokenizer, limits)
         if scored_rows is not None:
             on_main(lambda: check_scorable(scored_rows, task, tokenizer))
         asked = recipe
         recipe, plan = on_main(
             lambda: planned(model, rows, asked, task, tokenizer, home.path, resumed=newest is not None)
         )
+        planned_at = time.monotonic()
         settings, bfloat16 = recipe.training, uses_bfloat16(recipe.training)
+        batching = RoundedPadding(tokenizer, limits.positions) if bfloat16 else tokenizer
         trunk_frozen = choose_trained(model, settings.train, recipe.adapter)
         if trunk_frozen:
             base = model.base_fingerprint()
@@ -161,9 +167,10 @@ def fit(
         weights = class_weights(task, rows.only([LABELS]), settings.class_weights)
         trained, parameters = model.count_parameters()
         precision: Literal["float32", "bfloat16"] = "bfloat16" if bfloat16 else "float32"
-        trunk = stack.enter_context(prepare_trunk(model, dropout=settings.trunk_dropout, precision=precision))
+        prepared = prepare_trunk(model, dropout=settings.trunk_dropout, precision=precision, device=training_device())
+        trunk = stack.enter_context(prepared)
         frozen = (
-            kept_states(model, task, tokenizer, rows, home, settings, trunk, stack) if settings.cache_frozen else None
+            kept_states(model, task, batching, rows, home, settings, trunk, stack) if settings.cache_frozen else None
         )
         settle = settler(model, trunk, frozen)
         settle()
@@ -175,7 +182,7 @@ def fit(
         keeps = folder is not None and is_main()
         run = TrainingRun(
             task=task,
-            tokenizer=tokenizer,
+            tokenizer=batching,
             rows=rows,
             settings=settings,
             seed=recipe.seed,
@@ -216,7 +223,7 @@ def fit(
             parameters=parameters,
             folder=home.path if folder is not None else None,
             notes=notes,
-            speed=_speed(outcome),
+            speed={**_speed(outcome), "run_seconds": time.monotonic() - planned_at},
         )
         if keeps:
             home.write_metrics(_summary(result, metric))

@@ -65,14 +65,20 @@ def pack(
     return packed
 
 
-def pad_right(features: Sequence[Mapping[str, Any]], fill: Mapping[str, int]) -> dict[str, torch.Tensor]:
+def pad_right(
+    features: Sequence[Mapping[str, Any]], fill: Mapping[str, int], *, tokenizer: Any = None
+) -> dict[str, torch.Tensor]:
     """Lists to tensors of shape (batch, longest), padded with ``fill`` of each name; positions go on counting from 0.
 
     Sequences that are not packed also get an ``attention_mask``; packed ones must not have one.
+
+    Args:
+        tokenizer: may have ``padded_length(tokens)``, to how many tokens a batch with such a longest row is padded.
     """
     import torch
 
     longest = max(len(f["input_ids"]) for f in features)
+    longest = getattr(tokenizer, "padded_length", int)(longest)
     batch = {name: torch.full((len(features), longest), value) for name, value in fill.items()}
     packed = POSITIONS in features[0]
     if packed:

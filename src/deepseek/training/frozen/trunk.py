@@ -79,7 +79,7 @@ class Trunk:
             weight.data = self._read(weight, offset)
         self._exact.clear()
         for weight, original in self._mapped:
-            weight.data = original
+            weight.data = original.to(weight.device)  # training may have moved the model to a GPU
         self._mapped.clear()
         self._bfloat16 = False
         if self._file is not None:
@@ -97,10 +97,10 @@ class Trunk:
         self._attributes.append((owner, name, getattr(owner, name)))
         setattr(owner, name, value)
 
-    def replace_attention(self) -> None:
-        """Use the attention that is fast here, if the model takes one and uses PyTorch's own."""
+    def replace_attention(self, device: str) -> None:
+        """Use the attention that is fast on a CPU there, if the model takes one and uses PyTorch's own."""
         model: Any = self._model
-        if replaceable_attention(model):
+        if device == "cpu" and replaceable_attention(model):
             from deepseek.training.frozen.attention import register
 
             model.set_attn_implementation(register())
@@ -204,6 +204,7 @@ def prepare_trunk(
     dropout: float | None,
     precision: Literal["float32", "bfloat16"],
     folder: Path | None = None,
+    device: str | None = None,
 ) -> Trunk:
     """Make the frozen part of a model cheap to run while the rest trains. A model without frozen weights is left alone.
 
@@ -214,6 +215,7 @@ def prepare_trunk(
         precision: ``"bfloat16"`` narrows the frozen weights; the model then has to run under :meth:`Trunk.autocast`
             (transformers' Trainer with ``bf16=True`` does that).
         folder: where exact weights wait meanwhile; ``None``: the user's cache folder.
+        device: the kind of device on which the model will train, if it is moved there later; ``None``: where it is.
 
     Raises:
         ConfigError: there is no room on the disk for the exact weights; the model is as before.
@@ -228,7 +230,7 @@ def prepare_trunk(
                     trunk.set(module, name, dropout)
         if precision == "bfloat16":
             trunk.narrow(folder or cache_dir() / "trunks")
-            trunk.replace_attention()
+            trunk.replace_attention(device or next(model.parameters()).device.type)
             for module in model.modules():
                 # DoRA's norms are computed in the input's dtype, so there the conversion stays
                 if hasattr(module, "cast_input_dtype_enabled") and not getattr(module, "lora_variant", None):

@@ -98,8 +98,15 @@ def training_arguments(
     return arguments
 
 
-def has_gpu() -> bool:
-    """Whether PyTorch has a GPU here."""
+def training_device() -> str:
+    """The kind of device that the Trainer takes: ``"cuda"`` (ROCm's GPUs too), ``"mps"`` or ``"cpu"``."""
     import torch
 
-    return bool(torch.cuda.is_available() or torch.backends.mps.is_available())
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def has_gpu() -> bool:
+    """Whether PyTorch has a GPU here."""
+    return training_device() != "cpu"

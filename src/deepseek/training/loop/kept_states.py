@@ -12,7 +12,7 @@ from deepseek.resources import trim_heap
 from deepseek.training.distributed.ranks import world_size
 from deepseek.training.encoding.encoded_rows import EncodedRows
 from deepseek.training.frozen.boundary import idle_embedding
-from deepseek.training.loop.arguments import has_gpu, micro_batch
+from deepseek.training.loop.arguments import micro_batch, training_device
 from deepseek.training.loop.collation import collator
 from deepseek.training.loop.processes import on_main
 from deepseek.training.runs.folder import RunFolder
@@ -50,8 +50,7 @@ def kept_states(
             f"cache_frozen stores one state a row, but {task.name} as it is set gives a row other inputs each time; "
             "turn cache_frozen off"
         )
-    if has_gpu():
-        model.to("cuda")
+    model.to(training_device())
     collate = collator(task, tokenizer, seed=0, epoch=lambda: 0)
     folder = home.path / STATES
 

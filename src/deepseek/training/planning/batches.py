@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
+from deepseek.training.distributed.step_batches import epoch_order
+
 
 def epoch_shapes(
-    lengths: npt.NDArray[np.int64], batch_size: int, micro_batch_size: int, *, group_by_length: bool, seed: int = 0
+    lengths: npt.NDArray[np.int64],
+    batch_size: int,
+    micro_batch_size: int,
+    *,
+    group_by_length: bool,
+    seed: int = 0,
+    padded: Callable[[int], int] = int,
 ) -> npt.NDArray[np.int64]:
-    """Shapes of the forward passes of one epoch, as (passes, 2): rows, padded tokens.
+    """Shapes of the forward passes of the first epoch, in its order, as (passes, 2): rows, padded tokens.
 
-    Grouping is that of transformers' ``LengthGroupedSampler``: rows are shuffled, cut into spans of up to 50 optimiser
-    steps, and sorted within a span.
+    Args:
+        padded: to how many tokens a batch is padded whose longest row has so many.
     """
-    order = np.random.default_rng(seed).permutation(len(lengths))
-    ordered = lengths[order]
-    if group_by_length:
-        span = batch_size * max(1, min(len(lengths) // (batch_size * 4), 50))
-        ordered = np.concatenate([np.sort(ordered[i : i + span])[::-1] for i in range(0, len(ordered), span)])
-    shapes = [
-        (len(part), int(part.max()))
-        for i in range(0, len(ordered), micro_batch_size)
-        if len(part := ordered[i : i + micro_batch_size])
-    ]
+    order = epoch_order(
+        len(lengths), batch_size, seed=seed, epoch=0, lengths=lengths.tolist() if group_by_length else None
+    )
+    steps = [lengths[order[i : i + batch_size]] for i in range(0, len(order), batch_size)]
+    passes = [step[i : i + micro_batch_size] for step in steps for i in range(0, len(step), micro_batch_size)]
+    shapes = [(len(part), padded(int(part.max()))) for part in passes]
     return np.array(shapes, dtype=np.int64).reshape(-1, 2)
 
 

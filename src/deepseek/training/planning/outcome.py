@@ -46,7 +46,9 @@ class Plan(BaseModel):
     settings: Settings
     layers: int = Field(description="Layers of the model.")
     memory_bytes: int = Field(description="Predicted peak: the process's resident memory, or the GPU's allocations.")
-    seconds: float | None = Field(description="Predicted wall time of the training steps and of filling the cache.")
+    seconds: float | None = Field(
+        description="Predicted wall time from encoded rows to the trained model, without validation and saving."
+    )
     seconds_low: float | None = None
     seconds_high: float | None = None
     parts: Parts

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from deepseek import progress
 from deepseek.errors import ConfigError
 from deepseek.memory import available_memory, process_memory
 from deepseek.models.layers import transformer_layers
+from deepseek.training.encoding.limits import ModelLimits
+from deepseek.training.loop.padding import rounded_length
 from deepseek.training.planning.batches import calibration_lengths, epoch_shapes, memory_lengths
 from deepseek.training.planning.budgets import parse_memory, parse_time, write_memory, write_time
 from deepseek.training.planning.candidates import smaller_batches, tiers, trained_layers
@@ -175,6 +178,7 @@ class _Search:
         loaded = model if isinstance(model, torch.nn.Module) else None
         self.process = process_bytes if process_bytes is not None else process_memory() - resident_weights(loaded)
         self._times: dict[tuple[str, float | None], StepTimes] = {}
+        self._rounded = partial(rounded_length, longest=ModelLimits.of(self.bare).positions)
 
     def candidate(self, settings: Settings) -> Candidate:
         """Simulate some of the run's steps under the settings."""
@@ -211,6 +215,7 @@ class _Search:
         return epoch_shapes(
             self.lengths, settings.batch_size, settings.micro_batch_size,
             group_by_length=settings.group_by_length, seed=self.recipe.seed,
+            padded=self._rounded if settings.precision == "bfloat16" else int,
         )  # fmt: skip
 
     def timed(self, candidates: list[Candidate]) -> list[Candidate]:
@@ -250,6 +255,7 @@ class _Search:
             layers=self.layers,
             trained=trained_layers(self.recipe, settings, self.layers),
             state_bytes=width * (2 if settings.precision == "bfloat16" else 4),
+            weights=sum(weight.numel() for weight in self.bare.parameters()),
         )
 
     def result(self, chosen: Candidate, candidates: list[Candidate], limit: int, limit_seconds: float | None) -> Plan:

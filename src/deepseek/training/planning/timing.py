@@ -4,7 +4,9 @@ A transformer's layers cost the same, so two short models tell all: with 1 and w
 forward only, at up to three lengths of the run's own batches. Differences give a layer's training and forward time,
 the rest is embeddings and head. From these follow full and shallow adapters, checkpointing (one more forward of the
 trained layers), cached lower layers (no forward, but one pass to fill the cache), and any number of layers; summed over
-the shapes that the run's batches will have. The optimiser's time grows with the layers in the same way.
+the shapes that the run's batches will have. The optimiser's time grows with the layers in the same way. The lengths
+come in turn, as in a run, whose steps seldom have the shape of the one before: what a new shape costs
+(:mod:`deepseek.training.loop.padding`) is then in what was measured.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from deepseek.training.planning.settings import Settings
 SHORT, LONG = 1, 3
 LOOP_SECONDS = 0.006
 """The loop's own time a forward pass: sampling, collation, callbacks (an estimate for transformers' Trainer)."""
+START_SECONDS, START_SECONDS_A_WEIGHT = 0.2, 1e-8
+"""Before the first step: hashing and narrowing weights, and the optimiser's states' first pages (an estimate)."""
 DISK_BYTES_PER_SECOND = 1e9
 _TOKENS = 4096
 _REPEATS = 3
@@ -35,10 +39,8 @@ def acts(settings: Settings, layers: int, lengths: list[int]) -> list[Act]:
     made: list[Act] = []
     for train in (True, False):
         for kept in (min(SHORT, layers), min(LONG, layers)):
-            shapes: list[tuple[int, int]] = []
-            for length in lengths:
-                rows = max(1, min(settings.micro_batch_size, _TOKENS // length))
-                shapes += [(rows, length)] * _REPEATS
+            each = [(max(1, min(settings.micro_batch_size, _TOKENS // length)), length) for length in lengths]
+            shapes = each * _REPEATS  # in turn, as a run's steps differ: a shape seen just before is cheaper
             plain = Settings(
                 precision=settings.precision,
                 trunk_dropout=settings.trunk_dropout,
@@ -117,14 +119,23 @@ class Length:
 
 
 def run_seconds(
-    times: StepTimes, settings: Settings, shapes: Shapes, run: Length, *, layers: int, trained: int, state_bytes: int
+    times: StepTimes,
+    settings: Settings,
+    shapes: Shapes,
+    run: Length,
+    *,
+    layers: int,
+    trained: int,
+    state_bytes: int,
+    weights: int = 0,
 ) -> float:
-    """Wall time of the training steps and of filling the cache (not of validation and of saving).
+    """Wall time from encoded rows to the trained model, without validation and saving.
 
     Args:
         shapes: the passes of one epoch.
         layers, trained: all layers, and the upper ones through which gradients flow.
         state_bytes: bytes of one token's hidden state, for a cache.
+        weights: number of the model's weights.
     """
     lower = layers - trained
     passes = times.at(times.rest, shapes) + trained * times.at(times.layer, shapes) + LOOP_SECONDS
@@ -141,4 +152,4 @@ def run_seconds(
     steps = len(shapes) / settings.accumulation
     epoch = float(passes.sum()) + steps * (times.update + trained * times.update_layer)
     epochs = run.epochs if run.max_steps is None else min(run.epochs, run.max_steps / steps)
-    return epochs * epoch + fill
+    return START_SECONDS + START_SECONDS_A_WEIGHT * weights + epochs * epoch + fill
