@@ -43,7 +43,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each accuracy (default 3)")
     parser.add_argument("--quick", action="store_true", help="a few rows, to see that everything runs")
     parser.add_argument(
-        "--workspace", type=Path, help="a folder to keep what parts share, the pre-trained Chinese base above all"
+        "--workspace",
+        type=Path,
+        help="a folder to keep what parts share, the pre-trained Chinese base above all, and finished runs",
     )
     parser.add_argument("--output", type=Path, help="the result file (default: benchmarks/results/lora.json)")
     options = parser.parse_args()

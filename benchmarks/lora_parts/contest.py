@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Figure, Worker, say
 from benchmarks.lora_parts.contestants import Job, Run
+from deepseek.artifacts.cache import write_text
 
 STEPS = "benchmarks.lora_parts.contestant_steps"
 FULL, PEFT, PEFT_BF16, OURS = "full fp32", "plain PEFT fp32", "plain PEFT bf16", "ours"
@@ -16,16 +19,30 @@ ALL = (FULL, PEFT, PEFT_BF16, OURS)
 LIMIT_S = 3600.0
 
 
-def contest(job: Job, rounds: int, *, every: dict[str, int] | None = None) -> dict[str, list[Run]]:
-    """Each contestant ``rounds`` times, in changing order, with other seeds in other rounds."""
+def contest(
+    job: Job, rounds: int, *, every: dict[str, int] | None = None, kept: Path | None = None
+) -> dict[str, list[Run]]:
+    """Each contestant ``rounds`` times, in changing order, with other seeds in other rounds.
+
+    Args:
+        every: steps between two copies of each contestant's weights.
+        kept: a file of finished runs; what is there of the same job is taken as it is, so that an interrupted
+            benchmark goes on where it was.
+    """
     runs: dict[str, list[Run]] = {name: [] for name in ALL}
+    replies: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept and kept.is_file() else {}
     for turn in range(rounds):
         shift = turn % len(ALL)
         for name in ALL[shift:] + ALL[:shift]:
             arguments = {**job.as_arguments(), "seed": job.seed + turn}
-            with Worker(STEPS) as worker:
-                extra: dict[str, Any] = {"every": every[name]} if every else {}
-                run = Run.of(worker.run("train", limit_s=LIMIT_S, contestant=name, **extra, **arguments))
+            extra: dict[str, Any] = {"every": every[name]} if every else {}
+            key = json.dumps([name, extra, arguments], sort_keys=True)
+            if key not in replies:
+                with Worker(STEPS) as worker:
+                    replies[key] = worker.run("train", limit_s=LIMIT_S, contestant=name, **extra, **arguments)
+                if kept:
+                    write_text(kept, json.dumps(replies))
+            run = Run.of(replies[key])
             runs[name].append(run)
             reached = f", accuracy {run.points[-1][1]:.2%}" if run.points else ""
             say(

@@ -75,7 +75,7 @@ def _cell(context: Context, recipe: Recipe, rows: Prepared, base: str, epochs: i
         recipe=settings(recipe, 0),
     )
     say(f"time to accuracy: {recipe.name}, {len(rows.train):,} rows, scored every {half} steps")
-    runs = contest(job, context.rounds, every=dict.fromkeys(ALL, half))
+    runs = contest(job, context.rounds, every=dict.fromkeys(ALL, half), kept=folder / "runs.json")
     times: dict[str, list[tuple[float, bool]]] = {contestant: [] for contestant in ALL}
     for turn in range(context.rounds):
         target = runs[FULL][turn].points[-1][1] - SLACK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_the_loss_does_not_change(tiny: Path, name: str, options: dict[str, Any]
 def test_all_else_is_the_tokenizers(tiny: Path) -> None:
     tokenizer = tokenizer_for(tiny)
     rounded = RoundedPadding(tokenizer, 40)
-    assert len(rounded) == len(tokenizer)
+    assert len(rounded) == len(copy.deepcopy(rounded)) == len(tokenizer)
     assert rounded.pad_token_id == tokenizer.pad_token_id
     assert rounded("w1 w2")["input_ids"] == tokenizer("w1 w2")["input_ids"]
     features = [{"input_ids": [2, 5, 3]}]

@@ -51,6 +51,8 @@ class RoundedPadding:
         return self._tokenizer.pad(features, padding=padding, **options)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_tokenizer":  # a copy that is being made has none yet
+            raise AttributeError(name)
         return getattr(self._tokenizer, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
