@@ -83,5 +83,5 @@ def test_every_runtime_keeps_the_contract(name: str, bundle: Bundle) -> None:
         pytest.skip(state.detail)
     assert "cpu" in state.devices
     reference = Predictor.load(bundle.path, runtime="torch").predict([{"text": "a good film"}])[0]
-    answer = Predictor.load(bundle.path, runtime=name).predict([{"text": "a good film"}])[0]
+    answer = Predictor.load(bundle.path, runtime=name, dtype="float32").predict([{"text": "a good film"}])[0]
     assert answer["scores"] == pytest.approx(reference["scores"], abs=1e-3)

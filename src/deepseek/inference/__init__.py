@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from deepseek.inference.runtime import Runtime
 
 RUNTIMES: Registry[type[Runtime]] = Registry(
-    "runtime", shipped={"torch": "deepseek.inference.torch_runtime:TorchRuntime"}
+    "runtime",
+    shipped={
+        "torch": "deepseek.inference.torch_runtime:TorchRuntime",
+        "openvino": "deepseek.inference.openvino.runtime:OpenVinoRuntime",
+    },
 )
 """Runtimes by name. A new runtime is one new file and one line here."""
 
