@@ -218,7 +218,7 @@ def write_results(
     document = {
         "name": name,
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": commit(),
         "command": command(name),
         "hardware": {f.subject: f.detail for f in examine() if f.subject in {"processor", "memory", "GPU"}},
         "versions": before.get("versions", {})
@@ -237,6 +237,11 @@ def command(name: str) -> str:
     given = sys.argv[1:]
     arguments = shlex.join(a for before, a in zip(["", *given], given, strict=False) if "--only" not in (before, a))
     return f"make bench NAME={name}" + (f' ARGS="{arguments}"' if arguments else "")
+
+
+def commit() -> str:
+    """The commit that is checked out."""
+    return _git("rev-parse", "HEAD")
 
 
 def _version(library: str) -> str:

@@ -23,10 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.harness import Figure, say, write_results
 from benchmarks.lora_parts import contestant_steps, plan_steps
-from benchmarks.lora_parts.contestants import Job, Run
+from benchmarks.lora_parts.contest import FULL, OURS, PEFT, PEFT_BF16, median_of
+from benchmarks.lora_parts.contestants import OUR_RECIPE, TARGETS, Job, Run
 from benchmarks.worker import Clock, peak_mb
 
-FULL, FULL_BF16, PEFT, PEFT_BF16, OURS = "full fp32", "full bf16", "plain PEFT fp32", "plain PEFT bf16", "ours"
+FULL_BF16 = "full bf16"
 ALL = (FULL, FULL_BF16, PEFT, PEFT_BF16, OURS)
 ROWS = 2560
 BERT = "BERT-base"
@@ -79,16 +80,13 @@ def _write(figures: dict[str, Figure], target: Path | None) -> None:
 def prepare(folder: Path) -> None:
     """Newsgroup posts and MiniLM's tokenizer, which is BERT's."""
     from benchmarks.lora_parts.context import Context
-    from benchmarks.lora_parts.rows import prepared, written
+    from benchmarks.lora_parts.rows import prepared, recipe_for_lengths, written
     from deepseek.models import tokenizer_for
-    from deepseek.recipe import Recipe, load_recipe
 
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer_for("all-minilm-l6-v2").save_pretrained(folder / "tokenizer")
-    data = {"source": "20-newsgroups", "clean": {"near_duplicates": None}}
-    recipe = Recipe.model_validate({**load_recipe("quickstart").model_dump(mode="json"), "data": data})
     with tempfile.TemporaryDirectory() as own:
-        rows = prepared(recipe, Context(folder=Path(own))).train
+        rows = prepared(recipe_for_lengths("20-newsgroups"), Context(folder=Path(own))).train
     longest = 2000  # characters: more than 256 tokens, and less to carry
     sample = random.Random(0).sample(rows, min(len(rows), ROWS))  # noqa: S311 - a sample, not a secret
     written(({"text": row["text"][:longest], "label": row["label"]} for row in sample), folder / "rows.jsonl")
@@ -122,18 +120,9 @@ def base_of(folder: Path, kind: str, *, quick: bool) -> str:
 
 
 def _recipe(kind: str, lower: int) -> dict[str, Any]:
-    layers = 12 if kind == BERT else 22
-    return {
-        "task": {"name": "text-classification"},
-        "adapter": {
-            "r": 16,
-            "alpha": 32,
-            "dropout": 0.0,
-            "target_modules": ["query", "value"] if kind == BERT else ["q_proj", "v_proj"],
-            "layers": list(range(lower, layers)),
-        },
-        "training": {"epochs": 1, "precision": "auto", "trunk_dropout": 0.0, "cache_frozen": True},
-    }
+    architecture, layers = ("bert", 12) if kind == BERT else ("llama", 22)
+    where = {"target_modules": TARGETS[architecture], "layers": list(range(lower, layers))}
+    return {**OUR_RECIPE, "adapter": {**OUR_RECIPE["adapter"], **where}}
 
 
 def _cell(
@@ -182,10 +171,10 @@ def _figures(cells: list[tuple[str, dict[str, Run]]]) -> dict[str, Figure]:
     )
 
     def faster(than: str) -> Figure:
-        each = [runs[than].step_s / runs[OURS].step_s for _, runs in cells if than in runs]
-        listed = "; ".join(f"{name}: {t:.2f}" for (name, _), t in zip(cells, each, strict=False))
+        each = [runs[than].step_s / runs[OURS].step_s for _, runs in cells]
+        listed = "; ".join(f"{name}: {times:.2f}" for (name, _), times in zip(cells, each, strict=True))
         return Figure(
-            value=sorted(each)[len(each) // 2], unit="times faster", baseline=1.0, baseline_name=than,
+            value=median_of(each), unit="times faster", baseline=1.0, baseline_name=than,
             note=f"bigger is better; median step, without what ours computes before. Median of {listed}.",
         )  # fmt: skip
 

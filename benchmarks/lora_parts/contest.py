@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Figure, Worker, say
+from benchmarks.harness import Figure, Worker, commit, say
 from benchmarks.lora_parts.contestants import Job, Run
 from deepseek.artifacts.cache import write_text
 
@@ -26,8 +26,8 @@ def contest(
 
     Args:
         every: steps between two copies of each contestant's weights.
-        kept: a file of finished runs; what is there of the same job is taken as it is, so that an interrupted
-            benchmark goes on where it was.
+        kept: a file of finished runs; what is there of the same job and commit is taken as it is, so that an
+            interrupted benchmark goes on where it was.
     """
     runs: dict[str, list[Run]] = {name: [] for name in ALL}
     replies: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept and kept.is_file() else {}
@@ -36,7 +36,7 @@ def contest(
         for name in ALL[shift:] + ALL[:shift]:
             arguments = {**job.as_arguments(), "seed": job.seed + turn}
             extra: dict[str, Any] = {"every": every[name]} if every else {}
-            key = json.dumps([name, extra, arguments], sort_keys=True)
+            key = json.dumps([commit(), name, extra, arguments], sort_keys=True)
             if key not in replies:
                 with Worker(STEPS) as worker:
                     replies[key] = worker.run("train", limit_s=LIMIT_S, contestant=name, **extra, **arguments)

@@ -22,8 +22,6 @@ CONTESTANTS = {
 
 def train(clock: Clock, *, contestant: str, every: int | None = None, **job: Any) -> dict[str, Any]:
     """Load the base, train it, then score the copies of its weights that were taken every ``every`` steps."""
-    import torch
-
     given = Job(**job)
     task, model, tokenizer, parameters = _load(given, ours=contestant == "ours")
     with Watch(every) as watch, clock:
@@ -46,7 +44,7 @@ def train(clock: Clock, *, contestant: str, every: int | None = None, **job: Any
         "before_s": watch.before_s,
         "step_s": watch.step_s,
         "mean_step_s": watch.mean_step_s,
-        "device_mb": torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0,
+        "device_mb": watch.device_mb,
         "points": points,
         "settings": settings,
     }

@@ -17,6 +17,18 @@ from benchmarks.lora_parts.watch import Watch
 Row = dict[str, Any]
 TARGETS = {"bert": ["query", "value"], "llama": ["q_proj", "v_proj"]}
 """PEFT's own choice for these architectures."""
+OUR_RECIPE: dict[str, Any] = {
+    "task": {"name": "text-classification"},
+    "adapter": {
+        "r": 16,
+        "alpha": 32,
+        "dropout": 0.0,
+        "target_modules": ["query", "value"],
+        "layers": [6, 7, 8, 9, 10, 11],
+    },
+    "training": {"epochs": 3, "precision": "auto", "trunk_dropout": 0.0, "cache_frozen": True},
+}
+"""Ours at BERT-base size: adapters in the upper half of the layers, the lower half computed once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +117,7 @@ def task_of(job: Job) -> Any:
 
 
 def full(job: Job, model: Any, tokenizer: Any, watch: Watch, *, bf16: bool = False) -> str:
-    """All weights in float32 with transformers' Trainer: 5e-5, the checkpoint's dropout, padding to the longest."""
+    """All weights with transformers' Trainer, float32 or ``bf16=True``: 5e-5, the checkpoint's dropout."""
     watch.model = model
     _trainer(job, model, tokenizer, 5e-5, bf16=bf16).train()
     return (

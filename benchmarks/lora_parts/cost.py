@@ -25,26 +25,13 @@ from benchmarks.lora_parts.contest import (
     tensor_peaks,
     times_faster,
 )
-from benchmarks.lora_parts.contestants import Job, Run
+from benchmarks.lora_parts.contestants import OUR_RECIPE, Job, Run
 from benchmarks.lora_parts.context import Context
-from benchmarks.lora_parts.rows import prepared, written
-from deepseek.recipe import Recipe, load_recipe
+from benchmarks.lora_parts.rows import prepared, recipe_for_lengths, written
 
 EPOCHS = 3
 CELLS = (("hutto-movie-reviews", 64, 32, 10, 8), ("20-newsgroups", 256, 8, 10, 2))
 """Data set, tokens, rows a step, steps, rows that ours runs at once: about 500 tokens, as fast as more on a CPU."""
-OUR_RECIPE: dict[str, Any] = {
-    "task": {"name": "text-classification"},
-    "adapter": {
-        "r": 16,
-        "alpha": 32,
-        "dropout": 0.0,
-        "target_modules": ["query", "value"],
-        "layers": [6, 7, 8, 9, 10, 11],
-    },
-    "training": {"epochs": EPOCHS, "precision": "auto", "trunk_dropout": 0.0, "cache_frozen": True},
-}
-"""Ours at BERT-base size: adapters in the upper half of the layers, the lower half computed once."""
 
 
 def run(context: Context) -> dict[str, Figure]:
@@ -98,9 +85,7 @@ def our_recipe(context: Context, micro_batch: int) -> dict[str, Any]:
 
 def _cell(context: Context, source: str, tokens: int, batch: int, steps: int, micro_batch: int) -> Cell:
     steps = context.pick(steps, 2)
-    data = {"source": source, "clean": {"near_duplicates": None}}  # only the lengths matter here
-    recipe = Recipe.model_validate({**load_recipe("quickstart").model_dump(mode="json"), "data": data})
-    rows = prepared(recipe, context)
+    rows = prepared(recipe_for_lengths(source), context)
     total = len(rows.train)
     sample = random.Random(0).sample(rows.train, min(total, batch * steps))  # noqa: S311 - a sample, not a secret
     folder = context.workspace(f"cost-{source}")

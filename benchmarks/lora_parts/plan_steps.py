@@ -31,15 +31,12 @@ def predict(clock: Clock, *, base: str, train: str, recipe: dict[str, Any], memo
 
 def train(clock: Clock) -> dict[str, float]:
     """Train as planned; seconds are what a plan foretells, from encoded rows to the trained model."""
-    import torch
-
     from deepseek.training import fit
 
     with Watch() as watch, clock:
         watch.model = _state["model"]
         result = fit(_state["model"], _state["rows"], _state["recipe"], tokenizer=_state["tokenizer"])
-    device_mb = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0
-    return {"seconds": result.speed["run_seconds"], "steps": watch.steps, "device_mb": device_mb}
+    return {"seconds": result.speed["run_seconds"], "steps": watch.steps, "device_mb": watch.device_mb}
 
 
 if __name__ == "__main__":

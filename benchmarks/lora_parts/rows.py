@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.lora_parts.context import Context
 from deepseek.data import Table, ingest
-from deepseek.recipe import Recipe
+from deepseek.recipe import Recipe, load_recipe
 from deepseek.recipe.preparation import prepare
 
 
@@ -34,6 +34,12 @@ def prepared(recipe: Recipe, context: Context) -> Prepared:
     if context.quick:
         train, test = _few(train, 24), _few(test, 12)
     return Prepared(train, test, made.reasons)
+
+
+def recipe_for_lengths(source: str) -> Recipe:
+    """The quickstart's recipe on another data set, near duplicates kept: where only the texts' lengths matter."""
+    data = {"source": source, "clean": {"near_duplicates": None}}
+    return Recipe.model_validate({**load_recipe("quickstart").model_dump(mode="json"), "data": data})
 
 
 def written(rows: Iterable[Mapping[str, Any]], path: Path) -> str:

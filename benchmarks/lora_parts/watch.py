@@ -43,6 +43,11 @@ class Watch:
         self._hook.remove()
 
     @property
+    def device_mb(self) -> float:
+        """Most memory of tensors on a GPU at once so far, its caching allocator's count in MB; 0 on a CPU."""
+        return torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0
+
+    @property
     def steps(self) -> int:
         """Optimiser steps so far."""
         return len(self._ends)

@@ -94,7 +94,11 @@ def _convert(checkpoint: Checkpoint, head: str, folder: Path) -> None:
         port.get_tensor().set_names({name})
     made.validate_nodes_and_infer_types()
     library.save_model(made, folder / MODEL, compress_to_fp16=False)
-    about = {"inputs": list(example), "outputs": names, "context_length": _context(model)}
+    about = {
+        "inputs": list(example),
+        "outputs": names,
+        "context_length": getattr(model.config, "max_position_embeddings", None),
+    }
     (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
 
 
@@ -116,7 +120,3 @@ def _example(model: Any) -> dict[str, Any]:
     if "attention_mask" in batch:
         batch["attention_mask"][0, TOKENS // 2 :] = 0  # a full mask would let transformers leave it out of the trace
     return batch
-
-
-def _context(model: Any) -> int | None:
-    return getattr(model.config, "max_position_embeddings", None)

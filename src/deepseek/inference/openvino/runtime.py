@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 DTYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 """Our names of precisions, and OpenVINO's."""
-HEADS_WITH_CACHE = ("causal-lm",)
 
 
 class OpenVinoRuntime(Runtime):
@@ -42,7 +41,7 @@ class OpenVinoRuntime(Runtime):
 
     def load(self, checkpoint: Checkpoint, head: str, *, device: str = "auto", dtype: str = "auto") -> OpenVinoModel:
         library = openvino()
-        if head in HEADS_WITH_CACHE:
+        if head == "causal-lm":
             raise ConfigError("the runtime 'openvino' answers with one pass and does not generate text; use 'torch'")
         if dtype not in ("auto", *DTYPES):
             raise UnknownNameError("dtype", dtype, ("auto", *DTYPES))
