@@ -114,8 +114,9 @@ def test_narrow_copies_that_are_set_aside_compute_the_same_from_the_file(minilm:
     held = resident_file_bytes(file)
     with torch.no_grad(), trunk.autocast():
         assert torch.equal(model(**batch).logits, narrow)
-    assert resident_file_bytes(file) > held
+    read = resident_file_bytes(file) - held
+    assert read > 20_000_000  # of 28 MB in four layers
     assert trunk.set_aside(model.bert.encoder.layer[:4]) == 0
-    assert resident_file_bytes(file) < held + 500_000  # pages that two weights share stay
+    assert resident_file_bytes(file) < held + read / 5  # pages that weights share, and what the system read along
     trunk.restore()
     assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
