@@ -188,9 +188,11 @@ def test_layers_whose_states_are_kept_take_no_memory_in_a_narrow_trunk() -> None
 
 def test_memory_is_looked_at_where_the_run_has_its_long_steps() -> None:
     shapes = np.array([[8, tokens] for tokens in range(1, 102)])
-    assert memory_lengths(shapes, again=False) == [101, 51, 96, 76]
-    assert memory_lengths(shapes, again=True) == [101, 51, 96, 76, 101]
-    assert memory_lengths(shapes[:1], again=False) == [1, 1, 1, 1]
+    assert memory_lengths(shapes, again=False) == [101, 51, 95, 75]
+    assert memory_lengths(shapes, again=True) == [101, 51, 95, 75, 101]
+    assert memory_lengths(shapes[:1], again=False) == [1]
+    few = np.array([[8, tokens] for tokens in (40, 16, 64, 24)])
+    assert memory_lengths(few, again=False) == [64, 24, 40, 40]  # a run of one epoch has its longest step once
 
 
 def test_a_plan_without_budgets_keeps_full_depth_and_checkpoints_nothing() -> None:

@@ -48,12 +48,12 @@ def calibration_lengths(shapes: npt.NDArray[np.int64], count: int = 3) -> list[i
 def memory_lengths(shapes: npt.NDArray[np.int64], *, again: bool) -> list[int]:
     """Padded lengths of a few steps that show a run's peak memory, in the order in which the run has such steps.
 
-    The longest comes first, as in each epoch of the training loop; a middle one, a long one and one between follow.
+    The longest comes first, as in each epoch of the training loop; a middle one, a long one and one between of the
+    others follow.
 
     Args:
         again: the run comes to the longest a second time, with the optimiser's states there (a second epoch).
     """
-    tokens = np.sort(shapes[:, 1])
-    longest = int(tokens[-1])
-    others = [int(tokens[round(place * (len(tokens) - 1))]) for place in (0.5, 0.95, 0.75)]
+    *rest, longest = np.sort(shapes[:, 1]).tolist()
+    others = [rest[round(place * (len(rest) - 1))] for place in (0.5, 0.95, 0.75)] if rest else []
     return [longest, *others, *([longest] if again else [])]
