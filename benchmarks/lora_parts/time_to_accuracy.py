@@ -102,7 +102,8 @@ def _cell(context: Context, recipe: Recipe, rows: Prepared, base: str, epochs: i
         peft_times=medians[PEFT] / medians[OURS],
         memory=median_of(r.peak_mb for r in runs[OURS]) / median_of(r.peak_mb for r in runs[FULL]),
         trainable=ours.trainable / ours.parameters,
-        note=f"{len(rows.train):,} rows; {words}; against plain PEFT in bf16 {medians[PEFT_BF16] / medians[OURS]:.2f} times faster; "
+        note=f"{len(rows.train):,} rows; {words}; against plain PEFT in bf16 "
+        f"{medians[PEFT_BF16] / medians[OURS]:.2f} times faster; "
         f"{ours.trainable / ours.parameters:.2%} of the weights train; ours: {ours.settings}{equal}",
     )
 
