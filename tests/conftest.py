@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ from deepseek import progress
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background shell's; the commands under test would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    # threads of several test processes on the same cores would wait for each other; read when torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 SENTENCES = {
     "positive": ["a moving and funny film", "simply wonderful acting", "a joy from start to finish", "smart and warm"],

@@ -16,10 +16,11 @@ SURFACE = {
         "from_pretrained", "load_recipe", "run_recipe",
     ],
     "deepseek.artifacts": ["NpmFile", "PackageFile", "cache_dir", "fetch", "snapshot", "unpack"],
-    "deepseek.bundles": ["Bundle", "DataRecord", "Manifest", "write_bundle"],
+    "deepseek.bundles": ["Bundle", "CompiledRecord", "DataRecord", "Manifest", "add_compiled", "write_bundle"],
     "deepseek.data": ["CleaningConfig", "CleaningReport", "CleaningResult", "CleanupReport", "CompactionReport", "Dataset", "DriftConfig", "DriftMonitor", "DriftReport", "ENGINES", "Engine", "FeatureStore", "FeatureView", "IndexInfo", "IngestReport", "Loader", "MaterializationReport", "ONLINE_STORES", "OnDemand", "OnlineStore", "SOURCES", "Sampler", "Source", "SplitConfig", "Table", "TableVersion", "UpsertReport", "assign_splits", "assign_splits_table", "blob_field", "clean", "clean_table", "datasets", "drift", "get_engine", "ingest", "on_demand", "open_online_store", "open_source", "profile", "sql", "vector_field"],
     "deepseek.hub": ["Entry", "entries", "pull"],
-    "deepseek.inference": ["RUNTIMES", "Predictor", "Runtime", "evaluate"],
+    "deepseek.inference": ["RUNTIMES", "Predictor", "Quantized", "Runtime", "evaluate", "quantize"],
+    "deepseek.inference.choice": ["Choice", "Trial", "choose"],
     "deepseek.inference.hardware": ["Bandwidth", "Finding", "Hardware", "HardwarePeaks", "ProductPeak", "examine", "keep", "kept", "measure", "peaks"],
     "deepseek.models": [
         "CATALOGUE", "Checkpoint", "LoRAConfig", "ModelCard", "from_config", "from_pretrained", "processor_for", "resolve",

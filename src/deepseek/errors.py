@@ -56,6 +56,10 @@ class OutOfMemory(TrainingError):  # noqa: N818 - as torch and Python name their
     """Training needs more memory than there is; the message has settings that need less."""
 
 
+class AccuracyError(DeepSeekError, ValueError):
+    """A smaller or faster copy of a model answers worse than was allowed."""
+
+
 class UnknownNameError(DeepSeekError, LookupError):
     """A name (model, task, column, ...) is not known; the nearest known names are in the message."""
 

@@ -25,9 +25,11 @@ OPTIONS = {
         "--workers",
     ],
     "tune": ["--output", "--parallel", "--resume", "--trials"],
-    "evaluate": ["--device", "--json", "--split", "--where"],
-    "predict": ["--device", "--input", "--param", "--task", "--text"],
-    "serve": ["--device", "--grpc-port", "--host", "--http-port", "--max-batch-size"],
+    "evaluate": ["--device", "--json", "--runtime", "--split", "--where"],
+    "predict": ["--device", "--input", "--param", "--runtime", "--task", "--text"],
+    "serve": ["--device", "--grpc-port", "--host", "--http-port", "--max-batch-size", "--runtime"],
+    "quantize": ["--calibration", "--json", "--max-drop", "--runtime", "--split"],
+    "explain": ["--batch-size", "--device", "--dtype", "--input", "--json", "--refresh", "--task"],
     "doctor": ["--json"],
 }
 DATA_OPTIONS = {

@@ -40,6 +40,17 @@ class FileRecord(_Part):
     sha256: str
 
 
+class CompiledRecord(_Part):
+    """A copy of the model for one runtime, and how it was found to be as good."""
+
+    folder: str = Field("", pattern=r"^(compiled/[A-Za-z0-9][\w.-]*)?$", description="Inside the bundle.")
+    metric: str = Field(description="The metric that both were scored with.")
+    reference: float = Field(description="The plain model's score.")
+    value: float = Field(description="This copy's score, on the same rows.")
+    rows: int
+    versions: dict[str, str] = Field(default_factory=dict, description="Versions of the libraries that made it.")
+
+
 class Manifest(_Part):
     """Everything that a reader needs before it loads a weight."""
 
@@ -53,6 +64,9 @@ class Manifest(_Part):
     license: str
     parameters: int
     adapters: dict[str, str] = Field(default_factory=dict, description="Adapter name -> folder inside the bundle.")
+    compiled: dict[str, CompiledRecord] = Field(
+        default_factory=dict, description="Copies for a runtime, by its name and the precision: 'openvino-int8'."
+    )
     metrics: dict[str, float] = Field(default_factory=dict)
     data: DataRecord | None = None
     reference: dict[str, Any] = Field(

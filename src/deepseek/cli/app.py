@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from deepseek.cli import bench, data, doctor, evaluate, hub, plugins, predict, quickstart, serve, train, tune
+from deepseek.cli import (
+    bench,
+    data,
+    doctor,
+    evaluate,
+    explain,
+    hub,
+    plugins,
+    predict,
+    quantize,
+    quickstart,
+    serve,
+    train,
+    tune,
+)
 
 app = typer.Typer(
     help="From raw data to a served model: tables, fine-tuning, bundles, REST and gRPC.\n\n"
@@ -49,6 +63,8 @@ app.command("tune")(tune.command)
 app.command("evaluate")(evaluate.command)
 app.command("predict")(predict.command)
 app.command("serve")(serve.command)
+app.command("explain")(explain.command)
+app.command("quantize")(quantize.command)
 app.add_typer(data.app, name="data")
 app.add_typer(hub.app, name="hub")
 app.add_typer(plugins.app, name="plugins")

@@ -13,6 +13,9 @@ def command(
     split: Annotated[str, typer.Option(help="Only rows of this split (tables with a split column).")] = "",
     where: Annotated[str, typer.Option(help="Only rows that this SQL condition selects.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    runtime: Annotated[
+        str, typer.Option(help="torch, openvino, a plugin's, or auto: the fastest here (see deepseek explain).")
+    ] = "torch",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Score a model on rows with known answers.
@@ -22,15 +25,11 @@ def command(
       deepseek evaluate runs/quickstart/bundle runs/quickstart/clean.lance --split test
     """
     from deepseek.cli.output import print_json_line, print_table
-    from deepseek.cli.rows import rows_of
+    from deepseek.cli.rows import of_split, rows_of
     from deepseek.inference import Predictor, evaluate
 
-    condition = " AND ".join(
-        c
-        for c in (f"split = '{split.replace(chr(39), chr(39) * 2)}'" if split else "", f"({where})" if where else "")
-        if c
-    )
-    predictor = Predictor.load(model, device=device)
+    condition = " AND ".join(filter(None, (of_split(split), f"({where})" if where else None)))
+    predictor = Predictor.load(model, device=device, runtime=runtime)
     rows = list(rows_of(data, where=condition or None))
     metrics = evaluate(predictor, rows)
     if json:

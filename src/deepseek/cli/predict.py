@@ -24,6 +24,9 @@ def command(
     ] = None,
     task: Annotated[str, typer.Option(help="What the model is for, if it does not say so itself.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    runtime: Annotated[
+        str, typer.Option(help="torch, openvino, a plugin's, or auto: the fastest here (see deepseek explain).")
+    ] = "torch",
 ) -> None:
     """Answer texts or rows; one JSON object a line on standard output.
 
@@ -42,7 +45,7 @@ def command(
     if not text and not input:
         raise ConfigError("expected --text TEXT or --input SOURCE; nothing to answer")
     parameters = dict(_parameter(p) for p in param or [])
-    predictor = Predictor.load(model, task=task or None, device=device)
+    predictor = Predictor.load(model, task=task or None, device=device, runtime=runtime)
     predictor.definition.check_parameters(parameters)
     column = predictor.signature.inputs[0].name
     for rows in _chunks([{column: t} for t in text or []], input, column):

@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 
+def of_split(split: str) -> str | None:
+    """The SQL condition for a table's rows of one split; none for all."""
+    return "split = '" + split.replace("'", "''") + "'" if split else None
+
+
 def rows_of(
     source: str,
     *,

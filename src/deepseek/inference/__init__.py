@@ -10,6 +10,7 @@ from deepseek.plugins.registry import Registry
 if TYPE_CHECKING:
     from deepseek.inference.evaluation import evaluate
     from deepseek.inference.predictor import Predictor
+    from deepseek.inference.quantizing import Quantized, quantize
     from deepseek.inference.runtime import Runtime
 
 RUNTIMES: Registry[type[Runtime]] = Registry(
@@ -23,11 +24,13 @@ RUNTIMES: Registry[type[Runtime]] = Registry(
 
 _PUBLIC = {
     "Predictor": "deepseek.inference.predictor",
+    "Quantized": "deepseek.inference.quantizing",
     "Runtime": "deepseek.inference.runtime",
     "evaluate": "deepseek.inference.evaluation",
+    "quantize": "deepseek.inference.quantizing",
 }
 
-__all__ = ["RUNTIMES", "Predictor", "Runtime", "evaluate"]
+__all__ = ["RUNTIMES", "Predictor", "Quantized", "Runtime", "evaluate", "quantize"]
 
 
 __getattr__ = names_of(__name__, _PUBLIC)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepseek import progress
-from deepseek.bundles import Bundle
-from deepseek.errors import ConfigError
 from deepseek.inference import RUNTIMES
-from deepseek.models.checkpoint import Checkpoint, resolve
-from deepseek.tasks import TASKS
+from deepseek.inference.opening import opened
 
 if TYPE_CHECKING:
     import torch
@@ -70,31 +65,32 @@ class Predictor:
         Args:
             model: what to load (:func:`deepseek.models.resolve`).
             task: what the model is for; read from a bundle, guessed from a checkpoint's architecture when ``None``.
+            runtime: a name of :data:`deepseek.inference.RUNTIMES`; ``"auto"``: the fastest here that is exact enough
+                (:func:`deepseek.inference.choice.choose`), measured the first time, for some seconds.
 
         Raises:
             UnknownNameError: the model, the task or the runtime is not known.
             ConfigError: the checkpoint does not fit the task, or the device is not here.
             BundleError, FetchError: see :class:`Bundle` and :func:`deepseek.models.resolve`.
         """
-        engine = RUNTIMES.get(runtime)()
-        if Path(model).expanduser().is_dir() and Bundle.is_bundle(Path(model).expanduser()):
-            bundle = Bundle.open(model)
-            if task not in (None, bundle.manifest.task.name):
-                raise ConfigError(f"bundle {bundle.path} is for {bundle.manifest.task.name!r}, not for {task!r}")
-            definition, checkpoint = bundle.task, bundle.checkpoint
-            name, version = name or bundle.name, bundle.manifest.version
-        else:
-            checkpoint = resolve(model)
-            definition = _task_of(checkpoint, task)
-            name, version = name or _served_name(model, checkpoint), "1"
-        loaded = engine.load(checkpoint, type(definition).head, device=device, dtype=dtype)
+        engine = None if runtime == "auto" else RUNTIMES.get(runtime)()
+        found = opened(model, task)
         from deepseek.models.loading import processor_for
 
+        processor = processor_for(found.checkpoint, type(found.task).processor)
+        if engine is None:
+            from deepseek.inference.choice.choosing import choice_for
+
+            chosen = choice_for(
+                found.checkpoint, found.task, processor, device=device, dtype=dtype, batch_size=batch_size
+            ).chosen
+            runtime, dtype, engine = chosen.runtime, chosen.dtype, RUNTIMES.get(chosen.runtime)()
+        loaded = engine.load(found.checkpoint, type(found.task).head, device=device, dtype=dtype)
         return cls(
-            name=name,
-            version=version,
-            task=definition,
-            tokenizer=processor_for(checkpoint, type(definition).processor),
+            name=name or found.name,
+            version=found.version,
+            task=found.task,
+            tokenizer=processor,
             model=loaded,
             platform=runtime,
             batch_size=batch_size,
@@ -156,68 +152,3 @@ class _Watched:
         answers = self._model.generate(batch, options)
         self._bar.advance(len(answers))
         return answers
-
-
-def _served_name(model: str | os.PathLike[str], checkpoint: Checkpoint) -> str:
-    path = Path(model)
-    if path.exists():
-        return path.stem if path.is_file() else path.resolve().name
-    return checkpoint.card.name if checkpoint.card else os.fspath(model).rpartition("/")[2]
-
-
-def _task_of(checkpoint: Checkpoint, task: str | None) -> Task:
-    """The task of a plain checkpoint, with what its config knows of labels and context length."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(checkpoint.path, trust_remote_code=False)
-    architecture = (getattr(config, "architectures", None) or [""])[0]
-    heads = {"ForSequenceClassification": "text-classification", "ForCausalLM": "text-generation"}
-    heads |= {"LMHeadModel": "text-generation", "ForMaskedLM": "masked-language-modelling"}
-    heads |= {"ForTokenClassification": "token-classification", "ForImageClassification": "image-classification"}
-    guessed = next((name for ending, name in heads.items() if architecture.endswith(ending)), None)
-    if guessed == "text-classification":
-        kind_of = getattr(config, "problem_type", None) or ("regression" if config.num_labels == 1 else "")
-        guessed = {"regression": "text-regression", "multi_label_classification": "multi-label-classification"}.get(
-            kind_of, guessed
-        )
-    chosen = task or guessed
-    if chosen is None:
-        raise ConfigError(
-            f"{checkpoint.name!r} is a {architecture or type(config).__name__}, which names no task; fine-tune it "
-            f"first (`deepseek train`), or name the task (known: {', '.join(TASKS.names())})"
-        )
-    kind = TASKS.get(chosen)
-    limit = getattr(config, "max_position_embeddings", None)
-    options: dict[str, Any] = {}
-    if kind.head in ("sequence-classification", "token-classification"):
-        if "labels" in kind.model_fields:
-            options["labels"] = tuple(str(config.id2label[i]) for i in range(config.num_labels))
-        if limit:
-            options["max_length"] = min(256, limit)
-    elif chosen == "text-generation" and limit:
-        options["max_length"] = limit
-    elif chosen == "image-classification":
-        options["labels"] = tuple(str(config.id2label[i]) for i in range(config.num_labels))
-    elif chosen in ("masked-language-modelling", "sentence-embedding"):
-        options["max_length"] = min(256, limit or 256)
-        if chosen == "sentence-embedding":
-            options |= _pooling(checkpoint)
-    return kind(**options)
-
-
-def _pooling(checkpoint: Checkpoint) -> dict[str, Any]:
-    """How a sentence-transformers folder makes vectors of token states; nothing for other folders."""
-    from deepseek.tasks.embedding.pooling import POOLING_FILE, pooling_of
-
-    if not (checkpoint.path / "modules.json").is_file():
-        return {}
-    modules = [module["type"] for module in json.loads((checkpoint.path / "modules.json").read_text("utf-8"))]
-    file = checkpoint.path / POOLING_FILE
-    pooling = pooling_of(json.loads(file.read_text("utf-8"))) if file.is_file() else None
-    kinds = [kind.rpartition(".")[2] for kind in modules]
-    if pooling is None or kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise ConfigError(
-            f"{checkpoint.name!r} makes its vectors in a way that is not known here: {', '.join(kinds)}; expected "
-            "Transformer, Pooling (mean, cls or last) and perhaps Normalize"
-        )
-    return {"pooling": pooling, "normalise": kinds[-1] == "Normalize"}

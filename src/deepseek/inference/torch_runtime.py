@@ -39,6 +39,18 @@ class TorchRuntime(Runtime):
             details.append("Apple GPU")
         return Availability(True, tuple(names), f"PyTorch {torch.__version__}: {'; '.join(details)}")
 
+    @classmethod
+    def precisions(cls, checkpoint: Checkpoint, head: str, device: str) -> tuple[str, ...]:
+        import torch
+
+        if head == "causal-lm":  # its speed is of two kinds, which one forward pass does not show
+            return ("auto",)
+        if pick_device(device) != "cpu":
+            return ("float32", "bfloat16", "float16")
+        capabilities = torch.cpu.get_capabilities()
+        native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+        return ("float32", "bfloat16") if native else ("float32",)
+
     def load(self, checkpoint: Checkpoint, head: str, *, device: str = "auto", dtype: str = "auto") -> TorchModel:
         import torch
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from dataclasses import dataclass
@@ -30,6 +32,12 @@ class Checkpoint:
     path: Path
     name: str
     card: ModelCard | None = None
+
+    def stamp(self) -> str:
+        """Another one for other weights or another configuration, read from files' sizes and times, not their bytes."""
+        files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(self.path.glob("*.safetensors"))]
+        config = (self.path / "config.json").read_text(encoding="utf-8")
+        return hashlib.sha256(json.dumps([str(self.path), files, config]).encode()).hexdigest()
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> Checkpoint:

@@ -46,9 +46,7 @@ def converted(checkpoint: Checkpoint, head: str) -> Path:
 def _key(checkpoint: Checkpoint, head: str) -> str:
     import transformers
 
-    files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(checkpoint.path.glob("*.safetensors"))]
-    config = (checkpoint.path / "config.json").read_text(encoding="utf-8")
-    parts = [str(checkpoint.path), files, config, head, openvino().__version__, transformers.__version__]
+    parts = [checkpoint.stamp(), head, openvino().__version__, transformers.__version__]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 

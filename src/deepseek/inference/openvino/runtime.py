@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deepseek.artifacts.cache import cache_dir
+from deepseek.bundles import Bundle
 from deepseek.errors import ConfigError, UnknownNameError
 from deepseek.inference.openvino.conversion import ABOUT, MODEL, converted
+from deepseek.inference.openvino.feeding import arrays
 from deepseek.inference.openvino.library import openvino
+from deepseek.inference.recording import Batch
 from deepseek.inference.runtime import Availability, Runtime
 from deepseek.models.checkpoint import Checkpoint
 
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
 
 DTYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 """Our names of precisions, and OpenVINO's."""
+INT8 = "int8"
+QUANTIZED = "openvino-int8"
+"""The name of a bundle's int8 copy."""
 
 
 class OpenVinoRuntime(Runtime):
@@ -39,27 +46,67 @@ class OpenVinoRuntime(Runtime):
         names = "; ".join(str(core.get_property(name, "FULL_DEVICE_NAME")) for name in core.available_devices)
         return Availability(bool(devices), devices, f"OpenVINO {library.__version__.split('-')[0]}: {names}")
 
+    @classmethod
+    def precisions(cls, checkpoint: Checkpoint, head: str, device: str) -> tuple[str, ...]:
+        core = openvino().Core()
+        if head == "causal-lm" or (device != "auto" and device.upper() not in core.available_devices):
+            return ()
+        native = _native(core, _device(device, core))
+        found = ("float32",) if native == "f32" else ("float32", "bfloat16")
+        return (*found, INT8) if quantized_copy(checkpoint) else found
+
+    def quantize(self, checkpoint: Checkpoint, head: str, batches: Sequence[Batch], folder: Path) -> None:
+        if head == "causal-lm":
+            raise ConfigError("the runtime 'openvino' does not generate text, so it makes no int8 copy of this")
+        from deepseek.inference.openvino.quantization import quantized
+
+        quantized(converted(checkpoint, head), batches, folder)
+
     def load(self, checkpoint: Checkpoint, head: str, *, device: str = "auto", dtype: str = "auto") -> OpenVinoModel:
         library = openvino()
         if head == "causal-lm":
             raise ConfigError("the runtime 'openvino' answers with one pass and does not generate text; use 'torch'")
-        if dtype not in ("auto", *DTYPES):
-            raise UnknownNameError("dtype", dtype, ("auto", *DTYPES))
-        core = library.Core()
-        chosen = _device(device, core)
-        precision = DTYPES.get(dtype) or _native(core, chosen)
-        folder = converted(checkpoint, head)
-        import torch
+        if dtype not in ("auto", *DTYPES, INT8):
+            raise UnknownNameError("dtype", dtype, ("auto", *DTYPES, INT8))
+        if dtype == INT8:
+            copy = quantized_copy(checkpoint)
+            if copy is None:
+                raise ConfigError(
+                    f"{checkpoint.name!r} has no int8 copy; `deepseek quantize BUNDLE ROWS` makes one and sees "
+                    "that it is as good"
+                )
+            return self.open_copy(copy, device=device)
+        return _compiled(library.Core(), lambda: converted(checkpoint, head), device, DTYPES.get(dtype))
 
-        settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": precision,
-            "PERFORMANCE_HINT": "LATENCY",
-            "CACHE_DIR": str(cache_dir() / "openvino" / "kernels"),
-        }
-        if chosen == "CPU":
-            settings["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
-        compiled = core.compile_model(folder / MODEL, chosen, settings)
-        return OpenVinoModel(compiled, json.loads((folder / ABOUT).read_text(encoding="utf-8")))
+    def open_copy(self, folder: Path, *, device: str = "auto") -> OpenVinoModel:
+        # what is not int8 in it runs as fast as the device can
+        return _compiled(openvino().Core(), lambda: folder, device, None)
+
+
+def _compiled(core: Any, folder: Callable[[], Path], device: str, precision: str | None) -> OpenVinoModel:
+    """A model compiled for a device that is here; ``precision`` ``None`` is the device's own."""
+    import torch
+
+    chosen = _device(device, core)
+    found = folder()
+    settings: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": precision or _native(core, chosen),
+        "PERFORMANCE_HINT": "LATENCY",
+        "CACHE_DIR": str(cache_dir() / "openvino" / "kernels"),
+    }
+    if chosen == "CPU":
+        settings["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
+    compiled = core.compile_model(found / MODEL, chosen, settings)
+    return OpenVinoModel(compiled, json.loads((found / ABOUT).read_text(encoding="utf-8")))
+
+
+def quantized_copy(checkpoint: Checkpoint) -> Path | None:
+    """The folder of a bundle's int8 copy, if the checkpoint is a bundle and has one."""
+    if not Bundle.is_bundle(checkpoint.path):
+        return None
+    bundle = Bundle.open(checkpoint.path)
+    record = bundle.manifest.compiled.get(QUANTIZED)
+    return bundle.path / record.folder if record else None
 
 
 def _device(device: str, core: Any) -> str:
@@ -90,13 +137,7 @@ class OpenVinoModel:
         import numpy as np
         import torch
 
-        if unknown := sorted(set(batch) - set(self._inputs)):
-            raise ConfigError(f"the converted model takes {', '.join(self._inputs)}, received {', '.join(unknown)} too")
-        main = batch[self._inputs[0]]
-        given = {name: np.ascontiguousarray(value.numpy()) for name, value in batch.items()}
-        for name in self._inputs:
-            if name not in given:  # what transformers assumes of an input that is left out
-                given[name] = np.full(main.shape, int(name == "attention_mask"), np.int64)
+        given = arrays(batch, self._inputs)
         request = getattr(self._own, "request", None)
         if request is None:
             request = self._own.request = self._compiled.create_infer_request()

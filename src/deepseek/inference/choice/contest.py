@@ -1,0 +1,98 @@
+"""Loads the candidates and lets them run the same batches in turn, so that a machine's moods are the same for all."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from deepseek import progress
+from deepseek.errors import DeepSeekError
+from deepseek.inference import RUNTIMES
+from deepseek.inference.choice.batches import batches
+from deepseek.inference.choice.outcome import Trial
+from deepseek.inference.recording import Batch
+
+if TYPE_CHECKING:
+    import torch
+
+    from deepseek.models.checkpoint import Checkpoint
+    from deepseek.tasks.base import Executable, Task
+
+ROUNDS, LEAST_ROUNDS = 7, 3
+SECONDS = 20.0
+"""No further round is begun after that, once there are :data:`LEAST_ROUNDS`."""
+
+
+@dataclass
+class _Entrant:
+    trial: Trial
+    model: Executable
+    times: dict[str, list[float]] = field(default_factory=dict)
+    outputs: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
+
+    def measured(self, reference: _Entrant, made: Mapping[str, Batch]) -> Trial:
+        """The trial with its medians and its error."""
+        return self.trial.model_copy(
+            update={
+                "seconds": {name: statistics.median(times) for name, times in self.times.items()},
+                "error": max(relative_error(self.outputs[n], reference.outputs[n], made[n]) for n in made),
+            }
+        )
+
+
+def held(
+    checkpoint: Checkpoint,
+    task: Task,
+    processor: Any,
+    candidates: Sequence[Trial],
+    batch_size: int,
+    rows: Sequence[Mapping[str, Any]] | None,
+) -> list[Trial]:
+    """The candidates with their times and errors; one that cannot load the model has that as its verdict."""
+    done: list[Trial] = []
+    entrants: list[_Entrant] = []
+    with progress.bar("measure runtimes", len(candidates) + ROUNDS, "rounds") as bar:
+        for trial in candidates:
+            try:
+                engine = RUNTIMES.get(trial.runtime)()
+                loaded = engine.load(checkpoint, type(task).head, device=trial.device, dtype=trial.dtype)
+                entrants.append(_Entrant(trial, loaded))
+            except DeepSeekError as error:
+                done.append(trial.model_copy(update={"verdict": str(error)}))
+            bar.advance(1, note=trial.name)
+        if not entrants:
+            return done
+        made = batches(task, processor, entrants[0].model, batch_size, rows)
+        for entrant in entrants:
+            entrant.outputs = {name: entrant.model.forward(batch) for name, batch in made.items()}
+        started = time.monotonic()
+        for number in range(ROUNDS):
+            if number >= LEAST_ROUNDS and time.monotonic() - started > SECONDS:
+                break
+            for name, batch in made.items():
+                for entrant in entrants:
+                    begun = time.perf_counter()
+                    entrant.model.forward(batch)
+                    entrant.times.setdefault(name, []).append(time.perf_counter() - begun)
+            bar.advance(1, note="")
+    return done + [entrant.measured(entrants[0], made) for entrant in entrants]
+
+
+def relative_error(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], batch: Batch) -> float:
+    """The largest over the outputs of norm of difference divided by norm; padded positions do not count."""
+    worst = 0.0
+    mask = batch.get("attention_mask")
+    for name, value in expected.items():
+        other = found[name]
+        if mask is not None and value.ndim > 2 and value.shape[:2] == mask.shape:
+            value, other = value[mask.bool()], other[mask.bool()]
+        norm = float(value.norm())
+        difference = float((other - value).norm())
+        if not math.isfinite(difference):
+            return math.inf
+        worst = max(worst, difference / norm if norm else difference)
+    return worst

@@ -1,0 +1,41 @@
+"""int8 for weights and activations, with ranges from real batches (NNCF's post-training quantisation).
+
+Sources: NNCF, "Post-Training Quantization" (``nncf.quantize`` with ``ModelType.TRANSFORMER``: symmetric weights,
+asymmetric activations, SmoothQuant as in Xiao et al. 2023, bias correction).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from deepseek.errors import ConfigError, require
+from deepseek.inference.openvino.conversion import ABOUT, MODEL
+from deepseek.inference.openvino.feeding import arrays
+from deepseek.inference.openvino.library import openvino
+from deepseek.inference.recording import Batch
+
+
+def quantized(source: Path, batches: Sequence[Batch], target: Path) -> None:
+    """Write the int8 copy of a converted model into the folder ``target``.
+
+    Raises:
+        MissingExtraError: NNCF is not installed.
+        ConfigError: NNCF cannot quantise the model.
+    """
+    library = openvino()
+    nncf = require("nncf", "openvino")
+    nncf.set_log_level(logging.ERROR)
+    inputs = json.loads((source / ABOUT).read_text(encoding="utf-8"))["inputs"]
+    items = [arrays(batch, inputs) for batch in batches]
+    model = library.Core().read_model(source / MODEL)
+    try:
+        made = nncf.quantize(model, nncf.Dataset(items), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(items))
+    except Exception as error:  # whatever NNCF raises, the user needs the same advice
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(f"NNCF cannot quantise this model: {reason}. It runs in bfloat16 as it is") from error
+    library.save_model(made, target / MODEL, compress_to_fp16=False)
+    shutil.copyfile(source / ABOUT, target / ABOUT)

@@ -1,0 +1,73 @@
+"""An int8 copy enters a bundle if it scores as well, and never half."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deepseek.bundles import Bundle
+from deepseek.errors import AccuracyError, ConfigError, DataError
+from deepseek.inference import Predictor, quantize
+from deepseek.inference.choice import choose
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+pytest.importorskip("nncf")
+TEXTS = [{"text": "a moving and funny film"}, {"text": "a dull and tired mess"}, {"text": "simply wonderful acting"}]
+
+
+@pytest.fixture
+def own(bundle: Any, tmp_path: Path) -> Path:
+    shutil.copytree(bundle.path, tmp_path / "sentiment")
+    return tmp_path / "sentiment"
+
+
+def test_a_copy_that_is_as_good_is_added_used_and_replaced(
+    own: Path, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("deepseek.inference.choice.choosing.cache_dir", lambda: tmp_path)
+    many = rows * 6
+    with pytest.raises(ConfigError, match="deepseek quantize"):
+        Predictor.load(own, runtime="openvino", dtype="int8")
+    made = quantize(own, many, calibration=8)
+    assert made.record.metric == "accuracy"
+    assert made.record.rows == len(many) - 8
+    assert made.drop <= 0.005
+    found = Bundle.open(own, verify=True)
+    first = found.manifest.compiled["openvino-int8"].folder
+    assert (own / first / "model.xml").is_file()
+    weights = sum(f.stat().st_size for f in (own / first).iterdir())
+    assert weights < 0.5 * (own / "model.safetensors").stat().st_size
+    labels = [a["label"] for a in Predictor.load(own).predict(TEXTS)]
+    small = Predictor.load(own, runtime="openvino", dtype="int8")
+    assert [a["label"] for a in small.predict(TEXTS)] == labels
+
+    choice = choose(own, batch_size=2)
+    (int8,) = [t for t in choice.trials if t.dtype == "int8"]
+    assert int8.validated
+    assert int8.seconds
+    assert "differ" not in int8.verdict  # it was scored: how far its outputs are off is only shown
+
+    with pytest.raises(AccuracyError, match="accuracy from"):
+        quantize(own, many, calibration=8, max_drop=-2.0)
+    assert Bundle.open(own, verify=True).manifest == found.manifest
+    quantize(own, many, calibration=3, seed=1)
+    again = Bundle.open(own, verify=True)
+    assert [p.name for p in (own / "compiled").iterdir()] == [
+        Path(again.manifest.compiled["openvino-int8"].folder).name
+    ]
+    assert not list(tmp_path.glob(".quantized-*"))
+
+
+def test_what_cannot_be_quantised_is_refused_before_work(own: Path, rows: list[dict[str, Any]], minilm: Path) -> None:
+    with pytest.raises(ConfigError, match="no bundle"):
+        quantize(minilm, rows * 6)
+    with pytest.raises(DataError, match="at least 40 rows"):
+        quantize(own, rows)
+    with pytest.raises(ConfigError, match="'torch' makes no int8"):
+        quantize(own, rows * 6, runtime="torch", calibration=2)
+    with pytest.raises(DataError, match="label"):
+        quantize(own, [{"text": row["text"]} for row in rows * 6])
+    assert Bundle.open(own, verify=True).manifest.compiled == {}
