@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
 from deepseek import progress
@@ -69,15 +69,15 @@ def held(
         made = batches(task, processor, entrants[0].model, batch_size, rows)
         for entrant in entrants:
             entrant.outputs = {name: entrant.model.forward(batch) for name, batch in made.items()}
-        started = time.monotonic()
+        started = monotonic()
         for number in range(ROUNDS):
-            if number >= LEAST_ROUNDS and time.monotonic() - started > SECONDS:
+            if number >= LEAST_ROUNDS and monotonic() - started > SECONDS:
                 break
             for name, batch in made.items():
                 for entrant in entrants:
-                    begun = time.perf_counter()
+                    begun = perf_counter()
                     entrant.model.forward(batch)
-                    entrant.times.setdefault(name, []).append(time.perf_counter() - begun)
+                    entrant.times.setdefault(name, []).append(perf_counter() - begun)
             bar.advance(1, note="")
     return done + [entrant.measured(entrants[0], made) for entrant in entrants]
 
