@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from statistics import median
+from itertools import groupby
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -30,14 +31,20 @@ START_SECONDS, START_SECONDS_A_WEIGHT = 0.2, 1e-8
 DISK_BYTES_PER_SECOND = 1e9
 _TOKENS = 4096
 _REPEATS = 3
+_PASSES = 2
+_KINDS = 4
 
 Shapes = npt.NDArray[np.int64]
 
 
 def acts(settings: Settings, layers: int, lengths: list[int]) -> list[Act]:
-    """The rehearsal's acts for one precision: short and long model, trained and forward only."""
+    """The rehearsal's acts for one precision: short and long model, trained and forward only, all of it twice.
+
+    Twice, because a machine that others use too is fast for some seconds and slow for some: what is compared is then
+    not from one such stretch.
+    """
     made: list[Act] = []
-    for train in (True, False):
+    for train in (True, False) * _PASSES:
         for kept in (min(SHORT, layers), min(LONG, layers)):
             each = [(max(1, min(settings.micro_batch_size, _TOKENS // length)), length) for length in lengths]
             shapes = each * _REPEATS  # in turn, as a run's steps differ: a shape seen just before is cheaper
@@ -59,7 +66,7 @@ class StepTimes:
         layer, rest: forward and backward of a trained layer, and of everything else.
         forward, rest_forward: forward only.
         update, update_layer: the optimiser step without layers, and a layer's share.
-        spread: typical relative deviation of a repeat from the median.
+        spread: typical relative deviation of a repeat from their mean.
     """
 
     lengths: npt.NDArray[np.float64]
@@ -81,16 +88,22 @@ class StepTimes:
 
 
 def step_times(outcome: Outcome, first: int, layers: int) -> StepTimes:
-    """Read the four acts that begin at number ``first`` of a rehearsal."""
+    """Read the acts of one precision, of which the first has the number ``first`` in the rehearsal."""
     short, long = min(SHORT, layers), min(LONG, layers)
     table: dict[tuple[int, int], list[float]] = defaultdict(list)
     updates: dict[int, list[float]] = defaultdict(list)
-    for timing in outcome.timings:
-        table[timing.act - first, timing.tokens].append(timing.compute / timing.rows)
-        updates[timing.act - first].append(timing.update)
-    lengths = sorted(n for act, n in table if act == 0 and all((a, n) in table for a in range(4)))
-    middle = {key: median(values[1:] or values) for key, values in table.items()}
-    deviations = [abs(v / middle[k] - 1) for k, values in table.items() for v in values[1:] if 0 <= k[0] < 4]
+    mine = [t for t in outcome.timings if first <= t.act < first + _PASSES * _KINDS]
+    for act, timings in groupby(mine, key=lambda t: t.act):
+        kind, steps = (act - first) % _KINDS, list(timings)
+        for tokens in {t.tokens for t in steps}:
+            values = [t.compute / t.rows for t in steps if t.tokens == tokens]
+            table[kind, tokens] += values[1:] or values  # the first of a shape generates code
+        times = [t.update for t in steps]
+        updates[kind] += times[1:] or times
+    lengths = sorted(n for kind, n in table if kind == 0 and all((k, n) in table for k in range(_KINDS)))
+    # means, not medians: a run is a sum, and of two speeds that a machine has it sees both
+    middle = {key: fmean(values) for key, values in table.items()}
+    deviations = [abs(v / middle[k] - 1) for k, values in table.items() for v in values]
 
     def split(one: int, many: int) -> tuple[Any, Any]:
         at_one = np.array([middle[one, n] for n in lengths])
@@ -101,7 +114,7 @@ def step_times(outcome: Outcome, first: int, layers: int) -> StepTimes:
 
     layer, rest = split(0, 1)
     forward, rest_forward = split(2, 3)
-    one, many = (median(updates[a][1:] or updates[a]) for a in (0, 1))
+    one, many = fmean(updates[0]), fmean(updates[1])
     each = max(0.0, (many - one) / (long - short)) if long > short else 0.0
     return StepTimes(
         lengths=np.array(lengths, dtype=float), layer=layer, rest=rest, forward=forward, rest_forward=rest_forward,
