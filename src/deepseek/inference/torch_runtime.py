@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deepseek.errors import ConfigError, UnknownNameError
+from deepseek.inference.hardware.processor import processor_features
 from deepseek.inference.runtime import Availability, Runtime
 from deepseek.models.checkpoint import Checkpoint
 from deepseek.tasks import running
@@ -41,15 +42,11 @@ class TorchRuntime(Runtime):
 
     @classmethod
     def precisions(cls, checkpoint: Checkpoint, head: str, device: str) -> tuple[str, ...]:
-        import torch
-
         if head == "causal-lm":  # its speed is of two kinds, which one forward pass does not show
             return ("auto",)
         if pick_device(device) != "cpu":
             return ("float32", "bfloat16", "float16")
-        capabilities = torch.cpu.get_capabilities()
-        native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-        return ("float32", "bfloat16") if native else ("float32",)
+        return ("float32", "bfloat16") if {"bfloat16", "AMX"} & set(processor_features()) else ("float32",)
 
     def load(self, checkpoint: Checkpoint, head: str, *, device: str = "auto", dtype: str = "auto") -> TorchModel:
         import torch

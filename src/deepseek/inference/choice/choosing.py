@@ -11,14 +11,14 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from deepseek import progress
-from deepseek.artifacts.cache import cache_dir, write_text
+from deepseek.artifacts.cache import cache_dir
+from deepseek.artifacts.keeping import keep_text
+from deepseek.bundles.versions import library_versions
 from deepseek.inference.choice.candidates import candidates
 from deepseek.inference.choice.contest import held
 from deepseek.inference.choice.judging import judged
@@ -83,7 +83,7 @@ def choice_for(
     hardware = describe(find_device(device))
     parts = [
         checkpoint.stamp(), task.model_dump(mode="json"), hardware.model_dump(mode="json"), batch_size,
-        [t.model_dump() for t in found], [_version(name) for name in LIBRARIES],
+        [t.model_dump() for t in found], library_versions(LIBRARIES),
     ]  # fmt: skip
     key = hashlib.sha256(json.dumps(parts, default=repr).encode()).hexdigest()
     file = cache_dir() / "choices" / f"{key[:24]}.json"
@@ -103,13 +103,7 @@ def choice_for(
         trials=tuple(judged(found)),
         measured=datetime.now(UTC),
     )
-    try:
-        write_text(file, choice.model_dump_json(indent=2) + "\n")
-    except OSError as error:
-        progress.console().print(
-            f"  the choice was not kept ({error}); set DEEPSEEK_CACHE to a folder of yours",
-            style="yellow", highlight=False, markup=False,
-        )  # fmt: skip
+    keep_text(file, choice.model_dump_json(indent=2) + "\n", "the choice")
     return choice
 
 
@@ -119,10 +113,3 @@ def _kept(file: Path, key: str) -> Choice | None:
     except (OSError, ValidationError):
         return None
     return found if found.key == key else None
-
-
-def _version(library: str) -> str:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return ""

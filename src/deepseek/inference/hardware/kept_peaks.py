@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from deepseek import progress
-from deepseek.artifacts.cache import cache_dir, write_text
+from deepseek.artifacts.cache import cache_dir
+from deepseek.artifacts.keeping import keep_text
 from deepseek.inference.hardware.devices import describe, find_device
 from deepseek.inference.hardware.hardware_peaks import Hardware, HardwarePeaks
 from deepseek.inference.hardware.measurement import SECONDS, measure
@@ -51,13 +51,7 @@ def keep(measured: HardwarePeaks) -> HardwarePeaks:
     A folder that cannot be written to costs only the keeping: a line on standard error says so.
     """
     target = _file(Hardware(**measured.model_dump(include=set(Hardware.model_fields))))
-    try:
-        write_text(target, measured.model_dump_json(indent=2) + "\n")
-    except OSError as error:
-        progress.console().print(
-            f"  the measurement was not kept ({error}); set DEEPSEEK_CACHE to a folder of yours",
-            style="yellow", highlight=False, markup=False,
-        )  # fmt: skip
+    keep_text(target, measured.model_dump_json(indent=2) + "\n", "the measurement")
     return measured
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from deepseek import progress
 from deepseek.artifacts.cache import cache_dir, staged_directory
 from deepseek.errors import ConfigError
-from deepseek.inference.openvino.library import openvino
+from deepseek.inference.openvino.library import openvino, reason
 
 if TYPE_CHECKING:
     from deepseek.models.checkpoint import Checkpoint
@@ -79,10 +79,9 @@ def _convert(checkpoint: Checkpoint, head: str, folder: Path) -> None:
             warnings.simplefilter("ignore", torch.jit.TracerWarning)  # what it warns of is compared in the tests
             made = library.convert_model(Traced(), example_input=tuple(example.values()))
         except Exception as error:  # whatever the front end raises, the user needs the same advice
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ConfigError(
-                f"OpenVINO cannot convert {checkpoint.name!r} ({type(model).__name__}): {reason}. The runtime 'torch' "
-                "runs every transformers model"
+                f"OpenVINO cannot convert {checkpoint.name!r} ({type(model).__name__}): {reason(error)}. "
+                "The runtime 'torch' runs every transformers model"
             ) from error
     for port, name in zip(made.inputs, example, strict=True):
         port.get_tensor().set_names({name})

@@ -13,6 +13,11 @@ from types import ModuleType
 from deepseek.errors import require
 
 
+def reason(error: Exception) -> str:
+    """The first line of what a library said; its kind where it said nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def openvino() -> ModuleType:
     """The module ``openvino``.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from deepseek.errors import ConfigError, require
 from deepseek.inference.openvino.conversion import ABOUT, MODEL
 from deepseek.inference.openvino.feeding import arrays
-from deepseek.inference.openvino.library import openvino
+from deepseek.inference.openvino.library import openvino, reason
 from deepseek.inference.recording import Batch
 
 
@@ -35,7 +35,6 @@ def quantized(source: Path, batches: Sequence[Batch], target: Path) -> None:
     try:
         made = nncf.quantize(model, nncf.Dataset(items), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(items))
     except Exception as error:  # whatever NNCF raises, the user needs the same advice
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"NNCF cannot quantise this model: {reason}. It runs in bfloat16 as it is") from error
+        raise ConfigError(f"NNCF cannot quantise this model: {reason(error)}. It runs in bfloat16 as it is") from error
     library.save_model(made, target / MODEL, compress_to_fp16=False)
     shutil.copyfile(source / ABOUT, target / ABOUT)

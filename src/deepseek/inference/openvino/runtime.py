@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -76,28 +76,28 @@ class OpenVinoRuntime(Runtime):
                     "that it is as good"
                 )
             return self.open_copy(copy, device=device)
-        return _compiled(library.Core(), lambda: converted(checkpoint, head), device, DTYPES.get(dtype))
+        core = library.Core()
+        return _compiled(core, _device(device, core), converted(checkpoint, head), DTYPES.get(dtype))
 
     def open_copy(self, folder: Path, *, device: str = "auto") -> OpenVinoModel:
         # what is not int8 in it runs as fast as the device can
-        return _compiled(openvino().Core(), lambda: folder, device, None)
+        core = openvino().Core()
+        return _compiled(core, _device(device, core), folder, None)
 
 
-def _compiled(core: Any, folder: Callable[[], Path], device: str, precision: str | None) -> OpenVinoModel:
-    """A model compiled for a device that is here; ``precision`` ``None`` is the device's own."""
+def _compiled(core: Any, device: str, folder: Path, precision: str | None) -> OpenVinoModel:
+    """A model compiled for a device, by OpenVINO's name; ``precision`` ``None`` is the device's own."""
     import torch
 
-    chosen = _device(device, core)
-    found = folder()
     settings: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": precision or _native(core, chosen),
+        "INFERENCE_PRECISION_HINT": precision or _native(core, device),
         "PERFORMANCE_HINT": "LATENCY",
         "CACHE_DIR": str(cache_dir() / "openvino" / "kernels"),
     }
-    if chosen == "CPU":
+    if device == "CPU":
         settings["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
-    compiled = core.compile_model(found / MODEL, chosen, settings)
-    return OpenVinoModel(compiled, json.loads((found / ABOUT).read_text(encoding="utf-8")))
+    compiled = core.compile_model(folder / MODEL, device, settings)
+    return OpenVinoModel(compiled, json.loads((folder / ABOUT).read_text(encoding="utf-8")))
 
 
 def quantized_copy(checkpoint: Checkpoint) -> Path | None:
