@@ -60,7 +60,9 @@ def test_a_prompt_longer_than_a_step_is_computed_in_chunks(engine: GenerationEng
     prompt = "The quick brown fox jumps over the lazy dog. " * 20  # 200 tokens; a step has 64
     [answer] = engine.generate([prompt], SamplingParameters(max_new_tokens=8))
     assert answer.token_ids == theirs(prompt, 8)
-    again = engine.generate([prompt + "The", prompt + "And"], SamplingParameters(max_new_tokens=8))  # a shared beginning
+    again = engine.generate(
+        [prompt + "The", prompt + "And"], SamplingParameters(max_new_tokens=8)
+    )  # a shared beginning
     assert [a.token_ids for a in again] == [theirs(prompt + "The", 8), theirs(prompt + "And", 8)]
 
 

@@ -1,7 +1,7 @@
 """How the next token is picked, and when a text ends: one request's parameters, checked before anything is computed.
 
-Names and meanings are those of OpenAI's API, transformers and vLLM where the three agree. The order in which they act on a
-step's logits: grammar, penalties, temperature, top-k, top-p, min-p (transformers' order).
+Names and meanings are those of OpenAI's API, transformers and vLLM where the three agree. They act on a step's logits
+in this order: grammar, penalties, temperature, top-k, top-p, min-p (transformers' order).
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class SamplingParameters:
         min_p: leave out tokens less probable than this share of the most probable one's, in [0, 1] (arXiv 2407.01082).
         repetition_penalty: positive logits of tokens that prompt or answer have are divided by it, negative ones
             multiplied (arXiv 1909.05858); 1 is none.
-        presence_penalty, frequency_penalty: subtracted from logits of tokens that the answer has, once and once for each
-            occurrence (OpenAI's), in [-2, 2].
+        presence_penalty, frequency_penalty: subtracted from logits of tokens that the answer has, once and once for
+            each occurrence (OpenAI's), in [-2, 2].
         seed: makes this request's sampling repeatable on the same engine, whatever else runs; ``None``: random.
         logprobs: return each token's log-probability and those of so many most probable ones; ``None``: none. They
             are those of the model, before penalties and temperature act.

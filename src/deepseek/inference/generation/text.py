@@ -1,7 +1,7 @@
 """From tokens to text as they come, and where a stop text begins.
 
-A character may take several tokens, and what a token stands for may depend on those before it (a space, say), so text is
-the difference of two decodings of a few last tokens (text-generation-inference's and vLLM's method); an unfinished
+A character may take several tokens, and what a token stands for may depend on those before it (a space, say), so text
+is the difference of two decodings of a few last tokens (text-generation-inference's and vLLM's method); an unfinished
 character waits for its end.
 """
 
@@ -51,7 +51,7 @@ class TextOfTokens:
         if last:
             fresh += self._rest()
         self._held += fresh
-        for at, stop in sorted((self._held.find(stop), stop) for stop in self._stop):
+        for at in sorted(self._held.find(stop) for stop in self._stop):
             if at >= 0:
                 self.stopped = True
                 text, self._held = self._held[:at], ""
