@@ -1,0 +1,100 @@
+"""A checkpoint of a language model as an OpenVINO decoder on disk, made once for each kind of packing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deepseek import progress
+from deepseek.artifacts.cache import cache_dir, staged_directory
+from deepseek.errors import ConfigError
+from deepseek.inference.generation.openvino.graph import Shape, build, rotary_of
+from deepseek.inference.generation.openvino.packing import Packer
+from deepseek.inference.openvino.library import openvino, reason
+
+if TYPE_CHECKING:
+    from deepseek.models.checkpoint import Checkpoint
+
+MODEL, ABOUT = "openvino_model.xml", "about.json"
+VERSION = 1
+"""Raised when another graph or packing is written for the same checkpoint."""
+
+
+def decoder(checkpoint: Checkpoint, packing: str) -> Path:
+    """The folder of a checkpoint as an OpenVINO decoder, made unless it is there.
+
+    The folder opens in OpenVINO GenAI too, whose names its files have.
+
+    Args:
+        packing: a name of :data:`deepseek.inference.generation.openvino.packing.KINDS`.
+
+    Raises:
+        ConfigError: the model has a part that cannot be built, or its weights do not fit its config.
+    """
+    parts = [checkpoint.stamp(), packing, VERSION, openvino().__version__]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+    target = cache_dir() / "openvino" / f"decoder-{packing}-{key}"
+    if (target / MODEL).is_file():
+        return target
+    with (
+        progress.bar(f"convert {checkpoint.name} for OpenVINO, {packing}", None, "model"),
+        staged_directory(target, replace=True) as stage,
+    ):
+        _convert(checkpoint, packing, stage)
+    return target
+
+
+def _convert(checkpoint: Checkpoint, packing: str, folder: Path) -> None:
+    import torch
+    from transformers import AutoConfig
+
+    from deepseek.models.loading import from_pretrained
+
+    config = AutoConfig.from_pretrained(checkpoint.path, trust_remote_code=False)
+    shape = Shape.of(config)
+    rotary, scaling = rotary_of(config)
+    stored = getattr(config, "dtype", None)
+    kind = stored if stored in (torch.float16, torch.bfloat16) else torch.float32
+    model = from_pretrained(checkpoint, head="causal-lm", dtype=kind)
+    _merge_adapter(model)
+    weights: dict[str, Any] = {name: value.detach() for name, value in model.state_dict().items()}
+    packer = Packer(packing)
+
+    def weight(name: str) -> Any:
+        if name not in weights:
+            raise ConfigError(f"{checkpoint.name!r} has no weight {name}; the generation core 'torch' may run it")
+        return packer.node(name, weights[name])
+
+    with torch.inference_mode():
+        try:
+            made = build(shape, weight, weights.__contains__, rotary, scaling)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"OpenVINO cannot build {checkpoint.name!r} ({config.model_type}): {reason(error)}. The generation core "
+                "'torch' runs every standard transformers model"
+            ) from error
+    openvino().save_model(made, folder / MODEL, compress_to_fp16=False)
+    generation = getattr(model, "generation_config", None)
+    ends = getattr(generation, "eos_token_id", None)
+    if ends is None:
+        ends = config.eos_token_id
+    about = {
+        "layers": shape.layers,
+        "context_length": getattr(config, "max_position_embeddings", None),
+        "end_tokens": [ends] if isinstance(ends, int) else list(ends or []),
+        "vocabulary": config.vocab_size,
+    }
+    (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+    for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
+        if (checkpoint.path / name).is_file():
+            shutil.copyfile(checkpoint.path / name, folder / name)
+
+
+def _merge_adapter(model: Any) -> None:
+    """What a bundle's adapter adds becomes part of the weights."""
+    names = list(getattr(model, "peft_config", None) or {})
+    if names:
+        model.merge_adapter(names[0])
