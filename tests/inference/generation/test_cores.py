@@ -21,7 +21,19 @@ PROMPTS = [
     "The three primary colours are red,",
     "Water boils at",
 ]
-WORKING = [name for name in CORES if name != "vllm" and CORES.get(name).available().works]
+
+
+def _works(name: str) -> bool:
+    """Whether a core is here and runs on this machine; vLLM has tests of its own, since it needs a GPU."""
+    try:
+        return name != "vllm" and CORES.get(name).available().works
+    except ModuleNotFoundError as error:  # of a core's own module: it is registered before it is written
+        if not (error.name or "").startswith("deepseek.inference.generation."):
+            raise
+        return False
+
+
+WORKING = [name for name in CORES if _works(name)]
 
 
 @pytest.fixture(scope="module", params=WORKING)
@@ -171,7 +183,7 @@ def test_a_grammar_holds_for_the_whole_answer(engine: GenerationEngine, grammar:
 
 
 def test_a_wrong_grammar_is_refused_before_anything_runs(engine: GenerationEngine) -> None:
-    with pytest.raises(ConfigError, match="gramma|regex|expression"):
+    with pytest.raises(ConfigError, match=r"gramma|regex|expression"):
         engine.submit("x", SamplingParameters(grammar=Grammar("regex", "([a-z")))
 
 

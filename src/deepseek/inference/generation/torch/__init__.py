@@ -1,0 +1,1 @@
+"""Text generation in PyTorch: continuous batching over a paged cache, for any standard transformers language model."""

@@ -1,0 +1,161 @@
+"""A transformers language model that runs on a paged cache, if it is one that can.
+
+Every model is tried at load: a few tokens through the cache, in pieces, must give what the model's own forward pass
+gives. That finds what no list of architectures would: layers that keep another state, positions that are not passed on,
+attention that does not go through transformers' interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deepseek.errors import ConfigError
+from deepseek.inference.generation.torch.attention import NAME, Batch, Layer, recording, register, running
+from deepseek.inference.generation.torch.batching import Piece, batch_of
+from deepseek.inference.generation.torch.blocks import BLOCK, blocks_for
+
+if TYPE_CHECKING:
+    import torch
+
+_PIECES = (21, 4, 1, 1, 5)
+"""Tokens of the trial, step by step: a prompt, a chunk after it, single ones, and several guesses at once."""
+_TOLERANCE = {"torch.float32": 1e-3, "torch.bfloat16": 0.1, "torch.float16": 0.03}
+"""Largest difference to the model's own logits, as a share of their norm."""
+_OTHERS = "the generation cores 'openvino' and 'vllm', or the runtime 'torch' of Predictor, may run it"
+_CHANGES = ("sliding_window", "softcap", "s_aux", "position_bias", "cache", "attention_mask")
+
+
+@dataclass(frozen=True)
+class _Shape:
+    key_heads: int
+    key: int
+    value: int
+
+
+class PagedModel:
+    """A model and its cache.
+
+    Args:
+        model: on its device, in its precision, in evaluation mode; its attention is replaced.
+        name: for messages.
+
+    Attributes:
+        model: as given.
+        vocabulary: size of its output.
+        context_length: tokens that its positions cover; ``None`` where its config does not say.
+        token_bytes: of the cache that one token takes.
+
+    Raises:
+        ConfigError: it is a model that this cannot run.
+    """
+
+    def __init__(self, model: Any, name: str) -> None:
+        self.model, self.name = model, name
+        config = model.config.get_text_config(decoder=True)
+        self.device: torch.device = model.device
+        self.dtype: torch.dtype = model.dtype
+        self.vocabulary = int(model.get_output_embeddings().weight.shape[0]) if model.get_output_embeddings() else 0
+        self.context_length: int | None = getattr(config, "max_position_embeddings", None)
+        if not self.vocabulary or not model._can_set_attn_implementation():
+            raise self._unfit("its attention is its own")
+        self.layers: list[Layer] = []
+        self._shapes = self._try_out(int(config.num_hidden_layers))
+        self.token_bytes = sum(s.key_heads * (s.key + s.value) for s in self._shapes) * self.dtype.itemsize
+
+    def allocate(self, blocks: int) -> None:
+        """Make the cache, of so many blocks; what was in one before is lost."""
+        import torch
+
+        def empty(shape: _Shape, size: int) -> torch.Tensor:
+            # zeros: a masked place counts nothing, but nothing times what is no number would be no number
+            return torch.zeros(blocks, BLOCK, shape.key_heads, size, dtype=self.dtype, device=self.device)
+
+        self.layers = []
+        self.layers = [Layer(empty(shape, shape.key), empty(shape, shape.value)) for shape in self._shapes]
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Compute a step; returns logits of the rows asked for, (R, V), float32, which the caller may change."""
+        with running(batch, self.layers):
+            logits = self.model(
+                input_ids=batch.ids_1T,
+                position_ids=batch.positions_1T,
+                use_cache=False,
+                logits_to_keep=batch.rows_R,
+            ).logits[0]
+        return logits.float()
+
+    def _unfit(self, why: str) -> ConfigError:
+        return ConfigError(
+            f"the generation core 'torch' cannot run {self.name!r} ({type(self.model).__name__}): {why}; {_OTHERS}"
+        )
+
+    def _try_out(self, count: int) -> list[_Shape]:
+        """Run the trial of this module's docstring; returns what each layer keeps."""
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+        total = sum(_PIECES)
+        if self.context_length is not None and self.context_length < total:
+            raise self._unfit(f"its context has {self.context_length} tokens; at least {total} are needed")
+        ids = torch.randint(self.vocabulary, (1, total), generator=generator).to(self.device)
+        shapes: dict[int, _Shape] = {}
+        changes: dict[str, Any] = {}
+
+        def record(module: Any, query: Any, key: Any, value: Any, given: dict[str, Any]) -> None:
+            shapes[getattr(module, "layer_idx", -1)] = _Shape(key.shape[1], key.shape[3], value.shape[3])
+            changes.update({name: given[name] for name in _CHANGES if given.get(name) is not None})
+            if given.get("is_causal", True) is False or not getattr(module, "is_causal", True):
+                changes["is_causal"] = False
+            if query.shape[1] % key.shape[1]:
+                changes["heads"] = (query.shape[1], key.shape[1])
+
+        with torch.inference_mode():
+            own = self.model(input_ids=ids, use_cache=False).logits[0].float()
+            self.model.set_attn_implementation(register())
+            with recording(record):
+                self.model(input_ids=ids, use_cache=False)
+            window = changes.pop("sliding_window", None)
+            if window is not None and (self.context_length is None or window < self.context_length):
+                raise self._unfit(f"it attends to a sliding window of {window} tokens")
+            if changes:
+                raise self._unfit(f"its attention has {', '.join(sorted(changes))}")
+            if sorted(shapes) != list(range(count)):
+                raise self._unfit(f"{len(shapes)} of its {count} layers are attention with a cache")
+            self._shapes = [shapes[at] for at in range(count)]
+            paged = self._in_pieces(ids[0].tolist())
+        difference = float((paged - own).norm() / own.norm())
+        if not difference < _TOLERANCE.get(str(self.dtype), 0.1):
+            raise self._unfit(f"with a paged cache it answers otherwise (logits differ by {difference:.1%})")
+        return self._shapes
+
+    def _in_pieces(self, ids: list[int]) -> torch.Tensor:
+        """Logits of all tokens, through a small cache whose blocks are not in order."""
+        import torch
+
+        blocks = blocks_for(len(ids)) + 1
+        self.allocate(blocks)
+        table = list(range(blocks))[::-1]
+        outs, start = [], 0
+        for count in _PIECES:
+            piece = Piece(ids[start : start + count], start, table, count)
+            outs.append(self.forward(batch_of([piece], self.device)))
+            start += count
+        self.layers = []
+        return torch.cat(outs)
+
+
+def same_tokens(target: Any, draft: Any, names: Sequence[str]) -> None:
+    """See whether two tokenizers have the same tokens.
+
+    Raises:
+        ConfigError: they have not.
+    """
+    if target.get_vocab() != draft.get_vocab():
+        raise ConfigError(
+            f"the draft {names[1]!r} has other tokens than {names[0]!r}: a draft must be of the same family"
+        )
+
+
+__all__ = ["NAME", "PagedModel", "same_tokens"]
