@@ -176,12 +176,13 @@ class GenerationEngine:
         if isinstance(prompt, str):
             with self._tokenizing:
                 return list(self.tokenizer(prompt)["input_ids"])
-        if all(isinstance(token, int) and not isinstance(token, bool) for token in prompt):
+        ids = [token for token in prompt if isinstance(token, int) and not isinstance(token, bool)]
+        if len(ids) == len(prompt):
             size = len(self.tokenizer)
-            wrong = [token for token in prompt if not 0 <= int(token) < size]  # type: ignore[call-overload]
+            wrong = [token for token in ids if not 0 <= token < size]
             if wrong:
                 raise DataError(f"expected token ids from 0 to {size - 1}, received {wrong[0]}")
-            return [int(token) for token in prompt]  # type: ignore[call-overload]
+            return ids
         from deepseek.tasks.language_modelling.chat import check_messages, prompt_of_chat
 
         if not self.tokenizer.chat_template:

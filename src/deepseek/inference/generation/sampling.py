@@ -102,7 +102,7 @@ class SamplingParameters:
             raise ConfigError(
                 f"'min_new_tokens' is {self.min_new_tokens}, more than 'max_new_tokens' ({self.max_new_tokens})"
             )
-        stops = self.stop
+        stops: Any = self.stop
         if isinstance(stops, str) or not all(isinstance(s, str) and s for s in stops) or len(stops) > MOST_STOPS:
             raise ConfigError(
                 f"expected at most {MOST_STOPS} texts that are not empty as 'stop', received {stops!r:.80}"

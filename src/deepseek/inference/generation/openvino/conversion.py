@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deepseek.models.checkpoint import Checkpoint
 
 MODEL, ABOUT = "openvino_model.xml", "about.json"
-VERSION = 1
+VERSION = 2
 """Raised when another graph or packing is written for the same checkpoint."""
 
 
@@ -73,8 +73,8 @@ def _convert(checkpoint: Checkpoint, packing: str, folder: Path) -> None:
             made = build(shape, weight, weights.__contains__, rotary, scaling)
         except RuntimeError as error:
             raise ConfigError(
-                f"OpenVINO cannot build {checkpoint.name!r} ({config.model_type}): {reason(error)}. The generation core "
-                "'torch' runs every standard transformers model"
+                f"OpenVINO cannot build {checkpoint.name!r} ({config.model_type}): {reason(error)}. The generation "
+                "core 'torch' runs every standard transformers model"
             ) from error
     openvino().save_model(made, folder / MODEL, compress_to_fp16=False)
     generation = getattr(model, "generation_config", None)

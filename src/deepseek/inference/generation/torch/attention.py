@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from deepseek.inference.generation.torch.blocks import BLOCK
+from deepseek.inference.generation.paged.blocks import BLOCK
 
 if TYPE_CHECKING:
     import torch
@@ -235,4 +235,5 @@ def _decode_kernel() -> Callable[..., torch.Tensor] | None:
         found = importlib.import_module("deepseek.inference.kernels.paged_attention")
     except ModuleNotFoundError:
         return None
-    return found.decode_attention
+    kernel: Callable[..., torch.Tensor] = found.decode_attention
+    return kernel

@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from deepseek.inference.generation.paged.blocks import BLOCK, blocks_for
+from deepseek.inference.generation.paged.model import Piece
 from deepseek.inference.generation.torch.attention import Batch, Group
-from deepseek.inference.generation.torch.blocks import BLOCK, blocks_for
 
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass
-class Piece:
-    """New tokens of one sequence.
-
-    Attributes:
-        ids: the tokens.
-        start: place of the first one in the sequence; all before are in the cache.
-        blocks: of the sequence, for these tokens too.
-        rows: of how many of the last tokens logits are wanted.
-        adapter: index; -1 for none.
-    """
-
-    ids: Sequence[int]
-    start: int
-    blocks: Sequence[int]
-    rows: int
-    adapter: int = -1
 
 
 def batch_of(pieces: Sequence[Piece], device: torch.device) -> Batch:

@@ -1,24 +1,17 @@
-"""From a checkpoint to a model with a cache: device, precision, and how much memory the cache may have."""
+"""From a checkpoint to a model that runs on a paged cache: device, precision, adapters."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import ConfigError, UnknownNameError
-from deepseek.inference.generation.core import CoreSettings
-from deepseek.inference.generation.torch.blocks import BLOCK, blocks_for
-from deepseek.inference.generation.torch.paged_model import PagedModel
+from deepseek.inference.generation.torch.paged_model import TransformersModel
 from deepseek.inference.hardware.processor import processor_features
 from deepseek.inference.torch_runtime import DTYPES
-from deepseek.memory import free_memory
 from deepseek.models.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     import torch
-
-_SHARE = {"cuda": 0.85, "cpu": 0.5, "mps": 0.5}
-"""Of the memory that is free once the weights are there, what the cache may take; the rest is for computing, and on
-other devices than a GPU of our own for other programs."""
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
@@ -44,11 +37,11 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 def load_model(
     checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, adapters: Any = None
-) -> tuple[PagedModel, list[str]]:
+) -> tuple[TransformersModel, list[str]]:
     """Load a causal language model and put adapters on it; returns it and the adapters' names in index order.
 
     Raises:
-        ConfigError: see :class:`PagedModel` and :func:`put_on`.
+        ConfigError: see :class:`TransformersModel` and :func:`put_on`.
     """
     from deepseek.models.loading import from_pretrained
 
@@ -62,7 +55,7 @@ def load_model(
         from deepseek.inference.generation.torch.loras import put_on
 
         names = put_on(model, adapters)
-    return PagedModel(model, checkpoint.name), names
+    return TransformersModel(model, checkpoint.name), names
 
 
 def refuse_encoder_decoder(checkpoint: Checkpoint) -> None:
@@ -80,32 +73,9 @@ def refuse_encoder_decoder(checkpoint: Checkpoint) -> None:
         )
 
 
-def cache_blocks(settings: CoreSettings, context: int | None, token_bytes: int, device: torch.device) -> int:
-    """How many blocks the cache has.
-
-    Args:
-        context: of the model, in tokens; ``None``: not known.
-        token_bytes: that one token takes in all caches.
-
-    Raises:
-        ConfigError: memory has no room for the smallest cache.
-    """
-    if settings.cache_tokens is not None:
-        return settings.cache_tokens // BLOCK
-    room = int(free_memory(str(device)) * _SHARE.get(device.type, 0.5)) // (BLOCK * token_bytes)
-    if room < 2:
-        raise ConfigError(
-            f"no room for a key-value cache on {device}: a block of {BLOCK} tokens takes {BLOCK * token_bytes:,} bytes"
-            "; free memory, or take a smaller model or 'dtype'"
-        )
-    return room if context is None else min(room, settings.max_sequences * blocks_for(context))
-
-
-def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Tokens that end a text: those that transformers' ``generate`` stops at."""
+def end_tokens(model: Any) -> frozenset[int] | None:
+    """Tokens that end a text: those that transformers' ``generate`` stops at; ``None`` if the model says none."""
     told = model.generation_config.eos_token_id
     if told is None:
-        told = tokenizer.eos_token_id
-    if told is None:
-        return frozenset()
+        return None
     return frozenset([told] if isinstance(told, int) else told)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import ConfigError
-from deepseek.inference.generation.torch.attention import NAME, Batch, Layer, recording, register, running
-from deepseek.inference.generation.torch.batching import Piece, batch_of
-from deepseek.inference.generation.torch.blocks import BLOCK, blocks_for
+from deepseek.inference.generation.paged.blocks import BLOCK, blocks_for
+from deepseek.inference.generation.paged.model import PagedModel, Piece
+from deepseek.inference.generation.torch.attention import NAME, Layer, recording, register, running
+from deepseek.inference.generation.torch.batching import batch_of, ordered
 
 if TYPE_CHECKING:
     import torch
@@ -34,8 +35,8 @@ class _Shape:
     value: int
 
 
-class PagedModel:
-    """A model and its cache.
+class TransformersModel(PagedModel):
+    """A transformers model and its cache.
 
     Args:
         model: on its device, in its precision, in evaluation mode; its attention is replaced.
@@ -65,7 +66,6 @@ class PagedModel:
         self.token_bytes = sum(s.key_heads * (s.key + s.value) for s in self._shapes) * self.dtype.itemsize
 
     def allocate(self, blocks: int) -> None:
-        """Make the cache, of so many blocks; what was in one before is lost."""
         import torch
 
         def empty(shape: _Shape, size: int) -> torch.Tensor:
@@ -75,8 +75,14 @@ class PagedModel:
         self.layers = []
         self.layers = [Layer(empty(shape, shape.key), empty(shape, shape.value)) for shape in self._shapes]
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Compute a step; returns logits of the rows asked for, (R, V), float32, which the caller may change."""
+    def release(self) -> None:
+        self.layers = []
+
+    def ordered(self, pieces: Sequence[Piece]) -> list[int]:
+        return ordered(pieces)
+
+    def forward(self, pieces: Sequence[Piece]) -> torch.Tensor:
+        batch = batch_of(pieces, self.device)
         with running(batch, self.layers):
             logits = self.model(
                 input_ids=batch.ids_1T,
@@ -140,22 +146,10 @@ class PagedModel:
         outs, start = [], 0
         for count in _PIECES:
             piece = Piece(ids[start : start + count], start, table, count)
-            outs.append(self.forward(batch_of([piece], self.device)))
+            outs.append(self.forward([piece]))
             start += count
         self.layers = []
         return torch.cat(outs)
 
 
-def same_tokens(target: Any, draft: Any, names: Sequence[str]) -> None:
-    """See whether two tokenizers have the same tokens.
-
-    Raises:
-        ConfigError: they have not.
-    """
-    if target.get_vocab() != draft.get_vocab():
-        raise ConfigError(
-            f"the draft {names[1]!r} has other tokens than {names[0]!r}: a draft must be of the same family"
-        )
-
-
-__all__ = ["NAME", "PagedModel", "same_tokens"]
+__all__ = ["NAME", "TransformersModel"]

@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from deepseek.inference.generation.paged.blocks import BLOCK, BlockPool, blocks_for, chained
+from deepseek.inference.generation.paged.drawing import Draws
+from deepseek.inference.generation.paged.grammars import Follower
 from deepseek.inference.generation.sampling import SamplingParameters
-from deepseek.inference.generation.torch.blocks import BLOCK, BlockPool, blocks_for, chained
-from deepseek.inference.generation.torch.drawing import Draws
-from deepseek.inference.generation.torch.grammars import Follower
 
 
 @dataclass(eq=False)

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 from weakref import WeakKeyDictionary
 
-from deepseek.inference.generation.torch.batching import Piece, batch_of, ordered
-from deepseek.inference.generation.torch.picking import penalised
-from deepseek.inference.generation.torch.scheduling import Chunk, Running
-
-if TYPE_CHECKING:
-    from deepseek.inference.generation.torch.paged_model import PagedModel
+from deepseek.errors import ConfigError
+from deepseek.inference.generation.paged.model import PagedModel, Piece
+from deepseek.inference.generation.paged.picking import penalised
+from deepseek.inference.generation.paged.scheduling import Chunk, Running
 
 _LONGEST, _SHORTEST = 3, 2
 """Tokens that must have occurred before, for what followed them to be guessed."""
@@ -153,8 +151,19 @@ class DraftModel(Guesser):
         chunk.sequence.drafted = chunk.stop + min(accepted, chunk.guesses - 1)
 
     def _answers(self, pieces: Sequence[Piece]) -> list[int]:
-        order = ordered(pieces)
-        batch = batch_of([pieces[at] for at in order], self._model.device)
-        tokens = self._model.forward(batch).argmax(-1).tolist()
+        order = self._model.ordered(pieces)
+        tokens = self._model.forward([pieces[at] for at in order]).argmax(-1).tolist()
         answers = dict(zip((at for at in order if pieces[at].rows), tokens, strict=True))
         return [answers[at] for at in sorted(answers)]
+
+
+def same_tokens(target: Any, draft: Any, names: Sequence[str]) -> None:
+    """See whether two tokenizers have the same tokens.
+
+    Raises:
+        ConfigError: they have not.
+    """
+    if target.get_vocab() != draft.get_vocab():
+        raise ConfigError(
+            f"the draft {names[1]!r} has other tokens than {names[0]!r}: a draft must be of the same family"
+        )

@@ -1,0 +1,1 @@
+"""Language models as OpenVINO graphs, on a paged cache."""
