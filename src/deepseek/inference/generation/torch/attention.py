@@ -235,4 +235,4 @@ def _decode_kernel() -> Callable[..., torch.Tensor] | None:
         found = importlib.import_module("deepseek.inference.kernels.paged_attention")
     except ModuleNotFoundError:
         return None
-    return found.decode_attention
+    return found.decode_attention  # type: ignore[no-any-return]
