@@ -25,9 +25,10 @@ def command(
     """Say which runtime and precision is best for a model on this machine, and why: what --runtime auto takes.
 
     Every runtime that is installed runs the same batches in turn, one row and many, short and long. The fastest is
-    chosen whose outputs are within 3% of PyTorch's in float32 ("off by": norm of the difference by norm). What was
-    measured is kept in the cache folder, for this model, this machine and these library versions; --runtime auto
-    takes it from there. With --input it is measured anew, with those rows.
+    chosen whose outputs are within 3% of PyTorch's in float32 ("off by": norm of the difference by norm). For text
+    generation every core reads a prompt and writes with one stream and with several; "off by" is then the change of
+    perplexity, of which 2% are allowed. What was measured is kept in the cache folder, for this model, this machine and
+    these library versions; --runtime auto takes it from there. With --input it is measured anew, with those rows.
 
     Examples:
 

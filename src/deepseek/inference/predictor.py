@@ -84,8 +84,15 @@ class Predictor:
             chosen = choice_for(
                 found.checkpoint, found.task, processor, device=device, dtype=dtype, batch_size=batch_size
             ).chosen
-            runtime, dtype, engine = chosen.runtime, chosen.dtype, RUNTIMES.get(chosen.runtime)()
-        loaded = engine.load(found.checkpoint, type(found.task).head, device=device, dtype=dtype)
+            runtime, dtype = chosen.runtime, chosen.dtype
+        loaded: Executable
+        if engine is None and type(found.task).head == "causal-lm":
+            from deepseek.inference.generation.executable import load_executable
+
+            loaded = load_executable(found.checkpoint, core=runtime, device=device, dtype=dtype)
+        else:
+            engine = engine or RUNTIMES.get(runtime)()
+            loaded = engine.load(found.checkpoint, type(found.task).head, device=device, dtype=dtype)
         return cls(
             name=name or found.name,
             version=found.version,

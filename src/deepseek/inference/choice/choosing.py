@@ -1,7 +1,7 @@
 """Measures the candidates and picks one; what was measured before for the same model and machine is taken as it is.
 
 How it is measured and how judged: :mod:`~deepseek.inference.choice.contest`, :mod:`~deepseek.inference.choice.judging`.
-Not covered: generation (one runtime has it so far, so nothing is measured), and several devices.
+Text generation has a contest of its own (:mod:`~deepseek.inference.choice.generating`). Not covered: several devices.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from pydantic import ValidationError
 from deepseek.artifacts.cache import cache_dir
 from deepseek.artifacts.keeping import keep_text
 from deepseek.bundles.versions import library_versions
+from deepseek.inference.choice import generating
 from deepseek.inference.choice.candidates import candidates
 from deepseek.inference.choice.contest import held
-from deepseek.inference.choice.judging import judged
+from deepseek.inference.choice.judging import TOLERANCE, judged
 from deepseek.inference.choice.outcome import Choice
 from deepseek.inference.hardware.devices import describe, find_device
 from deepseek.inference.opening import opened
@@ -79,7 +80,9 @@ def choice_for(
     refresh: bool = False,
 ) -> Choice:
     """As :func:`choose`, for what is open already."""
-    found = candidates(checkpoint, type(task).head, device, dtype)
+    head = type(task).head
+    writes = head == "causal-lm"
+    found = generating.candidates(checkpoint, device, dtype) if writes else candidates(checkpoint, head, device, dtype)
     hardware = describe(find_device(device))
     parts = [
         checkpoint.stamp(), task.model_dump(mode="json"), hardware.model_dump(mode="json"), batch_size,
@@ -92,7 +95,10 @@ def choice_for(
         return kept
     able = [trial for trial in found if not trial.verdict]
     if len(able) > 1:
-        done = {(t.runtime, t.dtype): t for t in held(checkpoint, task, processor, able, batch_size, rows)}
+        measured = (
+            generating.held(checkpoint, able) if writes else held(checkpoint, task, processor, able, batch_size, rows)
+        )
+        done = {(t.runtime, t.dtype): t for t in measured}
         found = [done.get((t.runtime, t.dtype), t) for t in found]
     choice = Choice(
         key=key,
@@ -100,7 +106,7 @@ def choice_for(
         task=type(task).name,
         hardware=hardware,
         batches=tuple(dict.fromkeys(b for t in found for b in t.seconds)),
-        trials=tuple(judged(found)),
+        trials=tuple(judged(found, generating.TOLERANCE if writes else TOLERANCE)),
         measured=datetime.now(UTC),
     )
     keep_text(file, choice.model_dump_json(indent=2) + "\n", "the choice")

@@ -22,13 +22,16 @@ TOLERANCE = 0.03
 WORTH = 0.03
 
 
-def judged(trials: Sequence[Trial]) -> list[Trial]:
+def judged(trials: Sequence[Trial], tolerance: float = TOLERANCE) -> list[Trial]:
     """The trials with their verdicts, exactly one of them chosen.
+
+    Args:
+        tolerance: the largest ``Trial.error`` that counts as exact enough.
 
     Raises:
         ConfigError: none can run the model; the message has each one's reason.
     """
-    able = [t for t in trials if not t.verdict and (t.validated or (t.error or 0.0) <= TOLERANCE)]
+    able = [t for t in trials if not t.verdict and (t.validated or (t.error or 0.0) <= tolerance)]
     if not able:
         reasons = "; ".join(f"{t.name}: {t.verdict or 'inexact'}" for t in trials)
         raise ConfigError(f"no runtime here can run this model: {reasons}")
@@ -41,15 +44,15 @@ def judged(trials: Sequence[Trial]) -> list[Trial]:
     for number, score in enumerate(scores):
         if score < scores[winner] * (1 - WORTH):
             winner = number
-    return [_with_verdict(t, able, scores, winner) for t in trials]
+    return [_with_verdict(t, able, scores, winner, tolerance) for t in trials]
 
 
-def _with_verdict(trial: Trial, able: list[Trial], scores: list[float], winner: int) -> Trial:
+def _with_verdict(trial: Trial, able: list[Trial], scores: list[float], winner: int, tolerance: float) -> Trial:
     if trial.verdict:
         return trial
     place = next((i for i, t in enumerate(able) if t is trial), None)
     if place is None:
-        verdict = f"outputs differ by more than {TOLERANCE:.0%}"
+        verdict = f"off by more than {tolerance:.0%}"
     elif place == winner:
         verdict = "chosen"
     elif scores[place] >= scores[winner]:

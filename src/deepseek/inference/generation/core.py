@@ -12,12 +12,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from deepseek.errors import ConfigError
 from deepseek.inference.generation.sampling import SamplingParameters
 from deepseek.inference.runtime import Availability
 from deepseek.models.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +97,11 @@ class GenerationCore(ABC):
         """Look at this machine; never raises."""
 
     @classmethod
+    def precisions(cls, checkpoint: Checkpoint, device: str) -> tuple[str, ...]:
+        """Values of ``dtype`` that are worth measuring on a device, the most exact first; none: it cannot run there."""
+        return ("auto",)
+
+    @classmethod
     @abstractmethod
     def load(
         cls, checkpoint: Checkpoint, *, device: str = "auto", dtype: str = "auto", settings: CoreSettings
@@ -115,6 +123,11 @@ class GenerationCore(ABC):
     @abstractmethod
     def context_length(self) -> int:
         """Tokens of the longest sequence, prompt and answer together, that the model and the cache have room for."""
+
+    @property
+    @abstractmethod
+    def vocabulary(self) -> int:
+        """Tokens that the model tells apart; ids are below it."""
 
     @property
     @abstractmethod
@@ -153,6 +166,14 @@ class GenerationCore(ABC):
     @abstractmethod
     def busy(self) -> bool:
         """Whether there is a sequence that has not finished."""
+
+    def logits(self, sequences: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        """The model's outputs for whole sequences, for scoring: (tokens, vocabulary) each, float32, on the CPU.
+
+        Raises:
+            ConfigError: this core gives no logits.
+        """
+        raise ConfigError(f"the generation core {self.name!r} gives no logits; score with the runtime 'torch'")
 
     def usage(self) -> dict[str, float]:
         """Numbers for monitoring: ``running``, ``waiting``, ``cache_share`` (of the cache in use), as known."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from deepseek.errors import ConfigError, DataError, EngineError, UnknownNameError
 from deepseek.inference.generation import CORES
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Completion", "GenerationEngine", "Piece", "Stream"]
 
+T = TypeVar("T")
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 
 
@@ -63,6 +65,7 @@ class GenerationEngine:
         self._waiting: list[_Request] = []
         self._cancelled: set[int] = set()
         self._running: dict[int, _Running] = {}
+        self._jobs: list[tuple[Callable[[], Any], Future[Any]]] = []
         self._next = 0
         self._closing = False
         # tokenizers keep padding and truncation state, so two threads must not share one at the same moment
@@ -75,7 +78,7 @@ class GenerationEngine:
         cls,
         model: str | os.PathLike[str],
         *,
-        core: str = "torch",
+        core: str = "auto",
         device: str = "auto",
         dtype: str = "auto",
         settings: CoreSettings | None = None,
@@ -85,7 +88,8 @@ class GenerationEngine:
 
         Args:
             model: what to load (:func:`deepseek.models.resolve`).
-            core: a name of :data:`deepseek.inference.generation.CORES`.
+            core: a name of :data:`deepseek.inference.generation.CORES`; ``"auto"``: the fastest here whose text is
+                as good (:func:`deepseek.inference.choice.choose`), measured the first time, for a minute.
             device, dtype, settings: as :meth:`GenerationCore.load` takes them.
 
         Raises:
@@ -93,14 +97,21 @@ class GenerationEngine:
             ConfigError: the model generates no text, or the core cannot run it here.
             BundleError, FetchError: see :class:`Bundle` and :func:`deepseek.models.resolve`.
         """
-        kind = CORES.get(core)
+        if core != "auto":
+            CORES.get(core)
         found = opened(model)
         if found.task.name != "text-generation":
             raise ConfigError(f"{found.name!r} is for {found.task.name}; expected a model for text-generation")
         from deepseek.models.loading import tokenizer_for
 
-        loaded = kind.load(found.checkpoint, device=device, dtype=dtype, settings=settings or CoreSettings())
-        return cls(loaded, tokenizer_for(found.checkpoint), max_waiting=max_waiting)
+        tokenizer = tokenizer_for(found.checkpoint)
+        if core == "auto":
+            from deepseek.inference.choice.choosing import choice_for
+
+            chosen = choice_for(found.checkpoint, found.task, tokenizer, device=device, dtype=dtype).chosen
+            core, dtype = chosen.runtime, chosen.dtype
+        loaded = CORES.get(core).load(found.checkpoint, device=device, dtype=dtype, settings=settings or CoreSettings())
+        return cls(loaded, tokenizer, max_waiting=max_waiting)
 
     def submit(
         self, prompt: Prompt, sampling: SamplingParameters | None = None, *, adapter: str | None = None
@@ -190,6 +201,21 @@ class GenerationEngine:
         with self._tokenizing:
             return prompt_of_chat(0, check_messages(0, list(prompt)), self.tokenizer)
 
+    def run(self, job: Callable[[], T]) -> T:
+        """Run ``job`` in the engine's thread, between two steps, and return what it returns.
+
+        Raises:
+            EngineError: the engine is closed.
+            Exception: what ``job`` raises.
+        """
+        done: Future[T] = Future()
+        with self._work:
+            if self._closing:
+                raise EngineError("the engine is closed")
+            self._jobs.append((job, done))
+            self._work.notify_all()
+        return done.result()
+
     def usage(self) -> dict[str, float]:
         """The core's numbers, and how many requests the engine has (``requests``)."""
         with self._work:
@@ -219,12 +245,20 @@ class GenerationEngine:
     def _run(self) -> None:
         while True:
             with self._work:
-                self._work.wait_for(lambda: self._waiting or self._cancelled or self._closing or self.core.busy)
+                self._work.wait_for(
+                    lambda: self._waiting or self._cancelled or self._jobs or self._closing or self.core.busy
+                )
+                jobs, self._jobs = self._jobs, []
                 fresh, self._waiting = self._waiting, []
                 cancelled, self._cancelled = self._cancelled, set()
                 closing = self._closing
             if closing:
                 cancelled = set(self._running)
+            for job, done in jobs:
+                try:
+                    done.set_result(job())
+                except BaseException as error:  # noqa: BLE001 - it is the caller's, who raises it
+                    done.set_exception(error)
             for request in fresh:
                 if request.sequence not in cancelled:
                     self._add(request)

@@ -22,7 +22,7 @@ from deepseek.models.checkpoint import Checkpoint
 if TYPE_CHECKING:
     import torch
 
-    from deepseek.tasks.base import Generated
+    from deepseek.tasks.base import Executable, Generated
 
 DTYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 """Our names of precisions, and OpenVINO's."""
@@ -32,7 +32,7 @@ QUANTIZED = "openvino-int8"
 
 
 class OpenVinoRuntime(Runtime):
-    """OpenVINO, for encoders and classifiers: one forward pass a batch. ``auto`` is bfloat16 where it is native."""
+    """OpenVINO. ``auto`` is bfloat16 where it is native; language models run on a generation core."""
 
     name: ClassVar[str] = "openvino"
 
@@ -57,15 +57,20 @@ class OpenVinoRuntime(Runtime):
 
     def quantize(self, checkpoint: Checkpoint, head: str, batches: Sequence[Batch], folder: Path) -> None:
         if head == "causal-lm":
-            raise ConfigError("the runtime 'openvino' does not generate text, so it makes no int8 copy of this")
+            raise ConfigError(
+                "the runtime 'openvino' packs a language model's weights when it loads it (dtype 'auto', 'int8' or "
+                "'int4'), so no copy is made"
+            )
         from deepseek.inference.openvino.quantization import quantized
 
         quantized(converted(checkpoint, head), batches, folder)
 
-    def load(self, checkpoint: Checkpoint, head: str, *, device: str = "auto", dtype: str = "auto") -> OpenVinoModel:
+    def load(self, checkpoint: Checkpoint, head: str, *, device: str = "auto", dtype: str = "auto") -> Executable:
         library = openvino()
         if head == "causal-lm":
-            raise ConfigError("the runtime 'openvino' answers with one pass and does not generate text; use 'torch'")
+            from deepseek.inference.generation.executable import load_executable
+
+            return load_executable(checkpoint, core="openvino", device=device, dtype=dtype)
         if dtype not in ("auto", *DTYPES, INT8):
             raise UnknownNameError("dtype", dtype, ("auto", *DTYPES, INT8))
         if dtype == INT8:

@@ -40,6 +40,10 @@ class OpenVinoCore(PagedCore):
         return Availability(True, ("cpu",), f"OpenVINO {openvino().__version__.split('-')[0]}")
 
     @classmethod
+    def precisions(cls, checkpoint: Checkpoint, device: str) -> tuple[str, ...]:
+        return ("float32", "bfloat16", "auto") if device in ("auto", "cpu") else ()
+
+    @classmethod
     def load(
         cls, checkpoint: Checkpoint, *, device: str = "auto", dtype: str = "auto", settings: CoreSettings
     ) -> OpenVinoCore:

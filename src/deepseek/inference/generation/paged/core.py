@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import DataError, EngineError, UnknownNameError
 from deepseek.inference.generation.core import CoreSettings, GenerationCore, Step, TokenLogprobs
-from deepseek.inference.generation.paged.blocks import BLOCK, BlockPool
+from deepseek.inference.generation.paged.blocks import BLOCK, BlockPool, blocks_for
 from deepseek.inference.generation.paged.cache_size import cache_blocks
 from deepseek.inference.generation.paged.drawing import Draws
 from deepseek.inference.generation.paged.grammars import Grammars
@@ -22,6 +22,9 @@ from deepseek.inference.generation.paged.picking import Occurrences, Row, penali
 from deepseek.inference.generation.paged.scheduling import Chunk, Running, Scheduler
 from deepseek.inference.generation.sampling import SamplingParameters
 from deepseek.models.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    import torch
 
 _LEAST_TOKENS = 16
 
@@ -105,6 +108,10 @@ class PagedCore(GenerationCore):
         return self._loaded.context
 
     @property
+    def vocabulary(self) -> int:
+        return self._model.vocabulary
+
+    @property
     def end_tokens(self) -> frozenset[int]:
         return self._loaded.ends
 
@@ -153,6 +160,36 @@ class PagedCore(GenerationCore):
             "cache_share": 1 - self._pool.available / self._pool.count,
             "preempted": float(self._scheduler.preempted),
         }
+
+    def logits(self, sequences: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        import torch
+
+        found = []
+        with torch.inference_mode():
+            for ids in sequences:
+                blocks = self._room(blocks_for(len(ids)))
+                try:
+                    size = self._scheduler.max_step_tokens
+                    parts = [
+                        self._model.forward([Piece(ids[at : at + size], at, blocks, rows=len(ids[at : at + size]))])
+                        .float()
+                        .cpu()
+                        .clone()
+                        for at in range(0, len(ids), size)
+                    ]
+                finally:
+                    self._pool.release(blocks)
+                found.append(torch.cat(parts))
+        return found
+
+    def _room(self, count: int) -> list[int]:
+        """Blocks for a moment; running sequences give way for them."""
+        while (blocks := self._pool.take(count)) is None:
+            if not self._scheduler.give_way():
+                raise DataError(
+                    f"expected a sequence of at most {self._pool.count * BLOCK:,} tokens, which the cache has room for"
+                )
+        return blocks
 
     def close(self) -> None:
         for sequence in [*self._scheduler.running, *self._scheduler.waiting]:

@@ -193,6 +193,13 @@ class Scheduler:
             sequence.blocks += fresh
         return count
 
+    def give_way(self) -> bool:
+        """Free the blocks of the youngest that runs, which is computed again later; false if none runs."""
+        if self.running:
+            self._preempt(self.running[-1])
+            return True
+        return False
+
     def _preempt(self, sequence: Running) -> None:
         self.running.remove(sequence)
         self._free(sequence)

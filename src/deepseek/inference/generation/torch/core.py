@@ -26,6 +26,12 @@ class TorchCore(PagedCore):
         return TorchRuntime.available()
 
     @classmethod
+    def precisions(cls, checkpoint: Checkpoint, device: str) -> tuple[str, ...]:
+        from deepseek.inference.torch_runtime import TorchRuntime
+
+        return TorchRuntime.precisions(checkpoint, "none", device)
+
+    @classmethod
     def load(
         cls, checkpoint: Checkpoint, *, device: str = "auto", dtype: str = "auto", settings: CoreSettings
     ) -> TorchCore:

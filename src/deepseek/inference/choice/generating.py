@@ -1,0 +1,147 @@
+"""The contest of generation cores: a prompt, one stream and several, and how much worse a core's model predicts.
+
+How exact a core is shows in perplexity: of a text that the first candidate writes itself, at temperature 1, so that it
+is a text of the kind that the model knows, whatever language or code that is. Every core scores the same tokens.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic, perf_counter
+
+from deepseek import progress
+from deepseek.errors import ConfigError, DeepSeekError
+from deepseek.inference.choice.outcome import Trial
+from deepseek.inference.generation import CORES
+from deepseek.inference.generation.core import CoreSettings, GenerationCore
+from deepseek.inference.generation.sampling import SamplingParameters
+from deepseek.models.checkpoint import Checkpoint
+
+TOLERANCE = 0.02
+"""By how much perplexity may change for a packing of weights to count as the same model."""
+PROMPT, NEW, STREAMS = 512, 24, 8
+WRITTEN = 384
+"""Tokens of the text that is scored."""
+ROUNDS, LEAST_ROUNDS, SECONDS = 5, 2, 30.0
+
+
+@dataclass
+class _Entrant:
+    trial: Trial
+    core: GenerationCore
+    times: dict[str, list[float]] = field(default_factory=dict)
+    perplexity: float | None = None
+
+
+def candidates(checkpoint: Checkpoint, device: str, dtype: str) -> list[Trial]:
+    """All cores with the precisions that they name, PyTorch first; those that cannot have their verdict."""
+    found: list[Trial] = []
+    for name in sorted(CORES.names(), key=lambda each: each != "torch"):
+        core = CORES.get(name)
+        here = core.available()
+        if not here.works:
+            found.append(Trial(runtime=name, device=device, dtype="auto", verdict=here.detail))
+            continue
+        precisions = core.precisions(checkpoint, device)
+        if dtype != "auto":
+            precisions = (dtype,) if dtype in precisions else ()
+        if not precisions:
+            what = "does not run here" if dtype == "auto" else f"does not run in {dtype}"
+            found.append(Trial(runtime=name, device=device, dtype="auto", verdict=f"{what} on {device}"))
+        found += [Trial(runtime=name, device=device, dtype=each) for each in precisions]
+    return found
+
+
+def held(checkpoint: Checkpoint, trials: Sequence[Trial]) -> list[Trial]:
+    """The trials with their times and changes of perplexity; one that cannot load the model has that as its verdict."""
+    done: list[Trial] = []
+    entrants: list[_Entrant] = []
+    settings = CoreSettings(max_sequences=STREAMS, cache_tokens=8192, prefix_reuse=False)
+    try:
+        with progress.bar("measure generation", len(trials) + ROUNDS, "rounds") as bar:
+            for trial in trials:
+                try:
+                    loaded = CORES.get(trial.runtime).load(
+                        checkpoint, device=trial.device, dtype=trial.dtype, settings=settings
+                    )
+                    entrants.append(_Entrant(trial, loaded))
+                except DeepSeekError as error:
+                    done.append(trial.model_copy(update={"verdict": str(error)}))
+                bar.advance(1, note=trial.name)
+            if entrants:
+                _scored(entrants)
+                _timed(entrants, lambda: bar.advance(1, note=""))
+    finally:
+        for entrant in entrants:
+            entrant.core.close()
+    first = entrants[0].perplexity if entrants else None
+    return done + [_trial(entrant, first) for entrant in entrants]
+
+
+def _trial(entrant: _Entrant, first: float | None) -> Trial:
+    error = None
+    if first is not None and entrant.perplexity is not None:
+        error = abs(entrant.perplexity / first - 1)
+    seconds = {name: statistics.median(times) for name, times in entrant.times.items()}
+    return entrant.trial.model_copy(update={"seconds": seconds, "error": error})
+
+
+def _scored(entrants: Sequence[_Entrant]) -> None:
+    import torch
+
+    first = entrants[0].core
+    room = min(WRITTEN, first.context_length - 2)
+    start = random.Random(0).sample(range(first.vocabulary), 1)  # noqa: S311 - a beginning, not a secret
+    [(_, text)] = _run(first, [start], SamplingParameters(max_new_tokens=room, temperature=1, seed=0, ignore_eos=True))
+    ids = [*start, *text]
+    for entrant in entrants:
+        with suppress(ConfigError):  # a core without logits is not scored
+            [logits] = entrant.core.logits([ids])
+            chosen = torch.log_softmax(logits[:-1], -1).gather(1, torch.tensor(ids[1:]).unsqueeze(1))
+            entrant.perplexity = math.exp(-float(chosen.mean()))
+
+
+def _timed(entrants: Sequence[_Entrant], advance: Callable[[], None]) -> None:
+    words = random.Random(1)  # noqa: S311 - tokens of prompts, not a secret
+    size = min(entrant.core.vocabulary for entrant in entrants)
+    longest = min(PROMPT, *(entrant.core.context_length // 2 for entrant in entrants))
+    short = min(32, longest)
+
+    def prompt(tokens: int) -> list[int]:
+        return [words.randrange(size) for _ in range(tokens)]
+
+    jobs = {
+        f"prompt of {longest}": ([prompt(longest)], 1),
+        f"1 x {NEW} tokens": ([prompt(short)], NEW),
+        f"{STREAMS} x {NEW} tokens": ([prompt(short) for _ in range(STREAMS)], NEW),
+    }
+    started = monotonic()
+    for number in range(-1, ROUNDS):  # the first one warms up
+        if number >= LEAST_ROUNDS and monotonic() - started > SECONDS:
+            break
+        for name, (prompts, new) in jobs.items():
+            for entrant in entrants:
+                begun = perf_counter()
+                _run(entrant.core, prompts, SamplingParameters(max_new_tokens=new, ignore_eos=True))
+                if number >= 0:
+                    entrant.times.setdefault(name, []).append(perf_counter() - begun)
+        if number >= 0:
+            advance()
+
+
+def _run(
+    core: GenerationCore, prompts: Sequence[Sequence[int]], sampling: SamplingParameters
+) -> list[tuple[int, list[int]]]:
+    """Answers by the number of their prompt."""
+    answers: dict[int, list[int]] = {number: [] for number in range(len(prompts))}
+    for number, prompt in enumerate(prompts):
+        core.add(number, prompt, sampling)
+    while core.busy:
+        for step in core.step():
+            answers[step.sequence] += step.token_ids
+    return list(answers.items())
