@@ -19,6 +19,11 @@ from deepseek.artifacts import cache_dir
 FEAST = ("feast[redis,duckdb]==0.67.0", "pandas==2.3.3", "pyarrow==26.0.1", "duckdb==2.0.1", "ibis-framework==12.0.0")
 DATASKETCH = ("datasketch==2.0.0", "numpy==2.4.6")
 PANDAS = ("pandas==3.1.1", "pyarrow==25.0.1")
+ENCODERS = (
+    "torch==2.13.0", "transformers==5.23.0", "onnx==1.23.2", "onnxscript==0.7.2", "onnxruntime==1.32.0",
+    "openvino==2026.4.1", "nncf==3.4.0", "numpy==2.4.6",
+)  # fmt: skip
+"""PyTorch is in the same call, so that nothing brings another build of it: the one that pip is set up for."""
 
 
 def environment(name: str, requirements: Sequence[str]) -> Path:

@@ -36,6 +36,11 @@ def _lora_gpu(key: str, what: str, promised: str) -> Claim:
     )
 
 
+def _inference(key: str, what: str, promised: str) -> Claim:
+    missing = "`make bench NAME=inference` has not run here"
+    return Claim(file="inference", key=key, what=what, promised=promised, missing=missing)
+
+
 CLAIMS: tuple[Claim, ...] = (
     Claim(
         file="quickstart",
@@ -102,6 +107,12 @@ CLAIMS: tuple[Claim, ...] = (
     _lora_gpu("gpu_step_vs_full_bf16", "The same against full fine-tuning in bfloat16", "not promised"),
     _lora_gpu("gpu_plan_memory_error", "The planner's error in peak GPU memory", "at most 20%"),
     _lora_gpu("gpu_plan_time_error", "The planner's error in training time on a GPU", "at most 20%"),
+    _inference("encoder_b1_speedup", "BERT-base size, one row of 128 tokens, against transformers", "5 times faster"),
+    _inference("encoder_b32_speedup", "The same, 32 rows", "4 times faster"),
+    _inference("encoder_accuracy_drop", "Accuracy lost by what `auto` takes against float32", "at most 0.5 points"),
+    _inference("encoder_worst_cell_vs_best_peer", "Encoders, worst cell against its best peer", "at least 0.95"),
+    _inference("encoder_overall_vs_best_single_peer", "Encoders, all cells against the best peer", "at least 1.0"),
+    _inference("encoder_cold_start_s", "Cold start of an encoder, process to first answer", "not promised"),
     Claim(file="rest", key="requests_per_s", what="REST requests a second", promised="10,000 or more"),
     Claim(file="grpc", key="requests_per_s", what="gRPC requests a second", promised="10,000 or more"),
     Claim(file="attention", key="exponent", what="Sparse attention, scaling exponent", promised="O(n log n)"),

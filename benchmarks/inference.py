@@ -1,0 +1,60 @@
+"""Claims of inference: encoders on a CPU against six other ways to run them.
+
+    make bench NAME=inference ARGS="--only encoders"              about 25 minutes on two quiet cores
+    make bench NAME=inference ARGS="--only encoders --workspace w"  keeps models and finished cells in the folder w
+    make bench NAME=inference ARGS="--quick --output x"           a smoke test; its figures mean nothing
+
+Peers are installed at their pinned versions in an environment of their own, once (2 GB). Every contestant is a process
+on the same two cores, and they take turns. Models are made before: MiniLM is trained, then everything is quantised and
+exported, about 20 minutes the first time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import peers
+from benchmarks.harness import Figure, say, write_results
+from benchmarks.inference_parts import encoders
+from benchmarks.inference_parts.context import Context
+
+PARTS: dict[str, Callable[[Context], dict[str, Figure]]] = {"encoders": encoders.run}
+VERSIONS = ("deepseek", "torch", "transformers", "openvino", "nncf")
+
+
+def main() -> None:
+    """Run the parts and leave their figures in results/inference.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", help=f"parts, with commas between: {', '.join(PARTS)}")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant in a cell (default 5)")
+    parser.add_argument("--quick", action="store_true", help="tiny models, to see that everything runs")
+    parser.add_argument("--workspace", type=Path, help="a folder to keep models, exports and finished cells in")
+    parser.add_argument("--output", type=Path, help="the result file (default: benchmarks/results/inference.json)")
+    options = parser.parse_args()
+    chosen = [part for given in options.only or [",".join(PARTS)] for part in given.split(",")]
+    if unknown := [part for part in chosen if part not in PARTS]:
+        parser.error(f"unknown part {unknown[0]!r}; expected some of {', '.join(PARTS)}")
+    if options.quick and options.output is None:
+        parser.error("--quick measures nothing of worth; say with --output where its figures may go")
+    with tempfile.TemporaryDirectory(prefix="bench-inference-") as own:
+        folder = options.workspace.absolute() if options.workspace else Path(own)
+        context = Context(folder=folder, rounds=options.rounds, quick=options.quick)
+        for part in chosen:
+            started = time.monotonic()
+            found = PARTS[part](context)
+            for key, figure in found.items():
+                say(f"{key} = {figure.value:.4g} {figure.unit}")
+            pinned = {f"{name} (peer)": pin for name, pin in peers.versions(*peers.ENCODERS).items()}
+            target = write_results("inference", found, versions=VERSIONS, peers=pinned, target=options.output)
+            say(f"{part}: {time.monotonic() - started:.0f} s, written to {target}")
+
+
+if __name__ == "__main__":
+    main()
