@@ -56,7 +56,9 @@ def test_a_row_is_picked_as_if_it_were_alone(each: list[SamplingParameters], see
         if told is not None and logprobs[at] is not None:
             expected = torch.log_softmax(logits[at], -1)
             assert logprobs[at].logprob == pytest.approx(float(expected[alone]), abs=1e-5)
-            assert [token for token, _ in logprobs[at].top] == expected.topk(row.sampling.logprobs or 0).indices.tolist()
+            assert [token for token, _ in logprobs[at].top] == expected.topk(
+                row.sampling.logprobs or 0
+            ).indices.tolist()
 
 
 def plain(logits: torch.Tensor, row: Row) -> int:
@@ -139,7 +141,11 @@ def test_masks_and_bars_leave_the_other_rows_alone() -> None:
     logits = logits_of(9, 3)
     mask = torch.zeros(1, 2, dtype=torch.int32)
     mask[0, 0] = 1 << 4
-    rows = [Row(SamplingParameters(), 0, 0), Row(SamplingParameters(), 0, 0, mask=mask), Row(SamplingParameters(), 0, 0)]
+    rows = [
+        Row(SamplingParameters(), 0, 0),
+        Row(SamplingParameters(), 0, 0, mask=mask),
+        Row(SamplingParameters(), 0, 0),
+    ]
     rows[2].barred = [0, 5]
     changed = logits.clone()
     restrict(changed, rows)
