@@ -97,10 +97,13 @@ class Batch:
 
 @dataclass
 class Layer:
-    """One layer's cache: ``keys`` (B, BLOCK, K, D) and ``values`` (B, BLOCK, K, E)."""
+    """One layer's cache: ``keys`` (B, BLOCK, K, D) and ``values`` (B, BLOCK, K, E), and the same as rows of tokens."""
 
     keys: torch.Tensor
     values: torch.Tensor
+
+    def __post_init__(self) -> None:
+        self.key_rows, self.value_rows = self.keys.flatten(0, 1), self.values.flatten(0, 1)
 
 
 Recorder = Callable[[Any, "torch.Tensor", "torch.Tensor", "torch.Tensor", dict[str, Any]], None]
@@ -172,8 +175,8 @@ def attention_forward(
     assert batch is not None, f"{NAME} attention was called outside a step"
     layer = _CURRENT.layers[module.layer_idx]
     query_THD, key_TKD, value_TKE = (x[0].transpose(0, 1) for x in (query_1HTD, key_1KTD, value_1KTE))
-    layer.keys.flatten(0, 1).index_copy_(0, batch.slots_T, key_TKD)
-    layer.values.flatten(0, 1).index_copy_(0, batch.slots_T, value_TKE)
+    layer.key_rows.index_copy_(0, batch.slots_T, key_TKD)
+    layer.value_rows.index_copy_(0, batch.slots_T, value_TKE)
     outs = []
     for group in batch.groups:
         if len(batch.groups) == 1 and group.new == group.longest == group.stop:  # one prompt from its start
@@ -195,10 +198,16 @@ def attend(query_THD: torch.Tensor, layer: Layer, group: Group, scale: float) ->
     count, repeats = group.tables_NM.shape[0], heads // key_heads
     if group.new == 1 and query_THD.is_cuda and (kernel := _decode_kernel()) is not None:
         return kernel(query_THD, layer.keys, layer.values, group.tables_NM, group.lengths_N, scale)
-    key_NKLD, value_NKLE = (_gathered(part, group) for part in (layer.keys, layer.values))
+    key_NKLD = _gathered(layer.keys, layer.key_rows, group)
+    value_NKLE = _gathered(layer.values, layer.value_rows, group)
     if group.new > 1 and count == 1 and group.new == group.longest:
         return _causal(query_THD.transpose(0, 1).unsqueeze(0), key_NKLD, value_NKLE, scale)[0].transpose(0, 1)
     # heads that share a key head are rows of one product: keys need not be repeated for them
+    if group.new == 1:
+        query = query_THD.reshape(count, key_heads, repeats, -1)
+        mask = group.mask(1, query.dtype)
+        out = F.scaled_dot_product_attention(query, key_NKLD, value_NKLE, attn_mask=mask, scale=scale)
+        return out.reshape(count, heads, -1)
     query = query_THD.unflatten(0, (count, group.new)).unflatten(2, (key_heads, repeats)).permute(0, 2, 3, 1, 4)
     out = F.scaled_dot_product_attention(
         query.flatten(2, 3), key_NKLD, value_NKLE, attn_mask=group.mask(repeats, query_THD.dtype), scale=scale
@@ -206,13 +215,12 @@ def attend(query_THD: torch.Tensor, layer: Layer, group: Group, scale: float) ->
     return out.unflatten(2, (repeats, group.new)).permute(0, 3, 1, 2, 4).flatten(2, 3).flatten(0, 1)
 
 
-def _gathered(cache: torch.Tensor, group: Group) -> torch.Tensor:
+def _gathered(cache: torch.Tensor, rows: torch.Tensor, group: Group) -> torch.Tensor:
     """Keys or values of a group's sequences, (N, K, L, D); a view where the blocks follow one another."""
-    count, blocks = group.tables_NM.shape
     if group.run >= 0:
-        own = cache[group.run : group.run + blocks].flatten(0, 1).unsqueeze(0)
-    else:
-        own = cache.index_select(0, group.flat).view(count, blocks * BLOCK, *cache.shape[2:])
+        return rows.narrow(0, group.run * BLOCK, group.longest).transpose(0, 1).unsqueeze(0)
+    count, blocks = group.tables_NM.shape
+    own = cache.index_select(0, group.flat).view(count, blocks * BLOCK, *cache.shape[2:])
     return own[:, : group.longest].transpose(1, 2)
 
 
