@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import peers
 from benchmarks.harness import Figure, say, write_results
-from benchmarks.inference_parts import encoders
+from benchmarks.inference_parts import encoders, generation
 from benchmarks.inference_parts.context import Context
 
-PARTS: dict[str, Callable[[Context], dict[str, Figure]]] = {"encoders": encoders.run}
+PARTS: dict[str, Callable[[Context], dict[str, Figure]]] = {"encoders": encoders.run, "generation": generation.run}
 VERSIONS = ("deepseek", "torch", "transformers", "openvino", "nncf")
 
 

@@ -23,6 +23,11 @@ ENCODERS = (
     "torch==2.13.0", "transformers==5.23.0", "onnx==1.23.2", "onnxscript==0.7.2", "onnxruntime==1.32.0",
     "openvino==2026.4.1", "nncf==3.4.0", "numpy==2.4.6",
 )  # fmt: skip
+GENERATION = (
+    "torch==2.13.0", "transformers==5.23.0", "gguf==0.19.0", "openvino==2026.4.1", "openvino-genai==2026.4.1.0",
+    "onnxruntime==1.32.0", "onnxruntime-genai==0.18.0", "onnx==1.23.2", "onnx-ir==1.1.0", "numpy==2.4.6",
+    "sentencepiece",
+)  # fmt: skip
 """PyTorch is in the same call, so that nothing brings another build of it: the one that pip is set up for."""
 
 

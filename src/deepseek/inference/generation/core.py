@@ -167,6 +167,11 @@ class GenerationCore(ABC):
     def busy(self) -> bool:
         """Whether there is a sequence that has not finished."""
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights that a step reads, as this core keeps them; 0 where it does not tell."""
+        return 0
+
     def logits(self, sequences: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """The model's outputs for whole sequences, for scoring: (tokens, vocabulary) each, float32, on the CPU.
 

@@ -40,6 +40,7 @@ class OpenVinoModel(PagedModel):
 
         library = openvino()
         about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        self.weight_bytes = (folder / MODEL).with_suffix(".bin").stat().st_size
         self.name, self.device = name, torch.device("cpu")
         self.vocabulary, self.context_length = about["vocabulary"], about["context_length"]
         self.ends = frozenset(about["end_tokens"]) or None

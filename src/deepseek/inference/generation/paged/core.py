@@ -112,6 +112,10 @@ class PagedCore(GenerationCore):
         return self._model.vocabulary
 
     @property
+    def weight_bytes(self) -> int:
+        return self._model.weight_bytes
+
+    @property
     def end_tokens(self) -> frozenset[int]:
         return self._loaded.ends
 

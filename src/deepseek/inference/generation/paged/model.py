@@ -39,6 +39,7 @@ class PagedModel(ABC):
         vocabulary: size of its output.
         context_length: tokens that its positions cover; ``None`` where its config does not say.
         token_bytes: of the cache that one token takes.
+        weight_bytes: of the weights, as they are kept.
     """
 
     name: str
@@ -46,6 +47,7 @@ class PagedModel(ABC):
     vocabulary: int
     context_length: int | None
     token_bytes: int
+    weight_bytes: int
 
     @abstractmethod
     def allocate(self, blocks: int) -> None:

@@ -57,6 +57,7 @@ class TransformersModel(PagedModel):
         config = model.config.get_text_config(decoder=True)
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
+        self.weight_bytes = sum(weight.numel() * weight.element_size() for weight in model.parameters())
         self.vocabulary = int(model.get_output_embeddings().weight.shape[0]) if model.get_output_embeddings() else 0
         self.context_length: int | None = getattr(config, "max_position_embeddings", None)
         if not self.vocabulary or not model._can_set_attn_implementation():
