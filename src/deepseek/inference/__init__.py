@@ -17,6 +17,7 @@ RUNTIMES: Registry[type[Runtime]] = Registry(
     "runtime",
     shipped={
         "torch": "deepseek.inference.torch_runtime:TorchRuntime",
+        "torch-compile": "deepseek.inference.torch_compile_runtime:TorchCompileRuntime",
         "openvino": "deepseek.inference.openvino.runtime:OpenVinoRuntime",
     },
 )
