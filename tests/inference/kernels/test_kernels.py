@@ -225,4 +225,4 @@ def test_packing_imports_no_triton() -> None:
 def test_four_bits_move_to_another_device_whole() -> None:
     packed = pack_int4(torch.ones(2, 32), 32).to("meta")
     assert isinstance(packed, PackedInt4)
-    assert {t.device.type for t in (packed.quants_GHN, packed.scales_GN, packed.zeros_GN)} == {"meta"}
+    assert {t.device.type for t in (packed.quants_GNH, packed.scales_GN, packed.zeros_GN)} == {"meta"}

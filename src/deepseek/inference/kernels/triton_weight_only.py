@@ -56,8 +56,8 @@ def int4_kernel(
     summed = tl.zeros([ROWS, OUTPUTS], tl.float32)
     for group in range(first, last):
         packed = tl.load(
-            quants + (group * HALF + half.to(tl.int64))[:, None] * outputs + column[None, :],
-            mask=there[None, :], other=0,
+            quants + (group * outputs + column.to(tl.int64))[:, None] * HALF + half[None, :],
+            mask=there[:, None], other=0,
         )  # fmt: skip
         scale = tl.load(scales + group * outputs + column.to(tl.int64), mask=there, other=0.0).to(tl.float32)
         zero = tl.load(zeros + group * outputs + column.to(tl.int64), mask=there, other=0.0).to(tl.float32)
@@ -65,6 +65,7 @@ def int4_kernel(
         low = tl.load(at, mask=given[:, None], other=0.0)
         high = tl.load(at + HALF, mask=given[:, None], other=0.0)
         kind: tl.constexpr = low.dtype
+        packed = tl.trans(packed)
         products = tl.dot(low, ((packed & 15).to(tl.uint16) | BASE_BITS).to(kind, bitcast=True))
         products = tl.dot(high, ((packed >> 4).to(tl.uint16) | BASE_BITS).to(kind, bitcast=True), products)
         sums = tl.sum(low.to(tl.float32) + high.to(tl.float32), 1)
@@ -90,14 +91,14 @@ def int8_kernel(
     for start in range(begin, end, INPUTS):
         inner = start + tl.arange(0, INPUTS)
         weights = tl.load(
-            quants + inner[:, None].to(tl.int64) * outputs + column[None, :],
-            mask=(inner < end)[:, None] & there[None, :], other=0,
+            quants + column[:, None].to(tl.int64) * inputs + inner[None, :],
+            mask=there[:, None] & (inner < end)[None, :], other=0,
         )  # fmt: skip
         some = tl.load(
             x + row[:, None].to(tl.int64) * x_row + inner[None, :],
             mask=given[:, None] & (inner < end)[None, :], other=0.0,
         )  # fmt: skip
-        summed = tl.dot(some, weights.to(some.dtype), summed)
+        summed = tl.dot(some, tl.trans(weights).to(some.dtype), summed)
     summed *= tl.load(scales + column, mask=there, other=0.0)[None, :]
     place = (split * rows + row)[:, None].to(tl.int64) * outputs + column[None, :]
     tl.store(out + place, summed.to(out.dtype.element_ty), mask=given[:, None] & there[None, :])
@@ -133,11 +134,11 @@ def launch_matmul(x_MK: torch.Tensor, weight: PackedInt4 | PackedInt8, tiling: T
     if isinstance(weight, PackedInt4):
         kernel = int4_kernel
         constants |= {"HALF": weight.group // 2, **base_of(x.dtype)}
-        arrays: tuple[torch.Tensor, ...] = (x, weight.quants_GHN, weight.scales_GN, weight.zeros_GN, partial)
+        arrays: tuple[torch.Tensor, ...] = (x, weight.quants_GNH, weight.scales_GN, weight.zeros_GN, partial)
     else:
         kernel = int8_kernel
         constants |= {"INPUTS": INT8_INPUTS}
-        arrays = (x, weight.quants_KN, weight.scales_N, partial)
+        arrays = (x, weight.quants_NK, weight.scales_N, partial)
     with on(x.device):
         kernel[(programs, splits)](*arrays, rows, inputs, outputs, each, x.stride(0), **constants, **settings)
         if splits > 1:

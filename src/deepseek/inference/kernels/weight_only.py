@@ -3,8 +3,8 @@
 
 Four bits are asymmetric in groups along the inputs: ``w = (q - zero) * scale`` with ``q`` from 0 to 15, scale and zero
 in float16, the zero not rounded (HQQ, Badri and Shaji, 2023; groups as of GPTQ, arXiv 2210.17323). Eight bits are
-symmetric, one scale an output. Weights lie with the outputs next to one another, so that what a program reads at once
-lies side by side; a byte's low four bits belong to the first half of a group, the high four to the second, so that
+symmetric, one scale an output. What a program reads at once lies side by side, inputs next to one another as matrix
+units take them. A byte's low four bits belong to the first half of a group, the high four to the second, so that
 neither needs to be moved after unpacking.
 
 Not here: activations of 8 bits, and calibration (weights are rounded to the nearest). More than :data:`MOST_ROWS` rows
@@ -36,46 +36,46 @@ class PackedInt4:
     """Weights of four bits.
 
     Attributes:
-        quants_GHN: uint8 ``[G, H, N]``; a byte holds input ``h`` of its group in the low bits, ``H + h`` in the high.
+        quants_GNH: uint8 ``[G, N, H]``; a byte holds input ``h`` of its group in the low bits, ``H + h`` in the high.
         scales_GN, zeros_GN: float16 ``[G, N]``.
     """
 
-    quants_GHN: torch.Tensor
+    quants_GNH: torch.Tensor
     scales_GN: torch.Tensor
     zeros_GN: torch.Tensor
 
     @property
     def inputs(self) -> int:
         """K."""
-        return int(self.quants_GHN.shape[0] * self.group)
+        return int(self.quants_GNH.shape[0] * self.group)
 
     @property
     def outputs(self) -> int:
         """N."""
-        return int(self.quants_GHN.shape[2])
+        return int(self.quants_GNH.shape[1])
 
     @property
     def group(self) -> int:
         """Inputs that share a scale and a zero."""
-        return int(2 * self.quants_GHN.shape[1])
+        return int(2 * self.quants_GNH.shape[2])
 
     @property
     def bytes(self) -> int:
         """What a product reads of it."""
-        return sum(t.numel() * t.element_size() for t in (self.quants_GHN, self.scales_GN, self.zeros_GN))
+        return sum(t.numel() * t.element_size() for t in (self.quants_GNH, self.scales_GN, self.zeros_GN))
 
     def to(self, device: torch.device | str) -> PackedInt4:
         """The same on a device."""
-        return PackedInt4(self.quants_GHN.to(device), self.scales_GN.to(device), self.zeros_GN.to(device))
+        return PackedInt4(self.quants_GNH.to(device), self.scales_GN.to(device), self.zeros_GN.to(device))
 
     def unpacked(self) -> torch.Tensor:
         """The weights that it stands for, float32 ``[N, K]``."""
         import torch
 
-        halves = [self.quants_GHN & 15, self.quants_GHN >> 4]
-        quants_GIN = torch.cat(halves, dim=1).float()
-        weight_GIN = (quants_GIN - self.zeros_GN.float()[:, None]) * self.scales_GN.float()[:, None]
-        return weight_GIN.flatten(0, 1).T
+        halves = [self.quants_GNH & 15, self.quants_GNH >> 4]
+        quants_GNI = torch.cat(halves, dim=2).float()
+        weight_GNI = (quants_GNI - self.zeros_GN.float()[..., None]) * self.scales_GN.float()[..., None]
+        return weight_GNI.transpose(0, 1).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -83,35 +83,35 @@ class PackedInt8:
     """Weights of eight bits.
 
     Attributes:
-        quants_KN: int8 ``[K, N]``.
+        quants_NK: int8 ``[N, K]``.
         scales_N: float32 ``[N]``.
     """
 
-    quants_KN: torch.Tensor
+    quants_NK: torch.Tensor
     scales_N: torch.Tensor
 
     @property
     def inputs(self) -> int:
         """K."""
-        return int(self.quants_KN.shape[0])
+        return int(self.quants_NK.shape[1])
 
     @property
     def outputs(self) -> int:
         """N."""
-        return int(self.quants_KN.shape[1])
+        return int(self.quants_NK.shape[0])
 
     @property
     def bytes(self) -> int:
         """What a product reads of it."""
-        return sum(t.numel() * t.element_size() for t in (self.quants_KN, self.scales_N))
+        return sum(t.numel() * t.element_size() for t in (self.quants_NK, self.scales_N))
 
     def to(self, device: torch.device | str) -> PackedInt8:
         """The same on a device."""
-        return PackedInt8(self.quants_KN.to(device), self.scales_N.to(device))
+        return PackedInt8(self.quants_NK.to(device), self.scales_N.to(device))
 
     def unpacked(self) -> torch.Tensor:
         """The weights that it stands for, float32 ``[N, K]``."""
-        return (self.quants_KN.float() * self.scales_N).T
+        return self.quants_NK.float() * self.scales_N[:, None]
 
 
 def pack_int4(weight_NK: torch.Tensor, group: int = 128) -> PackedInt4:
@@ -134,18 +134,18 @@ def pack_int4(weight_NK: torch.Tensor, group: int = 128) -> PackedInt4:
     outputs, inputs = weight_NK.shape
     if inputs % group:
         raise ConfigError(f"{inputs} inputs cannot be cut into groups of {group}; expected a group that divides them")
-    weight_GIN = weight_NK.T.reshape(inputs // group, group, outputs)
-    least_GN, most_GN = weight_GIN.amin(1), weight_GIN.amax(1)
+    weight_GNI = weight_NK.view(outputs, inputs // group, group).transpose(0, 1)
+    least_GN, most_GN = weight_GNI.amin(2), weight_GNI.amax(2)
     farthest_GN = torch.maximum(least_GN.abs(), most_GN.abs())
     scales_GN = torch.maximum((most_GN - least_GN) / 15, farthest_GN / STEPS_TO_ZERO).half()
     scales_GN[scales_GN == 0] = 1.0  # nothing but zeros, or what float16 takes for such
     # by what is stored, so that the rounding of scale and zero is no error of its own
-    scale_G1N = scales_GN.float()[:, None]
-    zeros_GN = (-least_GN / scale_G1N[:, 0]).half()
-    quants_GIN = torch.round(weight_GIN / scale_G1N + zeros_GN.float()[:, None]).clamp(0, 15).to(torch.uint8)
+    scale_GN1 = scales_GN.float()[..., None]
+    zeros_GN = (-least_GN / scale_GN1[..., 0]).half()
+    quants_GNI = torch.round(weight_GNI / scale_GN1 + zeros_GN.float()[..., None]).clamp(0, 15).to(torch.uint8)
     half = group // 2
-    packed_GHN = quants_GIN[:, :half] | (quants_GIN[:, half:] << 4)
-    return PackedInt4(packed_GHN.contiguous(), scales_GN, zeros_GN)
+    packed_GNH = quants_GNI[..., :half] | (quants_GNI[..., half:] << 4)
+    return PackedInt4(packed_GNH.contiguous(), scales_GN, zeros_GN)
 
 
 def pack_int8(weight_NK: torch.Tensor) -> PackedInt8:
@@ -159,8 +159,7 @@ def pack_int8(weight_NK: torch.Tensor) -> PackedInt8:
     weight_NK = _checked(weight_NK)
     scales_N = weight_NK.abs().amax(1) / 127
     scales_N[scales_N == 0] = 1.0
-    quants_KN = torch.round(weight_NK / scales_N[:, None]).to(torch.int8).T.contiguous()
-    return PackedInt8(quants_KN, scales_N)
+    return PackedInt8(torch.round(weight_NK / scales_N[:, None]).to(torch.int8), scales_N)
 
 
 def _checked(weight_NK: torch.Tensor) -> torch.Tensor:
@@ -171,7 +170,7 @@ def _checked(weight_NK: torch.Tensor) -> torch.Tensor:
             f"expected weights [outputs, inputs] of floating point, received {list(weight_NK.shape)} of "
             f"{weight_NK.dtype}"
         )
-    exact_NK = weight_NK.detach().float()
+    exact_NK = weight_NK.detach().float().contiguous()
     if not bool((exact_NK.abs() <= torch.finfo(torch.float16).max).all()):
         raise ConfigError("expected finite weights within float16's range")
     return exact_NK
