@@ -1,6 +1,7 @@
 """Inputs for the kernels, and how far their answers are from the references'.
 
     TRITON_INTERPRET=1 python kernel_cases.py       all cases in Triton's interpreter on the CPU; prints JSON by name
+    python kernel_cases.py cuda                     all and larger ones on a GPU, also where there is no pytest
 
 The interpreter multiplies the bit patterns of bfloat16 as integers (Triton 3.9), so that bfloat16 needs a GPU.
 """
@@ -8,6 +9,7 @@ The interpreter multiplies the bit patterns of bfloat16 as integers (Triton 3.9)
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -128,4 +130,9 @@ def allowed(case: AttentionCase | MatmulCase) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps({str(case): case.error() for case in [*ATTENTION, *MATMULS]}))
+    device = sys.argv[1] if sys.argv[1:] else "cpu"
+    cases = [*ATTENTION, *MATMULS, *(ON_GPU if device != "cpu" else [])]
+    errors = {case: case.error(device) for case in cases}
+    print(json.dumps({str(case): error for case, error in errors.items()}))
+    wrong = [str(case) for case, error in errors.items() if not error <= allowed(case)]
+    sys.exit(f"too far from the reference: {', '.join(wrong)}" if wrong else 0)
