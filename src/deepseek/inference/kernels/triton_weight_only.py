@@ -115,9 +115,13 @@ def sum_kernel(partial, out, numbers, splits, REDUCED: tl.constexpr) -> None:
     tl.store(out + place, total.to(out.dtype.element_ty), mask=there)
 
 
+INT4_TILING, INT8_TILING = Tiling(outputs=128, warps=4, stages=2), Tiling(outputs=32, warps=2, stages=4)
+"""The fastest of those tried on an H100 for one row at the shapes of a Llama of 7 billion."""
+
+
 def launch_matmul(x_MK: torch.Tensor, weight: PackedInt4 | PackedInt8, tiling: Tiling | None = None) -> torch.Tensor:
     """Run the kernels; arguments as of ``weight_only_matmul``, which checks them."""
-    tiling = tiling or Tiling()
+    tiling = tiling or (INT4_TILING if isinstance(weight, PackedInt4) else INT8_TILING)
     x = x_MK if x_MK.stride(1) == 1 else x_MK.contiguous()
     rows, inputs = x.shape
     outputs = weight.outputs
