@@ -209,10 +209,16 @@ def write_results(
     versions: Sequence[str],
     peers: Mapping[str, str],
     target: Path | None = None,
+    hardware: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write ``results/NAME.json``; figures that were not measured now keep what the file said of them."""
-    from deepseek.inference.hardware import examine
+    """Write ``results/NAME.json``; figures that were not measured now keep what the file said of them.
 
+    ``hardware`` is for machines without the libraries that looking at the machine takes.
+    """
+    if hardware is None:
+        from deepseek.inference.hardware import examine
+
+        hardware = {f.subject: f.detail for f in examine() if f.subject in {"processor", "memory", "GPU"}}
     target = target or RESULTS / f"{name}.json"
     before = json.loads(target.read_text(encoding="utf-8")) if target.is_file() else {}
     document = {
@@ -220,7 +226,7 @@ def write_results(
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "command": command(name),
-        "hardware": {f.subject: f.detail for f in examine() if f.subject in {"processor", "memory", "GPU"}},
+        "hardware": dict(hardware),
         "versions": before.get("versions", {})
         | {"python": sys.version.split()[0]}
         | {library: _version(library) for library in versions}

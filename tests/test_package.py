@@ -22,6 +22,7 @@ SURFACE = {
     "deepseek.inference": ["RUNTIMES", "Predictor", "Quantized", "Runtime", "evaluate", "quantize"],
     "deepseek.inference.choice": ["Choice", "Trial", "choose"],
     "deepseek.inference.hardware": ["Bandwidth", "Finding", "Hardware", "HardwarePeaks", "ProductPeak", "examine", "keep", "kept", "measure", "peaks"],
+    "deepseek.inference.kernels": ["PackedInt4", "PackedInt8", "decode_attention", "pack_int4", "pack_int8", "weight_only_matmul"],
     "deepseek.models": [
         "CATALOGUE", "Checkpoint", "LoRAConfig", "ModelCard", "from_config", "from_pretrained", "processor_for", "resolve",
         "resolve_targets", "tokenizer_for", "train_tokenizer",

@@ -1,0 +1,1 @@
+"""vLLM as a generation core, for NVIDIA and AMD GPUs."""
