@@ -6,10 +6,12 @@ round, so that no core can reuse what it has in its cache.
 
 from __future__ import annotations
 
+import itertools
 import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import ConfigError, EngineError
@@ -75,12 +77,15 @@ def profile_generation(
         raise ConfigError("the core has sequences that are not finished; profile one that has none")
     allowed = [token for token in range(vocabulary) if token not in core.end_tokens]
     found: list[Phase] = []
+    names = itertools.count()
     for count in counts:
-        measured = [_round(core, prompt_tokens, count, new_tokens, allowed, number, clock) for number in
-                    range(WARM_UP + rounds)][WARM_UP:]  # fmt: skip
-        prefills = tuple(max(prefill, 1e-9) for prefill, _, _ in measured)
-        steps = tuple(max(step, 1e-9) for _, taken, _ in measured for step in taken)
-        made = statistics.fmean(tokens for _, _, each in measured for tokens in each)
+        taken = [
+            _round(core, prompt_tokens, list(itertools.islice(names, count)), new_tokens, allowed, clock)
+            for _ in range(WARM_UP + rounds)
+        ][WARM_UP:]
+        prefills = tuple(max(prefill, 1e-9) for prefill, _, _ in taken)
+        steps = tuple(max(step, 1e-9) for _, each, _ in taken for step in each)
+        made = statistics.fmean(tokens for _, _, each in taken for tokens in each)
         middle = prompt_tokens + new_tokens // 2
         pair = [
             Phase("prefill", count, prompt_tokens, prefills, count * prompt_tokens),
@@ -88,33 +93,25 @@ def profile_generation(
         ]
         if reference is not None and sizes is not None:
             works = (prefill_work(reference, count, prompt_tokens, sizes), decode_work(reference, count, middle, sizes))
-            pair = [_with_work(phase, work) for phase, work in zip(pair, works, strict=True)]
+            pair = [replace(phase, work=work) for phase, work in zip(pair, works, strict=True)]
         found += pair if peaks is None else [phase.under(peaks, precision) for phase in pair]
     return tuple(found)
-
-
-def _with_work(phase: Phase, work: Any) -> Phase:
-    from dataclasses import replace
-
-    return replace(phase, work=work)
 
 
 def _round(
     core: GenerationCore,
     prompt_tokens: int,
-    count: int,
+    names: Sequence[int],
     new_tokens: int,
     allowed: Sequence[int],
-    number: int,
     clock: Callable[[], float],
 ) -> tuple[float, list[float], list[int]]:
     """(seconds of the prefill, seconds of each decoding step in which all ran, tokens of each)."""
-    drawn = random.Random(f"{count} {number}")  # noqa: S311 - no secret
+    drawn, count = random.Random(names[0]), len(names)  # noqa: S311 - no secret
     sampling = SamplingParameters(max_new_tokens=new_tokens, min_new_tokens=new_tokens, ignore_eos=True)
-    first = number * count
-    waiting, running = set(range(first, first + count)), set(range(first, first + count))
+    waiting, running = set(names), set(names)
     started = clock()
-    for sequence in sorted(running):
+    for sequence in names:
         core.add(sequence, [drawn.choice(allowed) for _ in range(prompt_tokens)], sampling)
     prefill: float | None = None
     steps: list[float] = []
@@ -136,7 +133,7 @@ def _round(
             if running and not core.busy:
                 raise EngineError(f"the core stopped with {len(running)} of {count} sequences unfinished")
     finally:
-        for sequence in range(first, first + count):
+        for sequence in names:
             core.cancel(sequence)
     if prefill is None or not steps:
         raise EngineError(

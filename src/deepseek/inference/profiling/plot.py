@@ -13,6 +13,8 @@ from deepseek.inference.profiling.units import rate, speed
 from deepseek.inference.profiling.words import title
 
 BLUE, GREY, RED, LIGHT = "#1f6feb", "#8b949e", "#d1242f", "#d0d7de"
+CLOSE = 1.25
+"""Peaks that differ by less share a line."""
 COLOURS = {"forward": BLUE, "prefill": "#8250df", "decode": RED}
 
 
@@ -32,9 +34,9 @@ def draw(profile: Profile, path: str | os.PathLike[str]) -> None:
     figure = found.Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     _roofs(axes, profile, shown)
-    for number, phase in enumerate(shown):
-        _point(axes, phase, number)
-    axes.set_title(title(profile), fontsize=9, loc="left")
+    for phase in shown:
+        _point(axes, phase)
+    axes.set_title(title(profile).replace(", on ", "\non "), fontsize=9, loc="left")
     axes.set_xlabel("arithmetic intensity, FLOPs for each byte that has to move", fontsize=9)
     axes.set_ylabel("GFLOP/s", fontsize=9)
     axes.tick_params(labelsize=8, color=LIGHT)
@@ -57,15 +59,14 @@ def _roofs(axes: Any, profile: Profile, shown: list[Phase]) -> None:
     rates = [phase.flops_per_second or 1.0 for phase in shown]
     left = 10 ** math.floor(math.log10(min(*intensities, limit.ridge) / 2))
     right = 10 ** math.ceil(math.log10(max(*intensities, limit.ridge) * 3))
-    others = {name: peak for name, peak in profile.peaks.products.items() if name != limit.precision}
-    for name, peak in others.items():
-        top = peak.tflops * 1e12
-        ridge = top / limit.bandwidth
-        if left < ridge < right:
-            axes.plot([ridge, right], [top / 1e9] * 2, color=LIGHT, linewidth=1, zorder=1)
-            axes.annotate(name, (right, top / 1e9), xytext=(-4, 3), textcoords="offset points", ha="right",
-                          fontsize=7, color=GREY)  # fmt: skip
-    highest = max(limit.peak, *(peak.tflops * 1e12 for peak in others.values()), limit.peak)
+    tops = {name: peak.tflops * 1e12 for name, peak in profile.peaks.products.items()}
+    higher = [(top, name) for name, top in tops.items() if top > limit.peak * CLOSE]
+    for top, names in _together(higher):
+        right = max(right, 10 * top / limit.bandwidth)
+        axes.axhline(top / 1e9, xmin=0, color=LIGHT, linewidth=0.8, linestyle="--", zorder=1)
+        axes.annotate(names, (1, top / 1e9), xycoords=("axes fraction", "data"), xytext=(-4, 3),
+                      textcoords="offset points", ha="right", fontsize=7, color=GREY)  # fmt: skip
+    highest = max([limit.peak, *(top for top, _ in higher)])
     axes.plot([left, highest / limit.bandwidth], [left * limit.bandwidth / 1e9, highest / 1e9], color=LIGHT,
               linewidth=1, zorder=1)  # fmt: skip
     axes.plot(
@@ -80,7 +81,18 @@ def _roofs(axes: Any, profile: Profile, shown: list[Phase]) -> None:
     axes.set_ylim(lowest / 1e9, highest * 2.5 / 1e9)
 
 
-def _point(axes: Any, phase: Phase, number: int) -> None:
+def _together(tops: list[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Peaks that would lie on each other as one: the highest of them, with all their names."""
+    found: list[tuple[float, str]] = []
+    for top, name in sorted(tops, reverse=True):
+        if found and found[-1][0] < top * CLOSE:
+            found[-1] = found[-1][0], f"{found[-1][1]}, {name}"
+        else:
+            found.append((top, name))
+    return found
+
+
+def _point(axes: Any, phase: Phase) -> None:
     assert phase.work is not None
     assert phase.limit is not None
     at, reached = phase.work.intensity, (phase.flops_per_second or 0.0) / 1e9
@@ -88,5 +100,7 @@ def _point(axes: Any, phase: Phase, number: int) -> None:
     roof = min(phase.limit.peak, at * phase.limit.bandwidth) / 1e9
     axes.plot([at, at], [reached, roof], color=colour, linewidth=1, linestyle=":", zorder=2)
     axes.scatter([at], [reached], s=46, color=colour, zorder=3, edgecolors="white", linewidths=0.8)
-    axes.annotate(f"{phase.name}: {phase.share:.0%}", (at, reached), xytext=(7, -11),
-                  textcoords="offset points", fontsize=8, color=colour)  # fmt: skip
+    begin, end = (math.log10(edge) for edge in axes.get_xlim())
+    late = (math.log10(at) - begin) / (end - begin) > 0.75  # or the words would leave the picture
+    axes.annotate(f"{phase.name}: {phase.share:.0%}", (at, reached), xytext=(-7 if late else 7, -11),
+                  textcoords="offset points", ha="right" if late else "left", fontsize=8, color=colour)  # fmt: skip

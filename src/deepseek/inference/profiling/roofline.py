@@ -72,10 +72,11 @@ def reason(work: Work, limit: Limit, share: float, products: float | None) -> st
     side = "above" if limit.kind == "compute" else "below"
     said = f"{number(work.intensity)} FLOPs a byte, {side} the {number(limit.ridge)} from which on arithmetic binds"
     if limit.kind == "compute":
-        said += f": {number(work.flops / 1e9)} GFLOP at {rate(limit.peak)} ({limit.precision}), {duration(limit.seconds)} at least"
+        said += f": {number(work.flops / 1e9)} GFLOP at {rate(limit.peak)} ({limit.precision})"
     else:
         said += f": {number(work.bytes / 1e6)} MB at {speed(limit.bandwidth)}"
-        said += f", {duration(limit.seconds)} at least"
+    said += f", {duration(limit.seconds)} at least"
+    if limit.kind == "memory":
         cache = work.cache_read_bytes + work.cache_written_bytes
         if cache:
             said += f" ({cache / work.bytes:.0%} of them key-value cache)"

@@ -36,7 +36,11 @@ def roof(profile: Profile) -> str:
 def row(phase: Phase) -> tuple[str, ...]:
     """A phase, one cell for each column of :data:`HEADER`."""
     work, limit = phase.work, phase.limit
-    cells = (phase.name, duration(phase.seconds), number(phase.tokens_per_second) if phase.new_tokens else "-")
+    cells: tuple[str, ...] = (
+        phase.name,
+        duration(phase.seconds),
+        number(phase.tokens_per_second) if phase.new_tokens else "-",
+    )
     if work is None or phase.flops_per_second is None:
         return (*cells, "-", "-", "-", "-", "-", "-")
     cells = (*cells, number(work.flops / 1e9), number(work.bytes / 1e6), number(work.intensity))

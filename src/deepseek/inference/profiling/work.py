@@ -49,13 +49,11 @@ class Work:
 
     Attributes:
         flops: operations; a multiplication and an addition are two.
-        attention_flops: those of them that multiply activations with each other, which is attention.
         weight_bytes: of weights that are read.
         cache_read_bytes, cache_written_bytes: of the key-value cache.
     """
 
     flops: int
-    attention_flops: int
     weight_bytes: int
     cache_read_bytes: int = 0
     cache_written_bytes: int = 0
@@ -96,8 +94,8 @@ def forward_work(model: Any, batch: Mapping[str, torch.Tensor], sizes: Sizes) ->
     """
     given = {name: value.to("meta") for name, value in batch.items() if name != "attention_mask"}
     ids = given.get("input_ids")
-    flops, attention, _ = _counted(model, lambda: model(**given))
-    return Work(flops, attention, weight_bytes(model, 0 if ids is None else ids.numel(), sizes))
+    flops, _ = _counted(model, lambda: model(**given))
+    return Work(flops, weight_bytes(model, 0 if ids is None else ids.numel(), sizes))
 
 
 def prefill_work(model: Any, rows: int, tokens: int, sizes: Sizes) -> Work:
@@ -106,9 +104,9 @@ def prefill_work(model: Any, rows: int, tokens: int, sizes: Sizes) -> Work:
     Raises:
         ConfigError: the model cannot be counted.
     """
-    flops, attention, outputs = _counted(model, lambda: _step(model, rows, tokens, None))
+    flops, outputs = _counted(model, lambda: _step(model, rows, tokens, None))
     written = sum(states.numel() for states in _cached(model, outputs))
-    return Work(flops, attention, weight_bytes(model, rows * tokens, sizes), 0, written * sizes.cache)
+    return Work(flops, weight_bytes(model, rows * tokens, sizes), 0, written * sizes.cache)
 
 
 def decode_work(model: Any, rows: int, context: int, sizes: Sizes) -> Work:
@@ -117,12 +115,12 @@ def decode_work(model: Any, rows: int, context: int, sizes: Sizes) -> Work:
     Raises:
         ConfigError: the model cannot be counted.
     """
-    _, _, outputs = _counted(model, lambda: _step(model, rows, context, None))
+    _, outputs = _counted(model, lambda: _step(model, rows, context, None))
     states = _cached(model, outputs)
     read = sum(state.numel() for state in states)
     written = sum(state[:, :, :1].numel() for state in states)
-    flops, attention, _ = _counted(model, lambda: _step(model, rows, 1, outputs.past_key_values))
-    return Work(flops, attention, weight_bytes(model, rows, sizes), read * sizes.cache, written * sizes.cache)
+    flops, _ = _counted(model, lambda: _step(model, rows, 1, outputs.past_key_values))
+    return Work(flops, weight_bytes(model, rows, sizes), read * sizes.cache, written * sizes.cache)
 
 
 def weight_bytes(model: Any, lookups: int, sizes: Sizes) -> int:
@@ -160,8 +158,8 @@ def _step(model: Any, rows: int, tokens: int, cache: Any) -> Any:
     return model(input_ids=ids, past_key_values=cache, use_cache=True, **last_logits_only(model))
 
 
-def _counted(model: Any, call: Callable[[], Any]) -> tuple[int, int, Any]:
-    """(all FLOPs, those of attention, what the call returned)."""
+def _counted(model: Any, call: Callable[[], Any]) -> tuple[int, Any]:
+    """(FLOPs, what the call returned)."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -172,10 +170,7 @@ def _counted(model: Any, call: Callable[[], Any]) -> tuple[int, int, Any]:
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:  # whatever needs numbers, not shapes
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(f"the work of {type(model).__name__} cannot be counted from shapes alone: {said}") from error
-    by_kind = counter.get_flop_counts().get("Global", {})
-    # the reference's linear layers are addmm and mm; batched products have activations on both sides
-    attention = sum(count for kind, count in by_kind.items() if "bmm" in str(kind))
-    return counter.get_total_flops(), attention, outputs
+    return counter.get_total_flops(), outputs
 
 
 def _cached(model: Any, outputs: Any) -> list[torch.Tensor]:
