@@ -52,9 +52,15 @@ def command(
     from pathlib import Path
 
     from deepseek.cli.rows import rows_of
+    from deepseek.errors import ConfigError, require
     from deepseek.inference import profile
     from deepseek.inference.profiling.passes import numbers
 
+    for file in filter(None, (json, plot)):  # before anything is measured
+        if not Path(file).absolute().parent.is_dir():
+            raise ConfigError(f"there is no folder {Path(file).absolute().parent} to write {Path(file).name} into")
+    if plot:
+        require("matplotlib.figure", "plots")
     rows = list(islice(rows_of(input), ROWS)) if input else None
     found = profile(
         model, task=task or None, runtime=runtime, device=device, dtype=dtype, batch=numbers(batch, "--batch"),

@@ -88,6 +88,19 @@ def test_openvino_tells_its_nodes(encoder: Path, quick: HardwarePeaks) -> None:
     assert found.phases[1].share is not None
 
 
+def test_nodes_are_timed_only_where_that_was_asked_for(encoder: Path) -> None:
+    runtime, checkpoint = RUNTIMES.get("openvino")(), Checkpoint(encoder, "encoder")
+    ids = torch.ones(1, 4, dtype=torch.long)
+    plain = runtime.load(checkpoint, "none", dtype="float32")
+    plain.forward({"input_ids": ids})
+    counted = runtime.load(checkpoint, "none", dtype="float32", counters=True)  # type: ignore[call-arg]
+    for model in (plain, counted):
+        with pytest.raises(ConfigError, match="counters=True, and a pass"):
+            model.node_times()  # type: ignore[attr-defined]
+    counted.forward({"input_ids": ids})
+    assert counted.node_times()  # type: ignore[attr-defined]
+
+
 def test_nodes_are_of_the_module_that_their_name_says() -> None:
     node = SimpleNamespace
     nodes = [
@@ -179,6 +192,17 @@ def test_rows_of_the_user_show_their_padding(encoder: Path, quick: HardwarePeaks
         profile(encoder, **EMBEDDING, rows=[{"title": "x"}])
 
 
+def test_a_machine_that_is_busy_is_said_to_be(
+    encoder: Path, quick: HardwarePeaks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("os.getloadavg", lambda: (1.9, 9.0, 9.0))
+    assert profile(encoder, **EMBEDDING).notes == ()
+    monkeypatch.setattr("os.getloadavg", lambda: (7.5, 0.0, 0.0))
+    (note,) = profile(encoder, **EMBEDDING).notes
+    assert "load 7.5 on 4 cores" in note
+
+
 def test_the_model_is_left_as_it_was(encoder: Path, quick: HardwarePeaks, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[Any] = []
     runtime = RUNTIMES.get("torch")
@@ -206,6 +230,7 @@ def test_kinds_name_matrices_by_their_place() -> None:
         ({"length": 0}, "'length' of at least 1"),
         ({"length": 65}, "'length' of at most 64"),
         ({"runtime": "openvino", "trace": "t.json"}, "expected the runtime 'torch'"),
+        ({"trace": "nowhere/t.json"}, "no folder .*nowhere"),
         ({"device": "cuda:99"}, "not available"),
     ],
 )
@@ -248,3 +273,6 @@ def test_the_command_prints_writes_and_draws(encoder: Path, quick: HardwarePeaks
     wrong = CliRunner().invoke(app, ["profile", str(encoder), "--batch", "1;2"])
     assert isinstance(wrong.exception, ConfigError)
     assert "--batch" in str(wrong.exception)
+    wrong = CliRunner().invoke(app, ["profile", str(encoder), "--json", str(tmp_path / "nowhere" / "found.json")])
+    assert isinstance(wrong.exception, ConfigError)
+    assert "nowhere" in str(wrong.exception)

@@ -112,7 +112,7 @@ def _compiled(core: Any, device: str, folder: Path, precision: str | None, count
     if device == "CPU":
         settings["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
     compiled = core.compile_model(folder / MODEL, device, settings)
-    return OpenVinoModel(compiled, json.loads((folder / ABOUT).read_text(encoding="utf-8")))
+    return OpenVinoModel(compiled, json.loads((folder / ABOUT).read_text(encoding="utf-8")), counters)
 
 
 def quantized_copy(checkpoint: Checkpoint) -> Path | None:
@@ -141,8 +141,8 @@ def _native(core: Any, device: str) -> str:
 class OpenVinoModel:
     """A compiled model as an executable. Threads may share it: each has a request of its own."""
 
-    def __init__(self, compiled: Any, about: dict[str, Any]) -> None:
-        self._compiled = compiled
+    def __init__(self, compiled: Any, about: dict[str, Any], counters: bool = False) -> None:
+        self._compiled, self._counters = compiled, counters
         self._inputs: list[str] = about["inputs"]
         self._outputs: list[str] = about["outputs"]
         self._own = threading.local()
@@ -166,7 +166,7 @@ class OpenVinoModel:
             ConfigError: it was not loaded with ``counters``, or nothing ran yet.
         """
         request = getattr(self._own, "request", None)
-        if request is None or not self._compiled.get_property("PERF_COUNT"):
+        if request is None or not self._counters:
             raise ConfigError("node times need a model that was loaded with counters=True, and a pass through it")
         return [
             NodeTime(node.node_name, node.node_type, node.exec_type, node.real_time.total_seconds())

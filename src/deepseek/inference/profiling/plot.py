@@ -34,8 +34,8 @@ def draw(profile: Profile, path: str | os.PathLike[str]) -> None:
     figure = found.Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     _roofs(axes, profile, shown)
-    for phase in shown:
-        _point(axes, phase)
+    for phase, lines in _lowered(axes, shown):
+        _point(axes, phase, lines)
     axes.set_title(title(profile).replace(", on ", "\non "), fontsize=9, loc="left")
     axes.set_xlabel("arithmetic intensity, FLOPs for each byte that has to move", fontsize=9)
     axes.set_ylabel("GFLOP/s", fontsize=9)
@@ -92,7 +92,23 @@ def _together(tops: list[tuple[float, str]]) -> list[tuple[float, str]]:
     return found
 
 
-def _point(axes: Any, phase: Phase) -> None:
+def _lowered(axes: Any, shown: list[Phase]) -> list[tuple[Phase, int]]:
+    """Each phase with the lines that its words go down, so that they do not lie on a neighbour's."""
+    points = sorted(
+        (phase.work.intensity, phase.flops_per_second or 1.0, i) for i, phase in enumerate(shown) if phase.work
+    )
+    wide, high = (math.log10(end / begin) for begin, end in (axes.get_xlim(), axes.get_ylim()))
+    found: list[tuple[Phase, int]] = []
+    before, lines = (0.0, 0.0), 0
+    for at, reached, i in points:
+        near = before[0] and math.log10(at / before[0]) < wide / 5 and abs(math.log10(reached / before[1])) < high / 20
+        lines = lines + 1 if near else 0
+        before = at, reached
+        found.append((shown[i], lines))
+    return found
+
+
+def _point(axes: Any, phase: Phase, lines: int) -> None:
     assert phase.work is not None
     assert phase.limit is not None
     at, reached = phase.work.intensity, (phase.flops_per_second or 0.0) / 1e9
@@ -102,5 +118,5 @@ def _point(axes: Any, phase: Phase) -> None:
     axes.scatter([at], [reached], s=46, color=colour, zorder=3, edgecolors="white", linewidths=0.8)
     begin, end = (math.log10(edge) for edge in axes.get_xlim())
     late = (math.log10(at) - begin) / (end - begin) > 0.75  # or the words would leave the picture
-    axes.annotate(f"{phase.name}: {phase.share:.0%}", (at, reached), xytext=(-7 if late else 7, -11),
+    axes.annotate(f"{phase.name}: {phase.share:.0%}", (at, reached), xytext=(-7 if late else 7, -11 - 11 * lines),
                   textcoords="offset points", ha="right" if late else "left", fontsize=8, color=colour)  # fmt: skip

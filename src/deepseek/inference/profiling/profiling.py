@@ -60,8 +60,11 @@ def profile(
     shapes = Shapes(batch=listed(batch), length=length, prefill=prefill, context=context, streams=listed(streams))
     if trace is not None and runtime != "torch":
         raise ConfigError(f"a trace is of PyTorch's profiler; expected the runtime 'torch', received {runtime!r}")
+    if trace is not None and not Path(trace).absolute().parent.is_dir():
+        raise ConfigError(f"there is no folder {Path(trace).absolute().parent} to write the trace into")
     if runtime != "auto":
         RUNTIMES.get(runtime)
+    busy = _busy()
     found = opened(model, task)
     from deepseek.models.loading import processor_for
 
@@ -93,7 +96,7 @@ def profile(
             found.task, processor, rows, 1 if generates else max(shapes.batch), prefill if generates else length
         )
         bar.advance(note="")
-    notes = [subject.note] if subject.note else []
+    notes = [note for note in (busy, subject.note) if note]
     if most is None and subject.sizes is not None:
         notes.append(f"what {subject.device!r} does at most cannot be measured with PyTorch, so no limit is known")
     return Profile(
@@ -107,6 +110,19 @@ def profile(
         phases=tuple(phases),
         outside=outside,
         notes=tuple(notes),
+    )
+
+
+def _busy() -> str:
+    """That other programs take the processors' time, in words; empty while they do not, or the system does not tell."""
+    if not hasattr(os, "getloadavg"):
+        return ""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load <= cores / 2:
+        return ""
+    return (
+        f"the processors were busy before this began (load {load:.1f} on {cores} cores): times are longer for it, and "
+        "what the device does at most may have been measured too low"
     )
 
 

@@ -79,7 +79,7 @@ def outside(found: Outside, phase: Phase | None) -> str:
         part = found.prepare_seconds / (found.prepare_seconds + phase.seconds)
         said += f", {part:.1%} of that and {phase.name} together"
     if found.padding is None:
-        return f"{said}; no padding, for the made-up rows are all as long (rows of yours would show theirs)"
+        return f"{said}; made-up rows are all as long, so there is no padding; give rows of yours to see theirs"
     return f"{said}; {found.padding:.1%} of the tokens are padding"
 
 
