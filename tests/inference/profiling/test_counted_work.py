@@ -133,7 +133,7 @@ def test_reasons_say_what_fits_a_cache_and_what_is_no_product(round_peaks: Hardw
     assert limit is not None
     said = reason(small, limit, 0.25, 0.4)
     assert "fit the last cache (1 MB)" in said
-    assert "40% of the time is in matrix products" in said
+    assert "40% of the profiled time is in matrix products" in said
     assert "matrix products" not in reason(small, limit, 1.2, 0.4)  # nothing keeps it from the limit
     heavy = Work(flops=10**12, weight_bytes=900_000)
     limit = limit_of(heavy, round_peaks, "bfloat16")

@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from deepseek.errors import ConfigError, DataError, UnknownNameError
 from deepseek.inference import RUNTIMES, profile
 from deepseek.inference.hardware import HardwarePeaks
+from deepseek.inference.openvino.runtime import NodeTime
 from deepseek.inference.profiling import Profile, Sizes, decode_work, forward_work, prefill_work, reference
 from deepseek.inference.profiling.openvino_subject import BETWEEN as OUTSIDE
-from deepseek.inference.profiling.openvino_subject import told
+from deepseek.inference.profiling.openvino_subject import PASSES, told, without_first
 from deepseek.inference.profiling.passes import kinds_of_modules
 from deepseek.inference.profiling.plot import draw
 from deepseek.inference.profiling.torch_subject import BETWEEN, IDLE, _told
@@ -99,6 +100,12 @@ def test_nodes_are_timed_only_where_that_was_asked_for(encoder: Path) -> None:
             model.node_times()  # type: ignore[attr-defined]
     counted.forward({"input_ids": ids})
     assert counted.node_times()  # type: ignore[attr-defined]
+
+
+def test_means_since_loading_lose_their_first_pass() -> None:
+    first = [NodeTime("a", "Add", "jit", 10.0), NodeTime("b", "Add", "jit", 1.0)]
+    mean = [NodeTime("a", "Add", "jit", (10.0 + PASSES * 2.0) / (PASSES + 1)), NodeTime("c", "Add", "jit", 0.5)]
+    assert [node.seconds for node in without_first(first, mean)] == pytest.approx([PASSES * 2.0, 0.5 * (PASSES + 1)])
 
 
 def test_nodes_are_of_the_module_that_their_name_says() -> None:

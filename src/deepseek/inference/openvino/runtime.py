@@ -160,7 +160,7 @@ class OpenVinoModel:
         return ", ".join(self._compiled.get_property("EXECUTION_DEVICES")).lower()
 
     def node_times(self) -> list[NodeTime]:
-        """The nodes that ran in this thread's last pass, in their order.
+        """The nodes that ran, in their order, each with the mean of its times in all passes since the model was loaded.
 
         Raises:
             ConfigError: it was not loaded with ``counters``, or nothing ran yet.

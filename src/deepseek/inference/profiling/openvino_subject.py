@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,24 +59,30 @@ class OpenVinoSubject(Subject):
         from deepseek.inference.openvino.runtime import OpenVinoRuntime
 
         head = type(self._task).head
-        counted = OpenVinoRuntime().load(self._checkpoint, head, **self._asked, counters=True)
         kinds = kinds_of_modules(reference(self._checkpoint, head))
         found = {}
         for name, run in runs.items():
             batch = self._batches[run]
+            # the counters are means since loading, which another shape must not be among
+            counted = OpenVinoRuntime().load(self._checkpoint, head, **self._asked, counters=True)
             counted.forward(batch)
-            walls, nodes = 0.0, []
+            first = counted.node_times()
+            started = time.perf_counter()
             for _ in range(PASSES):
-                started = time.perf_counter()
                 counted.forward(batch)
-                walls += time.perf_counter() - started
-                nodes += counted.node_times()
-            found[name] = told(nodes, walls, kinds)
+            walls = time.perf_counter() - started
+            found[name] = told(without_first(first, counted.node_times()), walls, kinds)
         return found
 
 
+def without_first(first: list[NodeTime], mean: list[NodeTime]) -> list[NodeTime]:
+    """Seconds of all passes but the first together, from the first's and the means of all."""
+    before = {node.name: node.seconds for node in first}
+    return [replace(node, seconds=max(0.0, node.seconds * (PASSES + 1) - before.get(node.name, 0.0))) for node in mean]
+
+
 def told(nodes: list[NodeTime], walls: float, kinds: Mapping[str, str]) -> Breakdown:
-    """Nodes of several passes, which took ``walls`` seconds together, as a breakdown."""
+    """Nodes with their times in several passes, which took ``walls`` seconds together, as a breakdown."""
     modules: dict[str, float] = {}
     operators: dict[str, float] = {}
     counts: dict[str, float] = {}
@@ -84,7 +91,7 @@ def told(nodes: list[NodeTime], walls: float, kinds: Mapping[str, str]) -> Break
         operator, kind = f"{node.kind} {node.kernel}", kinds.get(_path(node.name), NOWHERE)
         operators[operator] = operators.get(operator, 0.0) + node.seconds
         modules[kind] = modules.get(kind, 0.0) + node.seconds
-        counts[operator] = counts.get(operator, 0.0) + 1 / PASSES
+        counts[operator] = counts.get(operator, 0.0) + 1
         products += node.seconds if node.kind.startswith(tuple(PRODUCTS)) else 0.0
     # what feeding, outputs and threads take; nodes that run side by side may be longer than the pass
     if (rest := walls - sum(operators.values())) > 0:

@@ -83,5 +83,5 @@ def reason(work: Work, limit: Limit, share: float, products: float | None) -> st
         if work.bytes < limit.cache_bytes:
             said += f"; they fit the last cache ({number(limit.cache_bytes / 1e6)} MB), which may deliver them faster"
     if products is not None and share < 1:
-        said += f"; {products:.0%} of the time is in matrix products"
+        said += f"; {products:.0%} of the profiled time is in matrix products"
     return said

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 PASSES = 3
 """Passes that the profiler looks at, of each phase."""
 PHASE, MODULE = "phase: ", "module: "
-BETWEEN = "(Python between operators)"
+BETWEEN = "(Python and the profiler)"
+"""Time between operators; looking lengthens it, most where operators are short."""
 IDLE = "(no kernel running)"
 PRODUCTS = frozenset(
     {
