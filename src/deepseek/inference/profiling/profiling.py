@@ -122,7 +122,7 @@ def _busy() -> str:
         return ""
     return (
         f"the processors were busy before this began (load {load:.1f} on {cores} cores): times are longer for it, and "
-        "what the device does at most may have been measured too low"
+        "what the device does at most may have been measured too low (`deepseek bench hardware` measures it anew)"
     )
 
 
