@@ -19,10 +19,12 @@ SURFACE = {
     "deepseek.bundles": ["Bundle", "CompiledRecord", "DataRecord", "Manifest", "add_compiled", "write_bundle"],
     "deepseek.data": ["CleaningConfig", "CleaningReport", "CleaningResult", "CleanupReport", "CompactionReport", "Dataset", "DriftConfig", "DriftMonitor", "DriftReport", "ENGINES", "Engine", "FeatureStore", "FeatureView", "IndexInfo", "IngestReport", "Loader", "MaterializationReport", "ONLINE_STORES", "OnDemand", "OnlineStore", "SOURCES", "Sampler", "Source", "SplitConfig", "Table", "TableVersion", "UpsertReport", "assign_splits", "assign_splits_table", "blob_field", "clean", "clean_table", "datasets", "drift", "get_engine", "ingest", "on_demand", "open_online_store", "open_source", "profile", "sql", "vector_field"],
     "deepseek.hub": ["Entry", "entries", "pull"],
-    "deepseek.inference": ["RUNTIMES", "Predictor", "Quantized", "Runtime", "evaluate", "quantize"],
+    "deepseek.inference": ["RUNTIMES", "Predictor", "Quantized", "Runtime", "evaluate", "profile", "quantize"],
     "deepseek.inference.choice": ["Choice", "Trial", "choose"],
+    "deepseek.inference.generation": ["CORES", "Completion", "CoreSettings", "GenerationCore", "GenerationEngine", "Grammar", "Piece", "SamplingParameters", "Step", "Stream", "TokenLogprobs"],
     "deepseek.inference.hardware": ["Bandwidth", "Finding", "Hardware", "HardwarePeaks", "ProductPeak", "examine", "keep", "kept", "measure", "peaks"],
     "deepseek.inference.kernels": ["PackedInt4", "PackedInt8", "decode_attention", "pack_int4", "pack_int8", "weight_only_matmul"],
+    "deepseek.inference.profiling": ["Breakdown", "Limit", "Outside", "Part", "Phase", "Profile", "Sizes", "Work", "decode_work", "forward_work", "limit_of", "prefill_work", "profile", "profile_generation", "reference"],
     "deepseek.models": [
         "CATALOGUE", "Checkpoint", "LoRAConfig", "ModelCard", "from_config", "from_pretrained", "processor_for", "resolve",
         "resolve_targets", "tokenizer_for", "train_tokenizer",

@@ -30,6 +30,21 @@ OPTIONS = {
     "serve": ["--device", "--grpc-port", "--host", "--http-port", "--max-batch-size", "--runtime"],
     "quantize": ["--calibration", "--json", "--max-drop", "--runtime", "--split"],
     "explain": ["--batch-size", "--device", "--dtype", "--input", "--json", "--refresh", "--task"],
+    "profile": [
+        "--batch",
+        "--context",
+        "--device",
+        "--dtype",
+        "--input",
+        "--json",
+        "--length",
+        "--plot",
+        "--prefill",
+        "--runtime",
+        "--streams",
+        "--task",
+        "--trace",
+    ],
     "doctor": ["--json"],
 }
 DATA_OPTIONS = {

@@ -15,6 +15,7 @@ from deepseek.cli import (
     hub,
     plugins,
     predict,
+    profile,
     quantize,
     quickstart,
     serve,
@@ -64,6 +65,7 @@ app.command("evaluate")(evaluate.command)
 app.command("predict")(predict.command)
 app.command("serve")(serve.command)
 app.command("explain")(explain.command)
+app.command("profile")(profile.command)
 app.command("quantize")(quantize.command)
 app.add_typer(data.app, name="data")
 app.add_typer(hub.app, name="hub")

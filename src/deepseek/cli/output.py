@@ -27,6 +27,17 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     console.print(table)
 
 
+def print_text(text: str) -> None:
+    """Print a line that may be long, folded at the terminal's width between words."""
+    from rich.console import Console
+
+    console = Console()
+    if console.is_terminal:
+        console.print(text, markup=False, highlight=False)
+    else:
+        print(text)
+
+
 def print_json_line(value: Any) -> None:
     """Print one JSON value on one line."""
     print(json.dumps(value, ensure_ascii=False, default=str), flush=True)

@@ -10,6 +10,7 @@ from deepseek.plugins.registry import Registry
 if TYPE_CHECKING:
     from deepseek.inference.evaluation import evaluate
     from deepseek.inference.predictor import Predictor
+    from deepseek.inference.profiling.profiling import profile
     from deepseek.inference.quantizing import Quantized, quantize
     from deepseek.inference.runtime import Runtime
 
@@ -28,10 +29,11 @@ _PUBLIC = {
     "Quantized": "deepseek.inference.quantizing",
     "Runtime": "deepseek.inference.runtime",
     "evaluate": "deepseek.inference.evaluation",
+    "profile": "deepseek.inference.profiling.profiling",
     "quantize": "deepseek.inference.quantizing",
 }
 
-__all__ = ["RUNTIMES", "Predictor", "Quantized", "Runtime", "evaluate", "quantize"]
+__all__ = ["RUNTIMES", "Predictor", "Quantized", "Runtime", "evaluate", "profile", "quantize"]
 
 
 __getattr__ = names_of(__name__, _PUBLIC)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -29,6 +30,16 @@ DTYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 INT8 = "int8"
 QUANTIZED = "openvino-int8"
 """The name of a bundle's int8 copy."""
+
+
+@dataclass(frozen=True)
+class NodeTime:
+    """How long one node of a compiled model took: its name (a path of the traced model), its kind, its kernel."""
+
+    name: str
+    kind: str
+    kernel: str
+    seconds: float
 
 
 class OpenVinoRuntime(Runtime):
@@ -66,11 +77,21 @@ class OpenVinoRuntime(Runtime):
         quantized(converted(checkpoint, head), batches, folder)
 
     def load(self, checkpoint: Checkpoint, head: str, *, device: str = "auto", dtype: str = "auto") -> Executable:
-        library = openvino()
         if head == "causal-lm":
             from deepseek.inference.generation.executable import load_executable
 
             return load_executable(checkpoint, core="openvino", device=device, dtype=dtype)
+        return self.load_model(checkpoint, head, device=device, dtype=dtype)
+
+    def load_model(
+        self, checkpoint: Checkpoint, head: str, *, device: str = "auto", dtype: str = "auto", counters: bool = False
+    ) -> OpenVinoModel:
+        """As :meth:`Runtime.load`, for all heads but language models' own.
+
+        Args:
+            counters: keep what :meth:`OpenVinoModel.node_times` tells, for some time.
+        """
+        library = openvino()
         if dtype not in ("auto", *DTYPES, INT8):
             raise UnknownNameError("dtype", dtype, ("auto", *DTYPES, INT8))
         if dtype == INT8:
@@ -80,17 +101,17 @@ class OpenVinoRuntime(Runtime):
                     f"{checkpoint.name!r} has no int8 copy; `deepseek quantize BUNDLE ROWS` makes one and sees "
                     "that it is as good"
                 )
-            return self.open_copy(copy, device=device)
+            return self.open_copy(copy, device=device, counters=counters)
         core = library.Core()
-        return _compiled(core, _device(device, core), converted(checkpoint, head), DTYPES.get(dtype))
+        return _compiled(core, _device(device, core), converted(checkpoint, head), DTYPES.get(dtype), counters)
 
-    def open_copy(self, folder: Path, *, device: str = "auto") -> OpenVinoModel:
+    def open_copy(self, folder: Path, *, device: str = "auto", counters: bool = False) -> OpenVinoModel:
         # what is not int8 in it runs as fast as the device can
         core = openvino().Core()
-        return _compiled(core, _device(device, core), folder, None)
+        return _compiled(core, _device(device, core), folder, None, counters)
 
 
-def _compiled(core: Any, device: str, folder: Path, precision: str | None) -> OpenVinoModel:
+def _compiled(core: Any, device: str, folder: Path, precision: str | None, counters: bool) -> OpenVinoModel:
     """A model compiled for a device, by OpenVINO's name; ``precision`` ``None`` is the device's own."""
     import torch
 
@@ -98,11 +119,12 @@ def _compiled(core: Any, device: str, folder: Path, precision: str | None) -> Op
         "INFERENCE_PRECISION_HINT": precision or _native(core, device),
         "PERFORMANCE_HINT": "LATENCY",
         "CACHE_DIR": str(cache_dir() / "openvino" / "kernels"),
+        "PERF_COUNT": counters,
     }
     if device == "CPU":
         settings["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
     compiled = core.compile_model(folder / MODEL, device, settings)
-    return OpenVinoModel(compiled, json.loads((folder / ABOUT).read_text(encoding="utf-8")))
+    return OpenVinoModel(compiled, json.loads((folder / ABOUT).read_text(encoding="utf-8")), counters)
 
 
 def quantized_copy(checkpoint: Checkpoint) -> Path | None:
@@ -131,12 +153,38 @@ def _native(core: Any, device: str) -> str:
 class OpenVinoModel:
     """A compiled model as an executable. Threads may share it: each has a request of its own."""
 
-    def __init__(self, compiled: Any, about: dict[str, Any]) -> None:
-        self._compiled = compiled
+    def __init__(self, compiled: Any, about: dict[str, Any], counters: bool = False) -> None:
+        self._compiled, self._counters = compiled, counters
         self._inputs: list[str] = about["inputs"]
         self._outputs: list[str] = about["outputs"]
         self._own = threading.local()
         self.context_length: int | None = about["context_length"]
+
+    @property
+    def precision(self) -> str:
+        """The precision that it computes in, by our name: ``"float32"``, ``"bfloat16"`` or ``"float16"``."""
+        theirs = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        return next(ours for ours, name in DTYPES.items() if name == theirs)
+
+    @property
+    def device(self) -> str:
+        """The device that it runs on, by our name."""
+        return ", ".join(self._compiled.get_property("EXECUTION_DEVICES")).lower()
+
+    def node_times(self) -> list[NodeTime]:
+        """The nodes that ran, in their order, each with the mean of its times in all passes since the model was loaded.
+
+        Raises:
+            ConfigError: it was not loaded with ``counters``, or nothing ran yet.
+        """
+        request = getattr(self._own, "request", None)
+        if request is None or not self._counters:
+            raise ConfigError("node times need a model that was loaded with counters=True, and a pass through it")
+        return [
+            NodeTime(node.node_name, node.node_type, node.exec_type, node.real_time.total_seconds())
+            for node in request.get_profiling_info()
+            if node.status == node.Status.EXECUTED
+        ]
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         import numpy as np

@@ -39,12 +39,13 @@ class VllmCore(GenerationCore):
         engine: as vLLM made it.
         ends: tokens that end a text.
         adapters: vLLM's requests for adapters, by name.
+        vocabulary: tokens that the model tells apart.
     """
 
     name: ClassVar[str] = "vllm"
 
-    def __init__(self, engine: Any, ends: frozenset[int], adapters: dict[str, Any]) -> None:
-        self._engine, self._ends, self._adapters = engine, ends, adapters
+    def __init__(self, engine: Any, ends: frozenset[int], adapters: dict[str, Any], vocabulary: int) -> None:
+        self._engine, self._ends, self._adapters, self._vocabulary = engine, ends, adapters, vocabulary
         self._context = int(engine.vllm_config.model_config.max_model_len)
         self._taken: dict[int, _Taken] = {}
         self._begun = 0
@@ -78,11 +79,15 @@ class VllmCore(GenerationCore):
                 f"vLLM cannot run {checkpoint.name!r} with these settings: {type(error).__name__}: {error}. The core "
                 "'torch' runs every causal language model of transformers"
             ) from error
-        return cls(engine, end_tokens_of(checkpoint), adapters)
+        return cls(engine, end_tokens_of(checkpoint), adapters, int(config.vocab_size))
 
     @property
     def context_length(self) -> int:
         return self._context
+
+    @property
+    def vocabulary(self) -> int:
+        return self._vocabulary
 
     @property
     def end_tokens(self) -> frozenset[int]:
