@@ -90,7 +90,7 @@ class TorchCore(GenerationCore):
         if settings.draft is not None:
             same_tokens(tokenizer, tokenizer_for(settings.draft), (checkpoint.name, settings.draft.name))
             draft, _ = loading.load_model(settings.draft, place, precision)
-            guesser = DraftModel(draft, settings.draft_tokens)
+            guesser = DraftModel(draft, settings.draft_tokens, model.vocabulary)
             models.append(draft)
         blocks = loading.cache_blocks(settings, model.context_length, sum(m.token_bytes for m in models), place)
         for each in models:

@@ -110,10 +110,11 @@ class DraftModel(Guesser):
     Args:
         model: with its cache.
         tokens: so many guesses.
+        vocabulary: of the model that verifies; models of one family may fill theirs up to different sizes.
     """
 
-    def __init__(self, model: PagedModel, tokens: int) -> None:
-        self._model, self._tokens = model, tokens
+    def __init__(self, model: PagedModel, tokens: int, vocabulary: int) -> None:
+        self._model, self._tokens, self._vocabulary = model, tokens, vocabulary
 
     def _count(self, sequence: Running) -> int:
         context = self._model.context_length
@@ -155,6 +156,7 @@ class DraftModel(Guesser):
     def _answers(self, pieces: Sequence[Piece]) -> list[int]:
         order = ordered(pieces)
         batch = batch_of([pieces[at] for at in order], self._model.device)
-        tokens = self._model.forward(batch).argmax(-1).tolist()
+        batch.ids_1T.clamp_(max=self._model.vocabulary - 1)
+        tokens = self._model.forward(batch)[:, : self._vocabulary].argmax(-1).tolist()
         answers = dict(zip((at for at in order if pieces[at].rows), tokens, strict=True))
         return [answers[at] for at in sorted(answers)]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _PIECES = (21, 4, 1, 1, 5)
 """Tokens of the trial, step by step: a prompt, a chunk after it, single ones, and several guesses at once."""
 _TOLERANCE = {"torch.float32": 1e-3, "torch.bfloat16": 0.1, "torch.float16": 0.03}
-"""Largest difference to the model's own logits, as a share of their norm."""
+"""Largest difference to the model's own logits of a token, as a share of their norm."""
 _OTHERS = "the generation cores 'openvino' and 'vllm', or the runtime 'torch' of Predictor, may run it"
 _CHANGES = ("sliding_window", "softcap", "s_aux", "position_bias", "cache", "attention_mask")
 
@@ -66,11 +66,17 @@ class PagedModel:
 
     def allocate(self, blocks: int) -> None:
         """Make the cache, of so many blocks; what was in one before is lost."""
+        import numpy as np
         import torch
 
         def empty(shape: _Shape, size: int) -> torch.Tensor:
             # zeros: a masked place counts nothing, but nothing times what is no number would be no number
-            return torch.zeros(blocks, BLOCK, shape.key_heads, size, dtype=self.dtype, device=self.device)
+            places = blocks * BLOCK * shape.key_heads * size
+            if self.device.type == "cpu":  # NumPy's zeros take no memory before they are written to
+                zeros = torch.from_numpy(np.zeros(places * self.dtype.itemsize, dtype=np.uint8)).view(self.dtype)
+            else:
+                zeros = torch.zeros(places, dtype=self.dtype, device=self.device)
+            return zeros.view(blocks, BLOCK, shape.key_heads, size)
 
         self.layers = []
         self.layers = [Layer(empty(shape, shape.key), empty(shape, shape.value)) for shape in self._shapes]
@@ -125,7 +131,7 @@ class PagedModel:
                 raise self._unfit(f"{len(shapes)} of its {count} layers are attention with a cache")
             self._shapes = [shapes[at] for at in range(count)]
             paged = self._in_pieces(ids[0].tolist())
-        difference = float((paged - own).norm() / own.norm())
+        difference = _difference(paged, own, exact=self.dtype == torch.float32)
         if not difference < _TOLERANCE.get(str(self.dtype), 0.1):
             raise self._unfit(f"with a paged cache it answers otherwise (logits differ by {difference:.1%})")
         return self._shapes
@@ -144,6 +150,18 @@ class PagedModel:
             start += count
         self.layers = []
         return torch.cat(outs)
+
+
+def _difference(paged: torch.Tensor, own: torch.Tensor, *, exact: bool) -> float:
+    """How far logits of tokens are from each other: the furthest where they should be ``exact``.
+
+    In narrow precisions rounding may send single tokens to other experts; so it is the median there, of the prompt and
+    of what comes after it, whichever is larger.
+    """
+    each = (paged - own).norm(dim=-1) / own.norm(dim=-1)
+    if exact:
+        return float(each.max())
+    return max(float(each[: _PIECES[0]].median()), float(each[_PIECES[0] :].median()))
 
 
 def same_tokens(target: Any, draft: Any, names: Sequence[str]) -> None:
