@@ -60,8 +60,13 @@ class PagedModel:
         self.context_length: int | None = getattr(config, "max_position_embeddings", None)
         if not self.vocabulary or not model._can_set_attn_implementation():
             raise self._unfit("its attention is its own")
+        if why := _only_later(config):
+            raise self._unfit(why)
         self.layers: list[Layer] = []
-        self._shapes = self._try_out(int(config.num_hidden_layers))
+        try:
+            self._shapes = self._try_out(int(config.num_hidden_layers))
+        except (TypeError, AttributeError, IndexError) as error:  # of its own code, which counts on a mask or a cache
+            raise self._unfit(f"its code fails on a paged cache ({type(error).__name__}: {error})") from error
         self.token_bytes = sum(s.key_heads * (s.key + s.value) for s in self._shapes) * self.dtype.itemsize
 
     def allocate(self, blocks: int) -> None:
@@ -150,6 +155,19 @@ class PagedModel:
             start += count
         self.layers = []
         return torch.cat(outs)
+
+
+def _only_later(config: Any) -> str:
+    """What would differ only in texts longer than the trial; empty if nothing."""
+    context = getattr(config, "max_position_embeddings", None) or 0
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if kinds:  # a sliding window's length is seen in the trial
+        return f"it has layers of {', '.join(sorted(kinds))}"
+    rotary = getattr(config, "rope_parameters", None) or {}
+    for each in [rotary, *(part for part in rotary.values() if isinstance(part, dict))]:
+        if each.get("rope_type") == "longrope" and each.get("original_max_position_embeddings", 0) < context:
+            return "its rotary positions change with the length of the longest text in a batch (longrope)"
+    return ""
 
 
 def _difference(paged: torch.Tensor, own: torch.Tensor, *, exact: bool) -> float:
