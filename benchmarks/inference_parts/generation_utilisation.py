@@ -34,7 +34,7 @@ def run(given: Inputs, took: str) -> dict[str, Figure]:
             baseline=0.9,
             baseline_name="the goal; no peer exceeds 0.4",
             note=f"bigger is better. One stream after 128 tokens: {found['decode_bytes'] / 1e6:.0f} MB of weights "
-            f"and cache in {1e3 * decode:.1f} ms a token, {moved / 1e9:.1f} of {found['bandwidth'] / 1e9:.1f} GB/s; auto "
-            f"took {took}.",
+            f"and cache in {1e3 * decode:.1f} ms a token, {moved / 1e9:.1f} of {found['bandwidth'] / 1e9:.1f} GB/s; "
+            f"auto took {took}.",
         ),
     }

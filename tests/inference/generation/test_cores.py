@@ -198,8 +198,8 @@ def test_a_cancelled_answer_ends_and_frees_its_place(engine: GenerationEngine) -
     assert engine.usage()["requests"] == 0
 
 
-def test_more_than_the_cache_holds_is_answered_all_the_same(engine: GenerationEngine, theirs: Any) -> None:
-    """Three sequences of 800 tokens in a cache of 2,048: one must give way and come back."""
+def test_more_than_the_cache_holds_is_answered_all_the_same(engine: GenerationEngine) -> None:
+    """Three sequences of 800 tokens in a cache of 2,048: one must wait, or give way and come back."""
     prompt = "The quick brown fox jumps over the lazy dog. " * 72
     parameters = SamplingParameters(max_new_tokens=40, ignore_eos=True)
     answers = engine.generate([f"{i}. {prompt}" for i in range(3)], parameters)

@@ -76,7 +76,7 @@ def loaded(
     models = [model]
     if draft is not None and settings.draft is not None:
         same_tokens(tokenizer, tokenizer_for(settings.draft), (checkpoint.name, settings.draft.name))
-        guesser = DraftModel(draft, settings.draft_tokens)
+        guesser = DraftModel(draft, settings.draft_tokens, model.vocabulary)
         models.append(draft)
     blocks = cache_blocks(settings, model.context_length, sum(m.token_bytes for m in models), model.device)
     for each in models:

@@ -108,10 +108,11 @@ class DraftModel(Guesser):
     Args:
         model: with its cache.
         tokens: so many guesses.
+        vocabulary: of the model that verifies; models of one family may fill theirs up to different sizes.
     """
 
-    def __init__(self, model: PagedModel, tokens: int) -> None:
-        self._model, self._tokens = model, tokens
+    def __init__(self, model: PagedModel, tokens: int, vocabulary: int) -> None:
+        self._model, self._tokens, self._vocabulary = model, tokens, vocabulary
 
     def _count(self, sequence: Running) -> int:
         context = self._model.context_length
@@ -151,8 +152,12 @@ class DraftModel(Guesser):
         chunk.sequence.drafted = chunk.stop + min(accepted, chunk.guesses - 1)
 
     def _answers(self, pieces: Sequence[Piece]) -> list[int]:
+        most = self._model.vocabulary - 1
+        for piece in pieces:
+            piece.ids = [min(token, most) for token in piece.ids]
         order = self._model.ordered(pieces)
-        tokens = self._model.forward([pieces[at] for at in order]).argmax(-1).tolist()
+        logits = self._model.forward([pieces[at] for at in order])
+        tokens = logits[:, : self._vocabulary].argmax(-1).tolist()
         answers = dict(zip((at for at in order if pieces[at].rows), tokens, strict=True))
         return [answers[at] for at in sorted(answers)]
 

@@ -207,6 +207,8 @@ def _with_logprobs(
     most = max(rows[i].sampling.logprobs or 0 for i in told)
     top_TK, ids_TK = logprobs_TV.topk(min(most, logprobs_TV.shape[1]), -1)
     parts = [tokens_R, own_T1.flatten(), top_TK.flatten(), ids_TK.flatten()]
+    if tokens_R.device.type == "mps":  # it has no float64
+        parts = [part.cpu() for part in parts]
     flat = torch.cat([part.double() for part in parts]).tolist()
     count, width = len(told), top_TK.shape[1]
     tokens = [int(token) for token in flat[: len(rows)]]

@@ -196,8 +196,9 @@ def attend(query_THD: torch.Tensor, layer: Layer, group: Group, scale: float) ->
 
     heads, key_heads = query_THD.shape[1], layer.keys.shape[2]
     count, repeats = group.tables_NM.shape[0], heads // key_heads
-    if group.new == 1 and query_THD.is_cuda and (kernel := _decode_kernel()) is not None:
-        return kernel(query_THD, layer.keys, layer.values, group.tables_NM, group.lengths_N, scale)
+    plain = layer.keys.shape == layer.values.shape
+    if group.new == 1 and plain and query_THD.is_cuda and (kernel := _decode_kernel()) is not None:
+        return kernel(query_THD.contiguous(), layer.keys, layer.values, group.tables_NM, group.lengths_N, scale)
     key_NKLD = _gathered(layer.keys, layer.key_rows, group)
     value_NKLE = _gathered(layer.values, layer.value_rows, group)
     if group.new > 1 and count == 1 and group.new == group.longest:
