@@ -45,6 +45,7 @@ def main() -> None:
         parser.error("--quick measures nothing of worth; say with --output where its figures may go")
     with tempfile.TemporaryDirectory(prefix="bench-inference-") as own:
         folder = options.workspace.absolute() if options.workspace else Path(own)
+        folder = folder / "quick" if options.quick else folder  # tiny models must not pass for the others
         context = Context(folder=folder, rounds=options.rounds, quick=options.quick)
         for part in chosen:
             started = time.monotonic()

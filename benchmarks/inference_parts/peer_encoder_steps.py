@@ -103,6 +103,7 @@ def _torch(model: str, *, bf16: bool, compiled: bool) -> Answer:
 
 def _prepare_onnx(model: str, folder: Path, *, int8: bool, heads: int) -> None:
     """Export, fuse attention, layer normalisation and GELU as ONNX Runtime's own optimiser does, perhaps quantise."""
+    import onnx
     import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.transformers import optimizer
@@ -127,7 +128,14 @@ def _prepare_onnx(model: str, folder: Path, *, int8: bool, heads: int) -> None:
     fused.save_model_to_file(str(folder / "model.onnx"))
     if int8:
         (folder / "model.onnx").rename(folder / "fused.onnx")
-        quantize_dynamic(folder / "fused.onnx", folder / "model.onnx", per_channel=True, weight_type=QuantType.QInt8)
+        quantize_dynamic(
+            folder / "fused.onnx",
+            folder / "model.onnx",
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            # types are not inferred through fused operations
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+        )
         (folder / "fused.onnx").unlink()
     (folder / "exported.onnx").unlink()
 
@@ -169,7 +177,11 @@ def _prepare_openvino(model: str, folder: Path, texts: list[str]) -> None:
 def _openvino(folder: Path, *, bf16: bool) -> Answer:
     import openvino
 
-    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS}
+    settings: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": THREADS,
+        "CACHE_DIR": str(folder / "kernels"),
+    }
     if bf16:
         settings["INFERENCE_PRECISION_HINT"] = "bf16"
     request = openvino.Core().compile_model(folder / "model.xml", "CPU", settings).create_infer_request()

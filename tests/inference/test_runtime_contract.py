@@ -49,6 +49,9 @@ def test_answers_are_those_of_torch(runtime: str, minilm: Path) -> None:
         mask = batch["attention_mask"].bool()
         assert found.dtype == torch.float32
         assert (found - expected)[mask].norm() / expected[mask].norm() < 1e-3
+    before = found.clone()
+    model.forward({**batch, "input_ids": batch["input_ids"].flip(1)})
+    assert torch.equal(found, before)  # an answer outlives the next one
     without = {"input_ids": batch["input_ids"][:1, :3]}  # what is left out is as transformers assumes it
     torch.testing.assert_close(
         model.forward(without)["last_hidden_state"],

@@ -194,8 +194,9 @@ class OpenVinoModel:
         request = getattr(self._own, "request", None)
         if request is None:
             request = self._own.request = self._compiled.create_infer_request()
-        request.infer(given, share_inputs=True)
-        # the request's next run writes into the same memory
+        # without shared outputs OpenVINO copies each into what it returns, and here they are copied anyway: the
+        # request's next run writes into the same memory
+        request.infer(given, share_inputs=True, share_outputs=True)
         return {name: torch.from_numpy(request.get_tensor(name).data.astype(np.float32)) for name in self._outputs}
 
     def generate(self, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> list[Generated]:
