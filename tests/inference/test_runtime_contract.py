@@ -136,4 +136,4 @@ def test_openvino_tells_nobody_converts_once_and_does_not_generate(tmp_path: Pat
 
 
 def test_the_optional_runtimes_are_here() -> None:
-    assert {"torch", "openvino"} <= set(HERE)  # else the tests above would test nothing
+    assert {"torch", "openvino", "onnxruntime"} <= set(HERE)  # else the tests above would test nothing

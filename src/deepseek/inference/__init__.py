@@ -18,6 +18,7 @@ RUNTIMES: Registry[type[Runtime]] = Registry(
     shipped={
         "torch": "deepseek.inference.torch_runtime:TorchRuntime",
         "openvino": "deepseek.inference.openvino.runtime:OpenVinoRuntime",
+        "onnxruntime": "deepseek.inference.onnx.runtime:OnnxRuntime",
     },
 )
 """Runtimes by name. A new runtime is one new file and one line here."""
