@@ -21,6 +21,7 @@ SURFACE = {
     "deepseek.hub": ["Entry", "entries", "pull"],
     "deepseek.inference": ["RUNTIMES", "Predictor", "Quantized", "Runtime", "evaluate", "quantize"],
     "deepseek.inference.choice": ["Choice", "Trial", "choose"],
+    "deepseek.inference.exporting": ["EXPORT_FORMATS", "ExportFormat", "ExportReport", "Source", "export"],
     "deepseek.inference.hardware": ["Bandwidth", "Finding", "Hardware", "HardwarePeaks", "ProductPeak", "examine", "keep", "kept", "measure", "peaks"],
     "deepseek.models": [
         "CATALOGUE", "Checkpoint", "LoRAConfig", "ModelCard", "from_config", "from_pretrained", "processor_for", "resolve",

@@ -58,6 +58,7 @@ def model_of(model: Traced, name: str) -> Any:
     module = model.module(named=False)
     with torch.no_grad(), quiet_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # what it warns of is compared in the tests
+        warnings.simplefilter("ignore", FutureWarning)  # of attributes of the model that the front end looks at
         try:
             made = library.convert_model(module, example_input=tuple(example.values()))
         except Exception as error:  # whatever the front end raises, the user needs the same advice
