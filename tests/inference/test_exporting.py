@@ -280,6 +280,20 @@ def test_a_head_without_weights_is_not_exported(minilm: Path, tmp_path: Path) ->
             export(minilm, to, task="text-classification", output=tmp_path / "made")
 
 
+def test_a_layer_without_weights_gives_no_output_and_pooling_comes_along(minilm: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=30522, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64
+    )
+    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path / "model")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(minilm)
+    tokenizer.save_pretrained(tmp_path / "model")
+    folder, _ = export(tmp_path / "model", "torch-export", task="sentence-embedding", output=tmp_path / "made")
+    found = torch.export.load(folder / "model.pt2").module()(**asked(tokenizer))
+    assert set(found) == {"last_hidden_state"}
+    assert {"modules.json", "1_Pooling"} <= {p.name for p in folder.iterdir()}  # for sentence-transformers
+
+
 def test_each_format_says_what_it_takes() -> None:
     from deepseek.models.loading import HEADS
 

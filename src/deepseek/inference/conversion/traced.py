@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 ROWS, TOKENS = 2, 6
 """Shape of the batch that a model is traced with; it leaves no mark."""
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-POOLED = "pooler_output"
+POOLER, POOLED = "pooler", "pooler_output"
+"""The layer of a model without a head that many checkpoints lack, and its output."""
 
 
 @dataclass(frozen=True)
@@ -91,18 +92,10 @@ def traced(checkpoint: Checkpoint, head: str, *, dtype: str = "float32") -> Trac
                for name, value in _example(model).items()}  # fmt: skip
     with torch.no_grad(), quiet_transformers():
         outputs = model(**example)
-    fresh_pooler = any(name.endswith("pooler") for name in model.fresh_modules)
-    names = [
-        name
-        for name, value in outputs.items()
-        if isinstance(value, torch.Tensor) and not (name == POOLED and fresh_pooler)
-    ]
+    names = [name for name, value in outputs.items() if isinstance(value, torch.Tensor)]
+    if POOLER in model.fresh_modules and POOLED in names:
+        names.remove(POOLED)
     return Traced(model, example, tuple(names))
-
-
-def untrained(model: PreTrainedModel) -> list[str]:
-    """Modules whose outputs are asked for and whose weights the checkpoint did not bring."""
-    return [name for name in model.fresh_modules if not name.endswith("pooler")]
 
 
 def refuse_untrained(checkpoint: Checkpoint, model: PreTrainedModel) -> None:
@@ -111,7 +104,7 @@ def refuse_untrained(checkpoint: Checkpoint, model: PreTrainedModel) -> None:
     Raises:
         ConfigError: it has one.
     """
-    if fresh := untrained(model):
+    if fresh := [name for name in model.fresh_modules if name != POOLER]:
         raise ConfigError(
             f"{checkpoint.name!r} has no weights for {', '.join(fresh)}, so a copy of it would answer at random; "
             "`deepseek train RECIPE` trains them"
