@@ -21,6 +21,7 @@ SURFACE = {
     "deepseek.hub": ["Entry", "entries", "pull"],
     "deepseek.inference": ["RUNTIMES", "Predictor", "Quantized", "Runtime", "evaluate", "profile", "quantize"],
     "deepseek.inference.choice": ["Choice", "Trial", "choose"],
+    "deepseek.inference.exporting": ["EXPORT_FORMATS", "ExportFormat", "ExportReport", "Source", "export"],
     "deepseek.inference.generation": ["CORES", "Completion", "CoreSettings", "GenerationCore", "GenerationEngine", "Grammar", "Piece", "SamplingParameters", "Step", "Stream", "TokenLogprobs"],
     "deepseek.inference.hardware": ["Bandwidth", "Finding", "Hardware", "HardwarePeaks", "ProductPeak", "examine", "keep", "kept", "measure", "peaks"],
     "deepseek.inference.kernels": ["PackedInt4", "PackedInt8", "decode_attention", "pack_int4", "pack_int8", "weight_only_matmul"],

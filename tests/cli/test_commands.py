@@ -29,6 +29,7 @@ OPTIONS = {
     "predict": ["--device", "--input", "--param", "--runtime", "--task", "--text"],
     "serve": ["--device", "--grpc-port", "--host", "--http-port", "--max-batch-size", "--runtime"],
     "quantize": ["--calibration", "--json", "--max-drop", "--runtime", "--split"],
+    "export": ["--dtype", "--force", "--json", "--max-error", "--output", "--task", "--to"],
     "explain": ["--batch-size", "--device", "--dtype", "--input", "--json", "--refresh", "--task"],
     "profile": [
         "--batch",

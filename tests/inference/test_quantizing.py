@@ -61,6 +61,27 @@ def test_a_copy_that_is_as_good_is_added_used_and_replaced(
     assert not list(tmp_path.glob(".quantized-*"))
 
 
+def test_a_copy_for_onnx_runtime_stands_beside_openvinos(
+    own: Path, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    monkeypatch.setattr("deepseek.inference.choice.choosing.cache_dir", lambda: tmp_path)
+    with pytest.raises(ConfigError, match="--runtime onnxruntime"):
+        Predictor.load(own, runtime="onnxruntime", dtype="int8")
+    made = quantize(own, rows * 6, runtime="onnxruntime", calibration=8)
+    file = own / Bundle.open(own, verify=True).manifest.compiled["onnxruntime-int8"].folder / "model.onnx"
+    assert file.stat().st_size < 0.5 * (own / "model.safetensors").stat().st_size
+    assert "MatMulInteger" in {node.op_type for node in onnx.load(file).graph.node}
+    onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    assert made.record.versions["onnxruntime"] == onnxruntime.__version__
+    small = Predictor.load(own, runtime="onnxruntime", dtype="int8")
+    assert [a["label"] for a in small.predict(TEXTS)] == [a["label"] for a in Predictor.load(own).predict(TEXTS)]
+    trials = {(t.runtime, t.dtype): t for t in choose(own, batch_size=2).trials}
+    assert trials["onnxruntime", "int8"].validated
+    assert trials["onnxruntime", "float32"].error < 1e-4  # type: ignore[operator]
+    assert ("openvino", "int8") not in trials
+
+
 def test_what_cannot_be_quantised_is_refused_before_work(own: Path, rows: list[dict[str, Any]], minilm: Path) -> None:
     with pytest.raises(ConfigError, match="no bundle"):
         quantize(minilm, rows * 6)

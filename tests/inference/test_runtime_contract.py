@@ -139,4 +139,4 @@ def test_openvino_tells_nobody_and_converts_once(tmp_path: Path) -> None:
 
 
 def test_the_optional_runtimes_are_here() -> None:
-    assert {"torch", "openvino"} <= set(HERE)  # else the tests above would test nothing
+    assert {"torch", "openvino", "onnxruntime"} <= set(HERE)  # else the tests above would test nothing

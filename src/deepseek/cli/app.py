@@ -12,6 +12,7 @@ from deepseek.cli import (
     doctor,
     evaluate,
     explain,
+    export,
     hub,
     plugins,
     predict,
@@ -67,6 +68,7 @@ app.command("serve")(serve.command)
 app.command("explain")(explain.command)
 app.command("profile")(profile.command)
 app.command("quantize")(quantize.command)
+app.command("export")(export.command)
 app.add_typer(data.app, name="data")
 app.add_typer(hub.app, name="hub")
 app.add_typer(plugins.app, name="plugins")

@@ -14,7 +14,10 @@ def command(
     where: Annotated[str, typer.Option(help="Only rows that this SQL condition selects.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     runtime: Annotated[
-        str, typer.Option(help="torch, openvino, a plugin's, or auto: the fastest here (see deepseek explain).")
+        str,
+        typer.Option(
+            help="torch, openvino, onnxruntime, a plugin's, or auto: the fastest here (see deepseek explain)."
+        ),
     ] = "torch",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

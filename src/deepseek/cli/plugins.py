@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 app = typer.Typer(
-    help="Tasks, runtimes, sources, engines, online stores: what is installed here.", no_args_is_help=True
+    help="Tasks, runtimes, export formats, sources, engines, online stores: what is installed here.",
+    no_args_is_help=True,
 )
 
 
@@ -15,6 +16,7 @@ def list_plugins() -> None:
     from deepseek.cli.output import print_table
     from deepseek.data import ENGINES, ONLINE_STORES, SOURCES
     from deepseek.inference import RUNTIMES
+    from deepseek.inference.exporting import EXPORT_FORMATS
     from deepseek.plugins import discover
     from deepseek.tasks import TASKS
 
@@ -28,7 +30,7 @@ def list_plugins() -> None:
         ("name", "kind", "from", "defined in"),
         [
             (name, registry.kind, origin.get((registry.kind, name), "deepseek"), registry.target(name))
-            for registry in (TASKS, RUNTIMES, SOURCES, ENGINES, ONLINE_STORES)
+            for registry in (TASKS, RUNTIMES, EXPORT_FORMATS, SOURCES, ENGINES, ONLINE_STORES)
             for name in registry.names()
         ],
     )

@@ -25,7 +25,10 @@ def command(
     task: Annotated[str, typer.Option(help="What the model is for, if it does not say so itself.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     runtime: Annotated[
-        str, typer.Option(help="torch, openvino, a plugin's, or auto: the fastest here (see deepseek explain).")
+        str,
+        typer.Option(
+            help="torch, openvino, onnxruntime, a plugin's, or auto: the fastest here (see deepseek explain)."
+        ),
     ] = "torch",
 ) -> None:
     """Answer texts or rows; one JSON object a line on standard output.

@@ -15,14 +15,15 @@ def command(
         float, typer.Option(help="How much worse the main metric may get, in its own unit; 0.005 is half a point.")
     ] = 0.005,
     calibration: Annotated[int, typer.Option(min=1, help="Rows that ranges are taken from; a quarter at most.")] = 300,
-    runtime: Annotated[str, typer.Option(help="The runtime that the copy is for.")] = "openvino",
+    runtime: Annotated[str, typer.Option(help="Whose copy it is: openvino or onnxruntime.")] = "openvino",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Make an int8 copy of a bundle's model, and add it to the bundle if it answers as well.
 
     Weights and activations become 8-bit integers: a quarter of the size, and several times faster on processors with
     units for them (AVX-512 VNNI, AMX). Some rows calibrate the ranges of activations; all others are scored, with the
-    plain model and with the copy. `--runtime auto` considers the copy from then on; `deepseek explain` shows how fast
+    plain model and with the copy. With `--runtime onnxruntime` the ranges of activations are found anew in each pass,
+    and nothing is calibrated. `--runtime auto` considers the copy from then on; `deepseek explain` shows how fast
     it is. Take rows that the model did not learn from.
 
     Example:

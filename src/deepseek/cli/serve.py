@@ -17,7 +17,10 @@ def command(
     max_batch_size: Annotated[int, typer.Option(help="Most rows that a model sees at once.")] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     runtime: Annotated[
-        str, typer.Option(help="torch, openvino, a plugin's, or auto: the fastest here (see deepseek explain).")
+        str,
+        typer.Option(
+            help="torch, openvino, onnxruntime, a plugin's, or auto: the fastest here (see deepseek explain)."
+        ),
     ] = "torch",
 ) -> None:
     """Serve models over REST and gRPC until Ctrl-C.

@@ -21,7 +21,7 @@ from deepseek.inference.recording import Recorder
 CALIBRATION, CALIBRATION_BATCH = 300, 1
 """Rows that activations are calibrated with, and how many at once: one, so that no padding is in the ranges."""
 LEAST_ROWS = 40
-LIBRARIES = ("openvino", "nncf", "torch", "transformers")
+LIBRARIES = ("openvino", "nncf", "onnxruntime", "torch", "transformers")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from typing import Literal, get_args
 
 from deepseek.errors import ConfigError
 
-Kind = Literal["task", "runtime", "source", "online-store", "engine"]
+Kind = Literal["task", "runtime", "source", "online-store", "engine", "export-format"]
 KINDS: tuple[str, ...] = get_args(Kind)
 _TARGET = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 

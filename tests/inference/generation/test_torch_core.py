@@ -16,6 +16,8 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from deepseek.errors import ConfigError, DataError, EngineError, UnknownNameError
 from deepseek.inference.generation import CoreSettings, Grammar, SamplingParameters, Step
+from deepseek.inference.generation.paged import cache_size
+from deepseek.inference.generation.paged.blocks import BLOCK, blocks_for
 from deepseek.inference.generation.torch import loading
 from deepseek.inference.generation.torch.core import TorchCore
 from deepseek.models import LoRAConfig, from_pretrained, resolve
@@ -272,11 +274,11 @@ def test_a_step_that_needs_too_much_memory_is_tried_with_less(made: Make, monkey
     core, prompts = load(made(), max_step_tokens=128), prompts_of(60, 60, 20)
     forward, tokens = core._model.forward, []
 
-    def scarce(batch: Any) -> Any:
-        tokens.append(batch.ids_1T.shape[1])
+    def scarce(pieces: Any) -> Any:
+        tokens.append(sum(len(piece.ids) for piece in pieces))
         if tokens[-1] > 40:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory")
-        return forward(batch)
+        return forward(pieces)
 
     monkeypatch.setattr(core._model, "forward", scarce)
     assert run(core, prompts, GREEDY) == theirs(made(), prompts, 20)
@@ -339,9 +341,9 @@ def test_the_cache_is_what_memory_allows_and_no_more_than_is_of_use(
     made: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, settings = torch.device("cpu"), CoreSettings(max_sequences=4)
-    monkeypatch.setattr(loading, "free_memory", lambda device: 16 * 1000 * 2 * 50)
-    assert loading.cache_blocks(settings, None, 1000, place) == 50
-    assert loading.cache_blocks(settings, 160, 1000, place) == 40
-    assert loading.cache_blocks(replace(settings, cache_tokens=100), 160, 1000, place) == 6
+    monkeypatch.setattr(cache_size, "free_memory", lambda device: BLOCK * 1000 * 2 * 50)
+    assert cache_size.cache_blocks(settings, None, 1000, place) == 50
+    assert cache_size.cache_blocks(settings, 160, 1000, place) == 4 * blocks_for(160)
+    assert cache_size.cache_blocks(replace(settings, cache_tokens=3 * BLOCK + 4), 160, 1000, place) == 3
     with pytest.raises(ConfigError, match="no room"):
-        loading.cache_blocks(settings, 160, 1_000_000, place)
+        cache_size.cache_blocks(settings, 160, 1_000_000, place)

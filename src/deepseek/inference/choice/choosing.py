@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from deepseek.models.checkpoint import Checkpoint
     from deepseek.tasks.base import Task
 
-LIBRARIES = ("torch", "transformers", "openvino", "deepseek")
+LIBRARIES = ("torch", "transformers", "openvino", "onnxruntime", "deepseek")
 """Another version of one of them is measured anew."""
 
 

@@ -6,15 +6,15 @@ asymmetric activations, SmoothQuant as in Xiao et al. 2023, bias correction).
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from deepseek.errors import ConfigError, require
-from deepseek.inference.openvino.conversion import ABOUT, MODEL
-from deepseek.inference.openvino.feeding import arrays
+from deepseek.inference.conversion.feeding import arrays
+from deepseek.inference.conversion.keeping import ABOUT, read_about
+from deepseek.inference.openvino.conversion import MODEL
 from deepseek.inference.openvino.library import openvino, reason
 from deepseek.inference.recording import Batch
 
@@ -29,7 +29,7 @@ def quantized(source: Path, batches: Sequence[Batch], target: Path) -> None:
     library = openvino()
     nncf = require("nncf", "openvino")
     nncf.set_log_level(logging.ERROR)
-    inputs = json.loads((source / ABOUT).read_text(encoding="utf-8"))["inputs"]
+    inputs = read_about(source)["inputs"]
     items = [arrays(batch, inputs) for batch in batches]
     model = library.Core().read_model(source / MODEL)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deepseek.artifacts.cache import cache_dir
-from deepseek.bundles import Bundle
 from deepseek.errors import ConfigError, UnknownNameError
-from deepseek.inference.openvino.conversion import ABOUT, MODEL, converted
-from deepseek.inference.openvino.feeding import arrays
+from deepseek.inference.conversion.copies import INT8, copy_of, needed_copy
+from deepseek.inference.conversion.feeding import arrays
+from deepseek.inference.conversion.keeping import read_about
+from deepseek.inference.openvino.conversion import MODEL, converted
 from deepseek.inference.openvino.library import openvino
 from deepseek.inference.recording import Batch
 from deepseek.inference.runtime import Availability, Runtime
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 DTYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 """Our names of precisions, and OpenVINO's."""
-INT8 = "int8"
-QUANTIZED = "openvino-int8"
-"""The name of a bundle's int8 copy."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class OpenVinoRuntime(Runtime):
             return ()
         native = _native(core, _device(device, core))
         found = ("float32",) if native == "f32" else ("float32", "bfloat16")
-        return (*found, INT8) if quantized_copy(checkpoint) else found
+        return (*found, INT8) if copy_of(checkpoint, cls.name) else found
 
     def quantize(self, checkpoint: Checkpoint, head: str, batches: Sequence[Batch], folder: Path) -> None:
         if head == "causal-lm":
@@ -95,13 +92,7 @@ class OpenVinoRuntime(Runtime):
         if dtype not in ("auto", *DTYPES, INT8):
             raise UnknownNameError("dtype", dtype, ("auto", *DTYPES, INT8))
         if dtype == INT8:
-            copy = quantized_copy(checkpoint)
-            if copy is None:
-                raise ConfigError(
-                    f"{checkpoint.name!r} has no int8 copy; `deepseek quantize BUNDLE ROWS` makes one and sees "
-                    "that it is as good"
-                )
-            return self.open_copy(copy, device=device, counters=counters)
+            return self.open_copy(needed_copy(checkpoint, self.name), device=device, counters=counters)
         core = library.Core()
         return _compiled(core, _device(device, core), converted(checkpoint, head), DTYPES.get(dtype), counters)
 
@@ -124,16 +115,7 @@ def _compiled(core: Any, device: str, folder: Path, precision: str | None, count
     if device == "CPU":
         settings["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
     compiled = core.compile_model(folder / MODEL, device, settings)
-    return OpenVinoModel(compiled, json.loads((folder / ABOUT).read_text(encoding="utf-8")), counters)
-
-
-def quantized_copy(checkpoint: Checkpoint) -> Path | None:
-    """The folder of a bundle's int8 copy, if the checkpoint is a bundle and has one."""
-    if not Bundle.is_bundle(checkpoint.path):
-        return None
-    bundle = Bundle.open(checkpoint.path)
-    record = bundle.manifest.compiled.get(QUANTIZED)
-    return bundle.path / record.folder if record else None
+    return OpenVinoModel(compiled, read_about(folder), counters)
 
 
 def _device(device: str, core: Any) -> str:

@@ -1,0 +1,62 @@
+"""Converted copies in the cache folder: made once, found again by what they were made of and with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deepseek import progress
+from deepseek.artifacts.cache import cache_dir, staged_directory
+from deepseek.bundles.versions import library_versions
+
+if TYPE_CHECKING:
+    from deepseek.inference.conversion.traced import Traced
+    from deepseek.models.checkpoint import Checkpoint
+
+ABOUT = "about.json"
+
+
+def kept(
+    tool: str,
+    checkpoint: Checkpoint,
+    head: str,
+    *,
+    libraries: tuple[str, ...],
+    convert: Callable[[Checkpoint, str, Path], None],
+) -> Path:
+    """The folder of a checkpoint's copy for ``tool``, converted unless it is there.
+
+    It is found again by the checkpoint's files (their sizes and times), the head, and the versions of ``libraries``.
+
+    Args:
+        tool: a folder of the cache; ``convert`` writes the copy and :data:`ABOUT` into an empty one.
+
+    Raises:
+        ConfigError: what ``convert`` raises; nothing is kept then.
+    """
+    parts = [checkpoint.stamp(), head, library_versions(libraries)]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+    target = cache_dir() / tool / key
+    if (target / ABOUT).is_file():
+        return target
+    with (
+        progress.bar(f"convert {checkpoint.name} for {tool}", None, "model"),
+        staged_directory(target, replace=True) as stage,
+    ):
+        convert(checkpoint, head, stage)
+    return target
+
+
+def write_about(model: Traced, folder: Path) -> None:
+    """Say beside a copy what it takes and gives."""
+    about = {"inputs": list(model.example), "outputs": list(model.outputs), "context_length": model.context_length}
+    (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What :func:`write_about` wrote: ``inputs``, ``outputs``, ``context_length``."""
+    found: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,1 @@
+"""The formats that ship, one file each."""
