@@ -62,7 +62,7 @@ def answered_by(format_: str, folder: Path, batch: dict[str, torch.Tensor]) -> t
     [
         ("openvino", "float32", 1e-4), ("openvino", "float16", 2e-2), ("openvino", "int8", 0.1),
         ("torch-export", "float32", 1e-4), ("torch-export", "bfloat16", 0.1),
-        ("onnx", "float32", 1e-4), ("onnx", "int8", 0.3),
+        ("onnx", "float32", 1e-4), ("onnx", "float16", 2e-2), ("onnx", "int8", 0.3),
     ],
 )  # fmt: skip
 def test_a_classifier_answers_in_the_other_tool(
