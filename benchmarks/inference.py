@@ -1,4 +1,4 @@
-"""Claims of inference: encoders on a CPU against six other ways to run them.
+"""Claims of inference: encoders on a CPU against seven other ways to run them.
 
     make bench NAME=inference ARGS="--only encoders"              about 25 minutes on two quiet cores
     make bench NAME=inference ARGS="--only encoders --workspace w"  keeps models and finished cells in the folder w
