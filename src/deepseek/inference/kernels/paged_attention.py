@@ -23,7 +23,7 @@ from deepseek.inference.kernels.needs import need_triton
 if TYPE_CHECKING:
     import torch
 
-BLOCK = 16
+BLOCK = 32
 """Tokens of a block."""
 HEAD_DIMS = (16, 32, 64, 128, 256)
 
