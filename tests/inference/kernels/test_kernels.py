@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from kernel_cases import ATTENTION, MATMULS, ON_GPU, AttentionCase, MatmulCase, allowed
+from kernel_cases import ATTENTION, BLOCK, MATMULS, ON_GPU, AttentionCase, MatmulCase, allowed
 
 from deepseek.errors import ConfigError, MissingExtraError
 from deepseek.inference.kernels import PackedInt4, decode_attention, pack_int4, pack_int8, weight_only_matmul
@@ -90,7 +90,7 @@ def dense(case: AttentionCase) -> torch.Tensor:
     q, k_cache, v_cache, tables, lengths = case.inputs()
     rows = []
     for row, length in enumerate(lengths.tolist()):
-        at = [(int(tables[row, t // 16]), t % 16) for t in range(length)]
+        at = [(int(tables[row, t // BLOCK]), t % BLOCK) for t in range(length)]
         keys, values = (
             torch.stack([cache[block, within] for block, within in at]).double().movedim(0, 1)[None]
             for cache in (k_cache, v_cache)
@@ -127,7 +127,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
         (change(good, 0, q[:, :3]), "multiple of K"),
         (change(good, 0, q[0]), "queries"),
         (change(good, 1, keys[:-1]), "two caches"),
-        (change(change(good, 1, keys[:, :8]), 2, values[:, :8]), "16"),
+        (change(change(good, 1, keys[:, :8]), 2, values[:, :8]), str(BLOCK)),
         (change(good, 3, tables[:1]), "block tables"),
         (change(good, 4, lengths.long()), "int32"),
         (change(good, 0, q.half()), "one precision"),
