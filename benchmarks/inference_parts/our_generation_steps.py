@@ -77,12 +77,11 @@ def trace(clock: Clock, *, file: str, seed: int, count: int, every_s: float) -> 
 
 def phases(clock: Clock, *, model: str) -> dict[str, Any]:
     """Seconds of a prefill (512 tokens) and of a decoding step (one stream), the work in them, the machine's peaks."""
-    from deepseek.inference.profiling import profile_generation
-    from deepseek.inference.profiling.work import Sizes, decode_work, prefill_work, reference
-
     from deepseek.inference.choice import choose
     from deepseek.inference.generation import CORES, CoreSettings
     from deepseek.inference.hardware import peaks
+    from deepseek.inference.profiling import profile_generation
+    from deepseek.inference.profiling.work import Sizes, decode_work, prefill_work, reference
     from deepseek.models import resolve
 
     checkpoint, chosen = resolve(model), choose(model).chosen
