@@ -59,7 +59,6 @@ def _convert(checkpoint: Checkpoint, packing: str, folder: Path) -> None:
     stored = getattr(config, "dtype", None)
     kind = stored if stored in (torch.float16, torch.bfloat16) else torch.float32
     model = from_pretrained(checkpoint, head="causal-lm", dtype=kind)
-    _merge_adapter(model)
     weights: dict[str, Any] = {name: value.detach() for name, value in model.state_dict().items()}
     packer = Packer(packing)
 
@@ -91,10 +90,3 @@ def _convert(checkpoint: Checkpoint, packing: str, folder: Path) -> None:
     for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
         if (checkpoint.path / name).is_file():
             shutil.copyfile(checkpoint.path / name, folder / name)
-
-
-def _merge_adapter(model: Any) -> None:
-    """What a bundle's adapter adds becomes part of the weights."""
-    names = list(getattr(model, "peft_config", None) or {})
-    if names:
-        model.merge_adapter(names[0])

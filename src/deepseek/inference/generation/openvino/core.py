@@ -57,8 +57,8 @@ class OpenVinoCore(PagedCore):
         if settings.adapters:
             raise ConfigError(
                 "the generation core 'openvino' has one set of weights for all requests, so it takes no adapters "
-                f"({', '.join(settings.adapters)}); 'torch' runs several in one batch, and a bundle with one adapter "
-                "is merged here"
+                f"({', '.join(settings.adapters)}); 'torch' runs several in one batch, and a bundle's weights have its "
+                "adapter merged already"
             )
         model = _model(checkpoint, dtype)
         draft = None if settings.draft is None else _model(settings.draft, dtype)
