@@ -41,6 +41,11 @@ def _inference(key: str, what: str, promised: str) -> Claim:
     return Claim(file="inference", key=key, what=what, promised=promised, missing=missing)
 
 
+def _kernel(key: str, what: str) -> Claim:
+    missing = "`make bench NAME=kernels` needs a GPU"
+    return Claim(file="kernels", key=key, what=what, promised="90% is the goal", missing=missing)
+
+
 CLAIMS: tuple[Claim, ...] = (
     Claim(
         file="quickstart",
@@ -125,6 +130,12 @@ CLAIMS: tuple[Claim, ...] = (
     _inference("utilisation_prefill", "Prefill, share of the machine's arithmetic", "90% is the goal"),
     _inference("utilisation_decode", "Decoding, share of the machine's memory bandwidth", "90% is the goal"),
     _inference("cold_start_s", "Start of a process to the first generated token", "under 5 s"),
+    _kernel(
+        "attention_batch_8_context_4096", "GPU attention over a paged cache, 8 sequences of 4,096, share of bandwidth"
+    ),
+    _kernel("attention_batch_64_context_32768", "The same, 64 sequences of 32,768"),
+    _kernel("int8_rows_1", "GPU products with int8 weights, one row, share of bandwidth"),
+    _kernel("int4_rows_1", "GPU products with int4 weights, one row, share of bandwidth"),
     Claim(file="rest", key="requests_per_s", what="REST requests a second", promised="10,000 or more"),
     Claim(file="grpc", key="requests_per_s", what="gRPC requests a second", promised="10,000 or more"),
     Claim(file="attention", key="exponent", what="Sparse attention, scaling exponent", promised="O(n log n)"),
