@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_torch_core import GREEDY, Make, made, prompts_of, run, theirs
 
-from deepseek.errors import ConfigError, DataError, UnknownNameError
+from deepseek.errors import ConfigError, DataError, EngineError, UnknownNameError
 from deepseek.inference import Predictor
 from deepseek.inference.generation import CoreSettings, GenerationEngine, SamplingParameters
 from deepseek.inference.generation.executable import EngineExecutable, sampling_of
@@ -146,8 +147,17 @@ def test_options_of_transformers_become_sampling_parameters() -> None:
         sampling_of({"num_beams": 4})
 
 
+def test_an_engine_ends_with_the_last_reference_to_its_executable(made: Make) -> None:
+    executable = EngineExecutable(GenerationEngine.load(made(), core="openvino", dtype="float32"))
+    engine = executable.engine
+    del executable
+    gc.collect()
+    with pytest.raises(EngineError, match="closed"):
+        engine.submit([3, 4])
+
+
 def test_a_closed_executable_refuses(made: Make) -> None:
     executable = EngineExecutable(GenerationEngine.load(made(), core="openvino", dtype="float32"))
     executable.close()
-    with pytest.raises(Exception, match="closed"):
+    with pytest.raises(EngineError, match="closed"):
         executable.forward({"input_ids": torch.tensor([[3, 4]]), "attention_mask": torch.tensor([[1, 1]])})

@@ -228,7 +228,8 @@ class GenerationEngine:
                 return
             self._closing = True
             self._work.notify_all()
-        self._thread.join()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,12 @@ class EngineExecutable:
     """Generates and scores with an engine, whose batches other callers may share.
 
     Attributes:
-        engine: as given; who closes the executable closes it.
+        engine: as given; it is closed with the executable, at the latest when nobody refers to that any more.
     """
 
     def __init__(self, engine: GenerationEngine) -> None:
         self.engine = engine
+        self._closing = weakref.finalize(self, engine.close)
 
     @property
     def context_length(self) -> int:
@@ -58,7 +60,7 @@ class EngineExecutable:
 
     def close(self) -> None:
         """Close the engine."""
-        self.engine.close()
+        self._closing()
 
 
 def load_executable(
