@@ -55,7 +55,7 @@ def test_a_core_whose_text_is_worse_is_not_taken(made: Make, monkeypatch: pytest
     assert any(trial.runtime == "openvino" and trial.error is not None for trial in reference.trials)
     monkeypatch.setattr(TorchCore, "logits", worse)  # the first candidate's, so that all others are off
     found = choose(made(), task="text-generation", refresh=True)
-    assert all("off by more than 2%" in t.verdict for t in found.trials if t.runtime == "openvino")
+    assert all("outputs differ by more than 2%" in t.verdict for t in found.trials if t.runtime == "openvino")
     assert found.chosen.runtime == "torch"
 
 

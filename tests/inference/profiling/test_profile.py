@@ -94,7 +94,7 @@ def test_nodes_are_timed_only_where_that_was_asked_for(encoder: Path) -> None:
     ids = torch.ones(1, 4, dtype=torch.long)
     plain = runtime.load(checkpoint, "none", dtype="float32")
     plain.forward({"input_ids": ids})
-    counted = runtime.load(checkpoint, "none", dtype="float32", counters=True)  # type: ignore[call-arg]
+    counted = runtime.load_model(checkpoint, "none", dtype="float32", counters=True)
     for model in (plain, counted):
         with pytest.raises(ConfigError, match="counters=True, and a pass"):
             model.node_times()  # type: ignore[attr-defined]

@@ -45,6 +45,10 @@ class KnownCore(GenerationCore):
         return 512
 
     @property
+    def vocabulary(self) -> int:
+        return 1000
+
+    @property
     def end_tokens(self) -> frozenset[int]:
         return frozenset({0, 5})
 

@@ -52,7 +52,7 @@ def _with_verdict(trial: Trial, able: list[Trial], scores: list[float], winner: 
         return trial
     place = next((i for i, t in enumerate(able) if t is trial), None)
     if place is None:
-        verdict = f"off by more than {tolerance:.0%}"
+        verdict = f"outputs differ by more than {tolerance:.0%}"
     elif place == winner:
         verdict = "chosen"
     elif scores[place] >= scores[winner]:
