@@ -12,8 +12,9 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 
-BLOCK = 32
-"""Tokens of a block; what OpenVINO's kernels for CPUs have."""
+from deepseek.inference.kernels.paged_attention import BLOCK
+
+__all__ = ["BLOCK", "BlockPool", "blocks_for", "chained"]
 
 
 def blocks_for(tokens: int) -> int:

@@ -11,15 +11,14 @@ numbers a value head, M blocks of the longest sequence, B blocks of the cache, L
 
 from __future__ import annotations
 
-import importlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from deepseek.inference.generation.paged.blocks import BLOCK
+from deepseek.inference.kernels.paged_attention import HEAD_DIMS, decode_attention
 
 if TYPE_CHECKING:
     import torch
@@ -189,16 +188,17 @@ def attention_forward(
 def attend(query_THD: torch.Tensor, layer: Layer, group: Group, scale: float) -> torch.Tensor:
     """Attention of a group's new tokens to all that is in the cache of their sequences up to them, (N x Q, H, E).
 
-    This is the place for a kernel that reads the paged cache as it is: for one new token a sequence on a GPU it is
-    :mod:`deepseek.inference.kernels.paged_attention`, where that is installed. Here keys and values are gathered first.
+    For one new token a sequence on a GPU a kernel reads the paged cache as it is, if it has the heads' width
+    (:mod:`deepseek.inference.kernels.paged_attention`). Else keys and values are gathered first.
     """
     import torch.nn.functional as F
 
     heads, key_heads = query_THD.shape[1], layer.keys.shape[2]
     count, repeats = group.tables_NM.shape[0], heads // key_heads
-    plain = layer.keys.shape == layer.values.shape
-    if group.new == 1 and plain and query_THD.is_cuda and (kernel := _decode_kernel()) is not None:
-        return kernel(query_THD.contiguous(), layer.keys, layer.values, group.tables_NM, group.lengths_N, scale)
+    plain = layer.keys.shape == layer.values.shape and query_THD.shape[2] in HEAD_DIMS
+    if group.new == 1 and plain and query_THD.is_cuda:
+        queries = query_THD.contiguous()
+        return decode_attention(queries, layer.keys, layer.values, group.tables_NM, group.lengths_N, scale)
     key_NKLD = _gathered(layer.keys, layer.key_rows, group)
     value_NKLE = _gathered(layer.values, layer.value_rows, group)
     if group.new > 1 and count == 1 and group.new == group.longest:
@@ -236,13 +236,3 @@ def _causal(query_1HTD: torch.Tensor, key_1KTD: torch.Tensor, value_1KTE: torch.
         scale=scale,
         enable_gqa=query_1HTD.shape[1] != key_1KTD.shape[1],
     )
-
-
-@cache
-def _decode_kernel() -> Callable[..., torch.Tensor] | None:
-    try:
-        found = importlib.import_module("deepseek.inference.kernels.paged_attention")
-    except ModuleNotFoundError:
-        return None
-    kernel: Callable[..., torch.Tensor] = found.decode_attention
-    return kernel
