@@ -1,23 +1,26 @@
-"""What there is to try: each runtime that is installed, with the precisions that it names."""
+"""What there is to try: each runtime, or for text each generation core, with the precisions that it names."""
 
 from __future__ import annotations
 
 from deepseek.inference import RUNTIMES
 from deepseek.inference.choice.outcome import Trial
+from deepseek.inference.generation import CORES
 from deepseek.models.checkpoint import Checkpoint
 
 
 def candidates(checkpoint: Checkpoint, head: str, device: str, dtype: str) -> list[Trial]:
-    """All runtimes with the precisions that they name, PyTorch first; those that cannot have their verdict."""
-    names = sorted(RUNTIMES.names(), key=lambda name: name != "torch")
+    """All that there are with the precisions that they name, PyTorch first; those that cannot have their verdict."""
+    writes = head == "causal-lm"
     found: list[Trial] = []
-    for name in names:
-        runtime = RUNTIMES.get(name)
-        here = runtime.available()
+    for name in sorted((CORES if writes else RUNTIMES).names(), key=lambda each: each != "torch"):
+        here = (CORES if writes else RUNTIMES).get(name).available()
         if not here.works:
             found.append(Trial(runtime=name, device=device, dtype="auto", verdict=here.detail))
             continue
-        precisions = runtime.precisions(checkpoint, head, device)
+        if writes:
+            precisions = CORES.get(name).precisions(checkpoint, device)
+        else:
+            precisions = RUNTIMES.get(name).precisions(checkpoint, head, device)
         if dtype != "auto" and precisions:
             precisions = (dtype,) if dtype in precisions or precisions == ("auto",) else ()
         if not precisions:

@@ -82,7 +82,7 @@ def choice_for(
     """As :func:`choose`, for what is open already."""
     head = type(task).head
     writes = head == "causal-lm"
-    found = generating.candidates(checkpoint, device, dtype) if writes else candidates(checkpoint, head, device, dtype)
+    found = candidates(checkpoint, head, device, dtype)
     hardware = describe(find_device(device))
     parts = [
         checkpoint.stamp(), task.model_dump(mode="json"), hardware.model_dump(mode="json"), batch_size,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from deepseek import progress
 from deepseek.errors import DeepSeekError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from deepseek.models.checkpoint import Checkpoint
     from deepseek.tasks.base import Executable, Task
 
+T = TypeVar("T")
 ROUNDS, LEAST_ROUNDS = 7, 3
 SECONDS = 20.0
 """No further round is begun after that, once there are :data:`LEAST_ROUNDS`."""
@@ -54,16 +55,13 @@ def held(
 ) -> list[Trial]:
     """The candidates with their times and errors; one that cannot load the model has that as its verdict."""
     done: list[Trial] = []
-    entrants: list[_Entrant] = []
+
+    def load(trial: Trial) -> Executable:
+        engine = RUNTIMES.get(trial.runtime)()
+        return engine.load(checkpoint, type(task).head, device=trial.device, dtype=trial.dtype)
+
     with progress.bar("measure runtimes", len(candidates) + ROUNDS, "rounds") as bar:
-        for trial in candidates:
-            try:
-                engine = RUNTIMES.get(trial.runtime)()
-                loaded = engine.load(checkpoint, type(task).head, device=trial.device, dtype=trial.dtype)
-                entrants.append(_Entrant(trial, loaded))
-            except DeepSeekError as error:
-                done.append(trial.model_copy(update={"verdict": str(error)}))
-            bar.advance(1, note=trial.name)
+        entrants = [_Entrant(trial, model) for trial, model in loaded(candidates, load, done, bar)]
         if not entrants:
             return done
         made = batches(task, processor, entrants[0].model, batch_size, rows)
@@ -80,6 +78,18 @@ def held(
                     entrant.times.setdefault(name, []).append(perf_counter() - begun)
             bar.advance(1, note="")
     return done + [entrant.measured(entrants[0], made) for entrant in entrants]
+
+
+def loaded(
+    trials: Sequence[Trial], load: Callable[[Trial], T], failed: list[Trial], bar: progress.Bar
+) -> Iterator[tuple[Trial, T]]:
+    """Each trial with what it loads; one that cannot load goes to ``failed``, with the reason as its verdict."""
+    for trial in trials:
+        try:
+            yield trial, load(trial)
+        except DeepSeekError as error:
+            failed.append(trial.model_copy(update={"verdict": str(error)}))
+        bar.advance(1, note=trial.name)
 
 
 def relative_error(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], batch: Batch) -> float:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from time import monotonic, perf_counter
 
 from deepseek import progress
-from deepseek.errors import ConfigError, DeepSeekError
+from deepseek.errors import ConfigError
+from deepseek.inference.choice.contest import loaded
 from deepseek.inference.choice.outcome import Trial
 from deepseek.inference.generation import CORES
 from deepseek.inference.generation.core import CoreSettings, GenerationCore
@@ -40,41 +41,19 @@ class _Entrant:
     perplexity: float | None = None
 
 
-def candidates(checkpoint: Checkpoint, device: str, dtype: str) -> list[Trial]:
-    """All cores with the precisions that they name, PyTorch first; those that cannot have their verdict."""
-    found: list[Trial] = []
-    for name in sorted(CORES.names(), key=lambda each: each != "torch"):
-        core = CORES.get(name)
-        here = core.available()
-        if not here.works:
-            found.append(Trial(runtime=name, device=device, dtype="auto", verdict=here.detail))
-            continue
-        precisions = core.precisions(checkpoint, device)
-        if dtype != "auto":
-            precisions = (dtype,) if dtype in precisions else ()
-        if not precisions:
-            what = "does not run here" if dtype == "auto" else f"does not run in {dtype}"
-            found.append(Trial(runtime=name, device=device, dtype="auto", verdict=f"{what} on {device}"))
-        found += [Trial(runtime=name, device=device, dtype=each) for each in precisions]
-    return found
-
-
 def held(checkpoint: Checkpoint, trials: Sequence[Trial]) -> list[Trial]:
     """The trials with their times and changes of perplexity; one that cannot load the model has that as its verdict."""
     done: list[Trial] = []
     entrants: list[_Entrant] = []
     settings = CoreSettings(max_sequences=STREAMS, cache_tokens=8192, prefix_reuse=False)
+
+    def load(trial: Trial) -> GenerationCore:
+        return CORES.get(trial.runtime).load(checkpoint, device=trial.device, dtype=trial.dtype, settings=settings)
+
     try:
         with progress.bar("measure generation", len(trials) + ROUNDS, "rounds") as bar:
-            for trial in trials:
-                try:
-                    loaded = CORES.get(trial.runtime).load(
-                        checkpoint, device=trial.device, dtype=trial.dtype, settings=settings
-                    )
-                    entrants.append(_Entrant(trial, loaded))
-                except DeepSeekError as error:
-                    done.append(trial.model_copy(update={"verdict": str(error)}))
-                bar.advance(1, note=trial.name)
+            for trial, core in loaded(trials, load, done, bar):
+                entrants.append(_Entrant(trial, core))  # one by one: what is loaded is closed if the next one fails
             if entrants:
                 _scored(entrants)
                 _timed(entrants, lambda: bar.advance(1, note=""))

@@ -22,22 +22,23 @@ ABOUT = "about.json"
 def kept(
     tool: str,
     checkpoint: Checkpoint,
-    head: str,
+    form: str,
     *,
     libraries: tuple[str, ...],
     convert: Callable[[Checkpoint, str, Path], None],
 ) -> Path:
     """The folder of a checkpoint's copy for ``tool``, converted unless it is there.
 
-    It is found again by the checkpoint's files (their sizes and times), the head, and the versions of ``libraries``.
+    It is found again by the checkpoint's files (their sizes and times), the form, and the versions of ``libraries``.
 
     Args:
+        form: what is made of the checkpoint: a head, or what else tells one copy from another; ``convert`` is given it.
         tool: a folder of the cache; ``convert`` writes the copy and :data:`ABOUT` into an empty one.
 
     Raises:
         ConfigError: what ``convert`` raises; nothing is kept then.
     """
-    parts = [checkpoint.stamp(), head, library_versions(libraries)]
+    parts = [checkpoint.stamp(), form, library_versions(libraries)]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
     target = cache_dir() / tool / key
     if (target / ABOUT).is_file():
@@ -46,7 +47,7 @@ def kept(
         progress.bar(f"convert {checkpoint.name} for {tool}", None, "model"),
         staged_directory(target, replace=True) as stage,
     ):
-        convert(checkpoint, head, stage)
+        convert(checkpoint, form, stage)
     return target
 
 
@@ -57,6 +58,6 @@ def write_about(model: Traced, folder: Path) -> None:
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """What :func:`write_about` wrote: ``inputs``, ``outputs``, ``context_length``."""
+    """What stands beside a copy; of :func:`write_about`: ``inputs``, ``outputs``, ``context_length``."""
     found: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     return found

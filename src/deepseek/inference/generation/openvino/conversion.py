@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepseek import progress
-from deepseek.artifacts.cache import cache_dir, staged_directory
 from deepseek.errors import ConfigError
+from deepseek.inference.conversion.keeping import ABOUT, kept
 from deepseek.inference.generation.openvino.graph import Shape, build, rotary_of
 from deepseek.inference.generation.openvino.packing import Packer
 from deepseek.inference.openvino.library import openvino, reason
@@ -18,9 +16,9 @@ from deepseek.inference.openvino.library import openvino, reason
 if TYPE_CHECKING:
     from deepseek.models.checkpoint import Checkpoint
 
-MODEL, ABOUT = "openvino_model.xml", "about.json"
-VERSION = 2
-"""Raised when another graph or packing is written for the same checkpoint."""
+MODEL = "openvino_model.xml"
+DECODER = "decoder 3"
+"""With a number that is raised when another graph or packing is written for the same checkpoint."""
 
 
 def decoder(checkpoint: Checkpoint, packing: str) -> Path:
@@ -34,20 +32,11 @@ def decoder(checkpoint: Checkpoint, packing: str) -> Path:
     Raises:
         ConfigError: the model has a part that cannot be built, or its weights do not fit its config.
     """
-    parts = [checkpoint.stamp(), packing, VERSION, openvino().__version__]
-    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
-    target = cache_dir() / "openvino" / f"decoder-{packing}-{key}"
-    if (target / MODEL).is_file():
-        return target
-    with (
-        progress.bar(f"convert {checkpoint.name} for OpenVINO, {packing}", None, "model"),
-        staged_directory(target, replace=True) as stage,
-    ):
-        _convert(checkpoint, packing, stage)
-    return target
+    form = f"{DECODER} {packing}"
+    return kept("openvino", checkpoint, form, libraries=("openvino", "transformers"), convert=_convert)
 
 
-def _convert(checkpoint: Checkpoint, packing: str, folder: Path) -> None:
+def _convert(checkpoint: Checkpoint, form: str, folder: Path) -> None:
     import torch
     from transformers import AutoConfig
 
@@ -60,7 +49,7 @@ def _convert(checkpoint: Checkpoint, packing: str, folder: Path) -> None:
     kind = stored if stored in (torch.float16, torch.bfloat16) else torch.float32
     model = from_pretrained(checkpoint, head="causal-lm", dtype=kind)
     weights: dict[str, Any] = {name: value.detach() for name, value in model.state_dict().items()}
-    packer = Packer(packing)
+    packer = Packer(form.removeprefix(f"{DECODER} "))
 
     def weight(name: str) -> Any:
         if name not in weights:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from deepseek.artifacts.cache import cache_dir
 from deepseek.errors import ConfigError
-from deepseek.inference.generation.openvino.conversion import ABOUT, MODEL
+from deepseek.inference.conversion.keeping import read_about
+from deepseek.inference.generation.openvino.conversion import MODEL
 from deepseek.inference.generation.paged.blocks import BLOCK, blocks_for
 from deepseek.inference.generation.paged.model import PagedModel, Piece
 from deepseek.inference.openvino.library import openvino
@@ -39,7 +39,7 @@ class OpenVinoModel(PagedModel):
         import torch
 
         library = openvino()
-        about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        about = read_about(folder)
         self.weight_bytes = (folder / MODEL).with_suffix(".bin").stat().st_size
         self.name, self.device = name, torch.device("cpu")
         self.vocabulary, self.context_length = about["vocabulary"], about["context_length"]

@@ -71,24 +71,25 @@ def loaded(
     """
     from deepseek.models.loading import tokenizer_for
 
-    tokenizer = tokenizer_for(checkpoint)
     guesser: Guesser = PromptLookup(settings.prompt_lookup) if settings.prompt_lookup else NoGuesser()
     models = [model]
     if draft is not None and settings.draft is not None:
-        same_tokens(tokenizer, tokenizer_for(settings.draft), (checkpoint.name, settings.draft.name))
+        names = (checkpoint.name, settings.draft.name)
+        same_tokens(tokenizer_for(checkpoint), tokenizer_for(settings.draft), names)
         guesser = DraftModel(draft, settings.draft_tokens, model.vocabulary)
         models.append(draft)
     blocks = cache_blocks(settings, model.context_length, sum(m.token_bytes for m in models), model.device)
     for each in models:
         each.allocate(blocks)
     if ends is None:
-        ends = frozenset() if tokenizer.eos_token_id is None else frozenset([tokenizer.eos_token_id])
+        own = tokenizer_for(checkpoint).eos_token_id
+        ends = frozenset() if own is None else frozenset([own])
     return Loaded(
         model=model,
         blocks=blocks,
         context=min(blocks * BLOCK, model.context_length or blocks * BLOCK),
         ends=ends,
-        grammars=Grammars(tokenizer, model.vocabulary, ends),
+        grammars=Grammars(lambda: tokenizer_for(checkpoint), model.vocabulary, ends),
         guesser=guesser,
         adapters=list(adapters),
     )

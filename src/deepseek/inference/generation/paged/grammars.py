@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import ConfigError, require
@@ -24,12 +25,12 @@ class Grammars:
     their last token.
 
     Args:
-        tokenizer: of the model.
+        tokenizer: gives the model's tokenizer; called when the first grammar is compiled.
         vocabulary: size of the model's output.
         ends: tokens that end a text.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocabulary: int, ends: frozenset[int]) -> None:
+    def __init__(self, tokenizer: Callable[[], PreTrainedTokenizerBase], vocabulary: int, ends: frozenset[int]) -> None:
         self._tokenizer, self._vocabulary, self._ends = tokenizer, vocabulary, sorted(ends)
         self._compiler: Any = None
         self._compiled: OrderedDict[Grammar, Any] = OrderedDict()
@@ -60,7 +61,7 @@ class Grammars:
             raise ConfigError("this model has no token that ends a text, which a grammar needs")
         if self._compiler is None:
             tokens = xgrammar.TokenizerInfo.from_huggingface(
-                self._tokenizer, vocab_size=self._vocabulary, stop_token_ids=self._ends
+                self._tokenizer(), vocab_size=self._vocabulary, stop_token_ids=self._ends
             )
             self._compiler = xgrammar.GrammarCompiler(tokens, max_threads=1)
         try:
