@@ -1,12 +1,13 @@
-"""Claims of inference: encoders on a CPU against seven other ways to run them.
+"""Claims of inference on a CPU: encoders and text generation, each against other ways to run them.
 
     make bench NAME=inference ARGS="--only encoders"              about 25 minutes on two quiet cores
+    make bench NAME=inference ARGS="--only generation"            about 25 minutes; --rounds 1: 15
     make bench NAME=inference ARGS="--only encoders --workspace w"  keeps models and finished cells in the folder w
     make bench NAME=inference ARGS="--quick --output x"           a smoke test; its figures mean nothing
 
-Peers are installed at their pinned versions in an environment of their own, once (2 GB). Every contestant is a process
-on the same two cores, and they take turns. Models are made before: MiniLM is trained, then everything is quantised and
-exported, about 20 minutes the first time.
+Peers are installed at their pinned versions in an environment of their own for each part, once (2 GB each). Every
+contestant is a process on the same two cores, and they take turns. Models are made before: for encoders MiniLM is
+trained, then everything is quantised and exported, about 20 minutes the first time.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import peers
-from benchmarks.harness import Figure, say, write_results
+from benchmarks.harness import Figure
 from benchmarks.inference_parts import encoders, generation
 from benchmarks.inference_parts.context import Context
+from benchmarks.parts import chosen_parts, run_parts
 
 PARTS: dict[str, Callable[[Context], dict[str, Figure]]] = {"encoders": encoders.run, "generation": generation.run}
+PINS = {"encoders": peers.versions(*peers.ENCODERS), "generation": peers.versions(*peers.GENERATION)}
 VERSIONS = ("deepseek", "torch", "transformers", "openvino", "nncf")
 
 
@@ -38,23 +40,13 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, help="a folder to keep models, exports and finished cells in")
     parser.add_argument("--output", type=Path, help="the result file (default: benchmarks/results/inference.json)")
     options = parser.parse_args()
-    chosen = [part for given in options.only or [",".join(PARTS)] for part in given.split(",")]
-    if unknown := [part for part in chosen if part not in PARTS]:
-        parser.error(f"unknown part {unknown[0]!r}; expected some of {', '.join(PARTS)}")
-    if options.quick and options.output is None:
-        parser.error("--quick measures nothing of worth; say with --output where its figures may go")
+    chosen = chosen_parts(parser, options, PARTS)
     with tempfile.TemporaryDirectory(prefix="bench-inference-") as own:
         folder = options.workspace.absolute() if options.workspace else Path(own)
         folder = folder / "quick" if options.quick else folder  # tiny models must not pass for the others
         context = Context(folder=folder, rounds=options.rounds, quick=options.quick)
-        for part in chosen:
-            started = time.monotonic()
-            found = PARTS[part](context)
-            for key, figure in found.items():
-                say(f"{key} = {figure.value:.4g} {figure.unit}")
-            pinned = {f"{name} (peer)": pin for name, pin in peers.versions(*peers.ENCODERS).items()}
-            target = write_results("inference", found, versions=VERSIONS, peers=pinned, target=options.output)
-            say(f"{part}: {time.monotonic() - started:.0f} s, written to {target}")
+        parts = {part: PARTS[part] for part in chosen}
+        run_parts("inference", parts, context, versions=VERSIONS, pins=PINS, target=options.output)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,15 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.harness import Figure, say, write_results
+from benchmarks.harness import Figure
 from benchmarks.lora_parts import accuracy, cost, plan, time_to_accuracy
 from benchmarks.lora_parts.context import Context
+from benchmarks.parts import chosen_parts, run_parts
 
 PARTS: dict[str, Callable[[Context], dict[str, Figure]]] = {
     "movie": lambda context: accuracy.run(context, "movie-reviews", "accuracy_movie"),
@@ -49,21 +49,12 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, help="the result file (default: benchmarks/results/lora.json)")
     options = parser.parse_args()
-    chosen = [part for given in options.only or [",".join(PARTS)] for part in given.split(",")]
-    if unknown := [part for part in chosen if part not in PARTS]:
-        parser.error(f"unknown part {unknown[0]!r}; expected some of {', '.join(PARTS)}")
-    if options.quick and options.output is None:
-        parser.error("--quick measures nothing of worth; say with --output where its figures may go")
+    chosen = chosen_parts(parser, options, PARTS)
     with tempfile.TemporaryDirectory(prefix="bench-lora-") as own:
         folder = options.workspace.absolute() if options.workspace else Path(own)
         context = Context(folder=folder, seeds=tuple(range(options.seeds)), rounds=options.rounds, quick=options.quick)
-        for part in chosen:
-            started = time.monotonic()
-            found = PARTS[part](context)
-            for key, figure in found.items():
-                say(f"{key} = {figure.value:.4g} {figure.unit}")
-            target = write_results("lora", found, versions=VERSIONS, peers={}, target=options.output)
-            say(f"{part}: {time.monotonic() - started:.0f} s, written to {target}")
+        parts = {part: PARTS[part] for part in chosen}
+        run_parts("lora", parts, context, versions=VERSIONS, pins={}, target=options.output)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ ENCODERS = (
 GENERATION = (
     "torch==2.13.0", "transformers==5.23.0", "gguf==0.19.0", "openvino==2026.4.1", "openvino-genai==2026.4.1.0",
     "onnxruntime==1.32.0", "onnxruntime-genai==0.18.0", "onnx==1.23.2", "onnx-ir==1.1.0", "numpy==2.4.6",
-    "sentencepiece",
+    "sentencepiece==0.2.3",
 )  # fmt: skip
 """PyTorch is in the same call, so that nothing brings another build of it: the one that pip is set up for."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections.abc import Callable, Sequence
 
 from benchmarks.harness import Figure, say
 from benchmarks.inference_parts.context import Context
@@ -22,19 +23,31 @@ def run(context: Context, encoder: Encoder, calibration: str) -> dict[str, Figur
     """The figure ``encoder_cold_start_s``: seconds, against the peer that answers first."""
     file = context.workspace("inputs") / "sentence.json"
     file.write_text(json.dumps([SENTENCE]), encoding="utf-8")
+
+    def start(name: str) -> None:
+        with opened(context, encoder, name, calibration) as worker:
+            worker.run("texts", limit_s=LIMIT_S, file=str(file), size=1, times=1)
+
+    what = f"From starting a process to the label of one sentence, {encoder.name}"
     names = [OURS, *chosen_peers(context)]
+    return {"encoder_cold_start_s": measured(names, start, quick=context.quick, what=what)}
+
+
+def measured(names: Sequence[str], start: Callable[[str], None], *, quick: bool, what: str) -> Figure:
+    """Seconds until ``start`` has started a contestant and had its first answer; ours is the first of ``names``.
+
+    The contestants take turns; medians.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(1 if context.quick else ROUNDS):
+    for turn in range(1 if quick else ROUNDS):
         shift = turn % len(names)
-        for name in names[shift:] + names[:shift]:
+        for name in [*names[shift:], *names[:shift]]:
             started = time.perf_counter()
-            with opened(context, encoder, name, calibration) as worker:
-                worker.run("texts", limit_s=LIMIT_S, file=str(file), size=1, times=1)
-                seconds[name].append(time.perf_counter() - started)
+            start(name)
+            seconds[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(each) for name, each in seconds.items()}
-    words = "; ".join(f"{name} {medians[name]:.1f} s" for name in names)
+    words = "; ".join(f"{name} {value:.1f} s" for name, value in medians.items())
     say(f"cold start: {words}")
     first = min(names[1:], key=medians.__getitem__)
-    note = f"smaller is better. From starting a process to the label of one sentence, {encoder.name}: {words}."
-    figure = Figure(value=medians[OURS], unit="s", baseline=medians[first], baseline_name=first, note=note)
-    return {"encoder_cold_start_s": figure}
+    note = f"smaller is better; {what}: {words}."
+    return Figure(value=medians[names[0]], unit="s", baseline=medians[first], baseline_name=first, note=note)

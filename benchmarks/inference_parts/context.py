@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,13 @@ class Context:
     folder: Path
     rounds: int = 5
     quick: bool = False
+
+    def once(self, folder: Path, make: Callable[[], object]) -> None:
+        """Let ``make`` fill a folder of the workspace, unless it has done so before."""
+        done = folder / "done"
+        if not done.is_file():
+            make()
+            done.touch()
 
     def workspace(self, name: str) -> Path:
         """A folder for a part."""

@@ -78,15 +78,17 @@ def chosen_peers(context: Context) -> tuple[str, ...]:
 def prepared(context: Context, encoder: Encoder, name: str, calibration: str) -> dict[str, str]:
     """What ``open_model`` of a peer is given; exports are made once a workspace."""
     folder = context.folder / "peers" / encoder.folder.parent.name / encoder.folder.name / name.replace(" ", "-")
-    done = folder / "done"
     given = {"contestant": name, "model": str(encoder.folder), "folder": str(folder)}
-    if name not in (FP32, BF16, COMPILED) and not done.is_file():
+
+    def prepare() -> None:
         config = json.loads((encoder.folder / "config.json").read_text(encoding="utf-8"))
         with Worker(PEER_STEPS, python=python()) as worker:
             heads = config["num_attention_heads"]
             worker.run("prepare", limit_s=LIMIT_S, calibration=calibration, heads=heads, **given)
-        done.touch()
         say(f"  {name} prepared for {encoder.name}")
+
+    if name not in (FP32, BF16, COMPILED):
+        context.once(folder, prepare)
     return given
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Mapping
 
 from benchmarks.harness import Figure
@@ -12,6 +10,7 @@ from benchmarks.inference_parts.context import Context
 from benchmarks.inference_parts.encoder_contest import FP32, OURS, Outcome, Outcomes, chosen_peers, contest
 from benchmarks.inference_parts.encoder_inputs import calibration, cells
 from benchmarks.inference_parts.encoder_models import BASE, MINILM, encoders
+from benchmarks.inference_parts.standing import Standing
 
 PROMISED = {1: "5", 32: "4"}
 TOKENS = 128
@@ -47,33 +46,14 @@ def _speedup(outcomes: Outcomes, took: Mapping[str, str], rows: int) -> Figure:
 
 def against_peers(outcomes: Outcomes, took: Mapping[str, str], names: tuple[str, ...]) -> dict[str, Figure]:
     """The worst cell against that cell's best peer, and all cells against the peer that is best over all of them."""
-    best = {cell: min(names, key=lambda name: found[name].median) for cell, found in outcomes.items()}
-    ratios = {cell: outcomes[cell][peer].median / outcomes[cell][OURS].median for cell, peer in best.items()}
-    worst = min(ratios, key=ratios.__getitem__)
-    overall = {
-        name: _geometric([found[name].median / found[OURS].median for found in outcomes.values()]) for name in names
-    }
-    single = min(overall, key=overall.__getitem__)
-    each = "; ".join(f"{cell}: {ratios[cell]:.2f} against {best[cell]}. {_each(outcomes[cell])}" for cell in outcomes)
+    times = {cell: {name: each.median for name, each in found.items()} for cell, found in outcomes.items()}
+    standing = Standing.of(times, OURS, names)
+    each = "; ".join(
+        f"{cell}: {standing.ratios[cell]:.2f} against {standing.best[cell]}. {_each(outcomes[cell])}"
+        for cell in outcomes
+    )
     chosen = ", ".join(f"{name}: {what}" for name, what in took.items())
-    return {
-        "encoder_worst_cell_vs_best_peer": Figure(
-            value=ratios[worst],
-            unit="times as fast",
-            baseline=1.0,
-            baseline_name=f"{best[worst]} in {worst}",
-            note=f"bigger is better; promised 0.95. The least over {len(outcomes)} cells of the best peer's time there "
-            f"divided by ours; auto took {chosen}. {each}.",
-        ),
-        "encoder_overall_vs_best_single_peer": Figure(
-            value=overall[single],
-            unit="times as fast",
-            baseline=1.0,
-            baseline_name=f"{single}, the fastest peer over all cells",
-            note=f"bigger is better; promised 1. Geometric mean over {len(outcomes)} cells of a peer's time divided by "
-            f"ours: {'; '.join(f'{name} {value:.2f}' for name, value in overall.items())}.",
-        ),
-    }
+    return standing.figures("encoder", among="peer", worst_note=f"auto took {chosen}. {each}")
 
 
 def _each(found: Mapping[str, Outcome]) -> str:
@@ -84,7 +64,3 @@ def _each(found: Mapping[str, Outcome]) -> str:
         + f" off {each.error:.1%} {each.peak_mb:.0f} MB"
         for name, each in found.items()
     )
-
-
-def _geometric(values: list[float]) -> float:
-    return math.exp(statistics.fmean(map(math.log, values)))

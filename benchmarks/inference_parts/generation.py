@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Figure, say
-from benchmarks.inference_parts import generation_utilisation
+from benchmarks.harness import Figure
+from benchmarks.inference_parts import cold_start, generation_utilisation
 from benchmarks.inference_parts.context import Context
 from benchmarks.inference_parts.generation_contest import (
+    BF16,
     CONTEXT,
     FP32,
     LIMIT_S,
     NEW,
     OURS,
+    PEERS,
     STREAMS,
     TRACE,
     Cells,
@@ -25,6 +26,7 @@ from benchmarks.inference_parts.generation_contest import (
     opened,
 )
 from benchmarks.inference_parts.generation_inputs import MODEL, Inputs, inputs
+from benchmarks.inference_parts.standing import Standing
 
 EQUAL = 0.02
 """A peer whose perplexity is further above float32's has text of another quality; it is shown and not compared with."""
@@ -130,60 +132,17 @@ def _trace(
 
 def _against(rates: Mapping[str, Mapping[str, float]], equal: list[str]) -> dict[str, Figure]:
     """The worst cell against its best peer of equal quality, and all cells against the peer that is best over all."""
-    best = {cell: max(equal, key=found.__getitem__) for cell, found in rates.items()}
-    ratios = {cell: rates[cell][OURS] / rates[cell][peer] for cell, peer in best.items()}
-    worst = min(ratios, key=ratios.__getitem__)
-    overall = {
-        name: math.exp(statistics.fmean(math.log(found[OURS] / found[name]) for found in rates.values()))
-        for name in equal
-    }
-    single = min(overall, key=overall.__getitem__)
-    each = "; ".join(f"{cell} {ratio:.2f} against {best[cell]}" for cell, ratio in ratios.items())
-    return {
-        "generation_worst_cell_vs_best_peer": Figure(
-            value=ratios[worst],
-            unit="times as fast",
-            baseline=1.0,
-            baseline_name=f"{best[worst]} in {worst}",
-            note=f"bigger is better; promised 0.95. {each}.",
-        ),
-        "generation_overall_vs_best_single_peer": Figure(
-            value=overall[single],
-            unit="times as fast",
-            baseline=1.0,
-            baseline_name=f"{single}, the fastest peer of equal text quality over all cells",
-            note=f"bigger is better; promised 1. Geometric means: "
-            f"{'; '.join(f'{name} {value:.2f}' for name, value in overall.items())}.",
-        ),
-    }
+    times = {cell: {name: 1 / rate for name, rate in found.items()} for cell, found in rates.items()}
+    standing = Standing.of(times, OURS, equal)
+    each = "; ".join(f"{cell} {ratio:.2f} against {standing.best[cell]}" for cell, ratio in standing.ratios.items())
+    return standing.figures("generation", among="peer of equal text quality", worst_note=each)
 
 
 def _cold_start(context: Context, given: Inputs, gguf: Path) -> dict[str, Figure]:
-    names = [OURS, FP32] if context.quick else [OURS, *[n for n in _peers() if n != "transformers bf16"]]
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(1 if context.quick else 3):
-        for name in names:
-            started = time.perf_counter()
-            with opened(context, given, gguf, name) as worker:
-                worker.run("generate", limit_s=LIMIT_S, file=given.tokens, seed=7, count=1, length=16, new=1)
-                seconds[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(each) for name, each in seconds.items()}
-    first = min(names[1:], key=medians.__getitem__)
-    words = "; ".join(f"{name} {value:.1f} s" for name, value in medians.items())
-    say(f"cold start: {words}")
-    return {
-        "cold_start_s": Figure(
-            value=medians[OURS],
-            unit="s",
-            baseline=medians[first],
-            baseline_name=first,
-            note="smaller is better; promised under 5. From starting a process to the first new token, all that is "
-            f"kept on disk being there: {words}.",
-        )
-    }
+    def start(name: str) -> None:
+        with opened(context, given, gguf, name) as worker:
+            worker.run("generate", limit_s=LIMIT_S, file=given.tokens, seed=7, count=1, length=16, new=1)
 
-
-def _peers() -> tuple[str, ...]:
-    from benchmarks.inference_parts.generation_contest import PEERS
-
-    return PEERS
+    names = [OURS, FP32] if context.quick else [OURS, *(name for name in PEERS if name != BF16)]
+    what = "promised under 5. From starting a process to the first new token, all that is kept on disk being there"
+    return {"cold_start_s": cold_start.measured(names, start, quick=context.quick, what=what)}

@@ -41,15 +41,16 @@ def python() -> Path:
 def prepared(context: Context, given: Inputs, gguf: Path, name: str) -> dict[str, str]:
     """What ``open_model`` of a peer is given; conversions are made once a workspace."""
     folder = context.folder / "peers" / "generation" / name.replace(" ", "-")
-    done = folder / "done"
-    if name not in (FP32, BF16) and not done.is_file():
+    arguments = {"contestant": name, "model": str(given.model), "folder": str(folder)}
+
+    def prepare() -> None:
         with Worker(PEER_STEPS, python=python()) as worker:
-            worker.run(
-                "prepare", limit_s=LIMIT_S, contestant=name, model=str(given.model), gguf=str(gguf), folder=str(folder)
-            )
-        done.touch()
+            worker.run("prepare", limit_s=LIMIT_S, gguf=str(gguf), **arguments)
         say(f"  {name} prepared")
-    return {"contestant": name, "model": str(given.model), "folder": str(folder)}
+
+    if name not in (FP32, BF16):
+        context.once(folder, prepare)
+    return arguments
 
 
 def opened(context: Context, given: Inputs, gguf: Path, name: str) -> Worker:

@@ -100,3 +100,19 @@ def test_a_smoke_run_leaves_its_figures_and_goes_on_from_kept_cells(tmp_path: Pa
         "encoder_cold_start_s",
     } <= set(figures)  # fmt: skip
     assert all(math.isfinite(figure["value"]) for figure in figures.values())
+
+
+@pytest.mark.slow
+def test_a_smoke_run_of_generation_leaves_its_figures(tmp_path: Path) -> None:
+    target = tmp_path / "inference.json"
+    command = [sys.executable, "benchmarks/inference.py", "--quick", "--rounds", "1", "--only", "generation"]
+    command += ["--workspace", str(tmp_path / "kept"), "--output", str(target)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
+    document = json.loads(target.read_text(encoding="utf-8"))
+    assert {
+        "perplexity_vs_fp32", "prefill_tok_s", "decode_tok_s_1", "decode_tok_s_8", "trace_s", "cold_start_s",
+        "generation_worst_cell_vs_best_peer", "generation_overall_vs_best_single_peer",
+    } <= set(document["figures"])  # fmt: skip
+    assert all(math.isfinite(figure["value"]) for figure in document["figures"].values())
+    assert "openvino-genai (peer)" in document["versions"]
