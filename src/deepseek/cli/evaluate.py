@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from deepseek.cli.options import Runtime
+
 
 def command(
     model: Annotated[str, typer.Argument(help="A bundle, a model folder, a hub id or a catalogue name.")],
@@ -13,12 +15,7 @@ def command(
     split: Annotated[str, typer.Option(help="Only rows of this split (tables with a split column).")] = "",
     where: Annotated[str, typer.Option(help="Only rows that this SQL condition selects.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    runtime: Annotated[
-        str,
-        typer.Option(
-            help="torch, openvino, onnxruntime, a plugin's, or auto: the fastest here (see deepseek explain)."
-        ),
-    ] = "torch",
+    runtime: Runtime = "torch",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Score a model on rows with known answers.

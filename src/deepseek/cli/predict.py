@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from deepseek.cli.options import Runtime
+
 CHUNK = 1024
 """Rows that are answered together when they come from a file or a pipe."""
 
@@ -24,12 +26,7 @@ def command(
     ] = None,
     task: Annotated[str, typer.Option(help="What the model is for, if it does not say so itself.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    runtime: Annotated[
-        str,
-        typer.Option(
-            help="torch, openvino, onnxruntime, a plugin's, or auto: the fastest here (see deepseek explain)."
-        ),
-    ] = "torch",
+    runtime: Runtime = "torch",
 ) -> None:
     """Answer texts or rows; one JSON object a line on standard output.
 

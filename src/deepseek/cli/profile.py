@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deepseek.cli.options import Runtime
+
 if TYPE_CHECKING:
     from deepseek.inference.profiling import Profile
 
@@ -16,7 +18,7 @@ ROWS = 1024
 def command(
     model: Annotated[str, typer.Argument(help="A bundle, a model folder, a GGUF file, a hub id or a catalogue name.")],
     task: Annotated[str, typer.Option(help="What the model is for, if it does not say so itself.")] = "",
-    runtime: Annotated[str, typer.Option(help="torch, openvino, a plugin's, or auto: the fastest here.")] = "torch",
+    runtime: Runtime = "torch",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16; for openvino also int8.")] = "auto",
     batch: Annotated[str, typer.Option(help="Encoders: rows of a pass, several numbers with commas.")] = "1,32",

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from deepseek.cli.options import Runtime
+
 
 def command(
     models: Annotated[
@@ -16,12 +18,7 @@ def command(
     grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 picks a free one.")] = 8001,
     max_batch_size: Annotated[int, typer.Option(help="Most rows that a model sees at once.")] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    runtime: Annotated[
-        str,
-        typer.Option(
-            help="torch, openvino, onnxruntime, a plugin's, or auto: the fastest here (see deepseek explain)."
-        ),
-    ] = "torch",
+    runtime: Runtime = "torch",
 ) -> None:
     """Serve models over REST and gRPC until Ctrl-C.
 
