@@ -6,9 +6,10 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from deepseek.artifacts.cache import sha256, sync_file, write_text
+from deepseek.artifacts.cache import sync_file, write_text
 from deepseek.bundles.bundle import Bundle
-from deepseek.bundles.manifest import FILE, CompiledRecord, FileRecord
+from deepseek.bundles.manifest import FILE, CompiledRecord
+from deepseek.bundles.recording import recorded
 
 FOLDER = "compiled"
 
@@ -28,7 +29,7 @@ def add_compiled(bundle: Bundle, name: str, source: Path, record: CompiledRecord
         OSError: the bundle's folder cannot be written to.
     """
     files = sorted(p for p in source.iterdir() if p.is_file())
-    marks = {p.name: FileRecord(size=p.stat().st_size, sha256=sha256(p)) for p in files}
+    marks = recorded(files, source)
     contents = hashlib.sha256("".join(mark.sha256 for mark in marks.values()).encode()).hexdigest()
     folder = f"{FOLDER}/{name}-{contents[:12]}"
     target = bundle.path / folder

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepseek.artifacts.cache import sha256, staged_directory
+from deepseek.artifacts.cache import staged_directory
 from deepseek.bundles.bundle import Bundle
-from deepseek.bundles.manifest import FILE, DataRecord, FileRecord, Manifest, TaskRecord
+from deepseek.bundles.manifest import FILE, DataRecord, Manifest, TaskRecord
+from deepseek.bundles.recording import files_of, recorded, write_extra_files
 from deepseek.bundles.versions import library_versions
 from deepseek.errors import BundleError
 from deepseek.models.loading import quiet_transformers
@@ -63,9 +64,7 @@ def write_bundle(
         with quiet_transformers():
             plain.save_pretrained(stage)
         tokenizer.save_pretrained(stage)
-        for extra, content in task.extra_files(plain.config).items():
-            (stage / extra).parent.mkdir(parents=True, exist_ok=True)
-            (stage / extra).write_text(content + "\n", encoding="utf-8")
+        write_extra_files(task, plain.config, stage)
         manifest = Manifest(
             name=name,
             created=datetime.now(UTC),
@@ -82,12 +81,7 @@ def write_bundle(
             versions=library_versions(RECORDED_LIBRARIES),
         )
         (stage / "README.md").write_text(_card(manifest), encoding="utf-8")
-        files = {
-            p.relative_to(stage).as_posix(): FileRecord(size=p.stat().st_size, sha256=sha256(p))
-            for p in sorted(stage.rglob("*"))
-            if p.is_file()
-        }
-        complete = manifest.model_copy(update={"files": files})
+        complete = manifest.model_copy(update={"files": recorded(files_of(stage), stage)})
         (stage / FILE).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return Bundle.open(target)
 

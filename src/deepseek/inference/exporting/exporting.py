@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from deepseek import progress
-from deepseek.artifacts.cache import sha256, staged_directory
-from deepseek.bundles.manifest import FileRecord
+from deepseek.artifacts.cache import staged_directory
+from deepseek.bundles.recording import files_of, recorded, write_extra_files
 from deepseek.bundles.versions import library_versions
 from deepseek.errors import AccuracyError, ConfigError, UnknownNameError
 from deepseek.inference import RUNTIMES
@@ -139,14 +139,7 @@ def _finished(report: ExportReport, source: Source, folder: Path, companions: st
             shutil.copyfile(source.checkpoint.path / name, beside / name)
     with quiet_transformers():
         source.processor.save_pretrained(beside)
-    for name, content in source.task.extra_files(reference.model.config).items():  # type: ignore[attr-defined]
-        (beside / name).parent.mkdir(parents=True, exist_ok=True)
-        (beside / name).write_text(content + "\n", encoding="utf-8")
-    files = {
-        path.relative_to(folder).as_posix(): FileRecord(size=path.stat().st_size, sha256=sha256(path))
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    complete = report.model_copy(update={"files": files})
+    write_extra_files(source.task, reference.model.config, beside)  # type: ignore[attr-defined]
+    complete = report.model_copy(update={"files": recorded(files_of(folder), folder)})
     (folder / FILE).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return complete

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import ConfigError
 from deepseek.inference.conversion.keeping import ABOUT, kept
+from deepseek.inference.generation.ending import end_tokens
 from deepseek.inference.generation.openvino.graph import Shape, build, rotary_of
 from deepseek.inference.generation.openvino.packing import Packer
 from deepseek.inference.openvino.library import openvino, reason
@@ -65,14 +66,10 @@ def _convert(checkpoint: Checkpoint, form: str, folder: Path) -> None:
                 "core 'torch' runs every standard transformers model"
             ) from error
     openvino().save_model(made, folder / MODEL, compress_to_fp16=False)
-    generation = getattr(model, "generation_config", None)
-    ends = getattr(generation, "eos_token_id", None)
-    if ends is None:
-        ends = config.eos_token_id
     about = {
         "layers": shape.layers,
         "context_length": getattr(config, "max_position_embeddings", None),
-        "end_tokens": [ends] if isinstance(ends, int) else list(ends or []),
+        "end_tokens": sorted(end_tokens(model) or ()),
         "vocabulary": config.vocab_size,
     }
     (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from deepseek.inference.generation.core import CoreSettings
+from deepseek.inference.generation.ending import end_tokens
 from deepseek.inference.generation.paged.core import PagedCore, loaded
 from deepseek.inference.runtime import Availability
 from deepseek.models.checkpoint import Checkpoint
@@ -44,5 +45,5 @@ class TorchCore(PagedCore):
         draft = None
         if settings.draft is not None:
             draft, _ = loading.load_model(settings.draft, place, precision)
-        ends = loading.end_tokens(model.model)
+        ends = end_tokens(model.model)
         return cls(loaded(model, checkpoint, settings, draft=draft, ends=ends, adapters=names), settings)

@@ -71,11 +71,3 @@ def refuse_encoder_decoder(checkpoint: Checkpoint) -> None:
             f"{checkpoint.name!r} is an encoder-decoder, which generation cores do not run; the runtime 'torch' of "
             "Predictor does"
         )
-
-
-def end_tokens(model: Any) -> frozenset[int] | None:
-    """Tokens that end a text: those that transformers' ``generate`` stops at; ``None`` if the model says none."""
-    told = model.generation_config.eos_token_id
-    if told is None:
-        return None
-    return frozenset([told] if isinstance(told, int) else told)
