@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 NAME ?=
-# Processes that the tests run in; a file's tests stay together. 0: one, in which a debugger works
+# Processes that the tests run in; a file's tests stay together. 0: one, in which a debugger works. One that dies is not
+# started again, because pytest-xdist 3.8 may then wait for ever (its issue 1378)
 WORKERS ?= 2
 # Options for pip when PyTorch is installed, e.g. the index of your GPU's build (see README, "Hardware")
 TORCH_ARGS ?=
@@ -34,7 +35,7 @@ test: setup  ## lint, types, layers, tests: everything that CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0 $(ARGS)
 
 test-slow: setup  ## the tests that take over a minute
 	$(BIN)/python -m pytest -m slow --timeout=1800 $(ARGS)

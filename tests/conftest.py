@@ -43,6 +43,16 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
+def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For choices among the other runtimes: TorchInductor takes half a minute for each of its precisions."""
+    from deepseek.inference import RUNTIMES
+    from deepseek.inference.runtime import Availability
+
+    compiling = RUNTIMES.get("torch-compile")
+    monkeypatch.setattr(compiling, "available", classmethod(lambda cls: Availability(False, (), "not in this test")))
+
+
+@pytest.fixture
 def rows() -> list[dict[str, Any]]:
     """Eight labelled sentences."""
     return [{"text": t, "label": label} for label, texts in SENTENCES.items() for t in texts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,14 @@ MOMENT = 0.2
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _one_thread(one_thread: None) -> None:
-    """The cores are others' as well."""
+def _modest(one_thread: None) -> Iterator[None]:
+    """The cores are others' as well, and so is the memory: three arrays of four caches may be gigabytes."""
+    from deepseek.inference.hardware import bandwidth
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(bandwidth, "CACHES", 2)
+    yield
+    patch.undo()
 
 
 @pytest.fixture(scope="module")

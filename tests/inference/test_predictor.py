@@ -73,7 +73,9 @@ def test_unknown_devices_dtypes_and_runtimes(bundle: Bundle) -> None:
         Predictor.load(bundle.path, runtime="torchh")
 
 
-@pytest.mark.parametrize("name", RUNTIMES.names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n == "torch-compile" else ()) for n in RUNTIMES.names()]
+)
 def test_every_runtime_keeps_the_contract(name: str, bundle: Bundle) -> None:
     runtime = RUNTIMES.get(name)
     state = runtime.available()

@@ -13,7 +13,7 @@ from deepseek.errors import AccuracyError, ConfigError, DataError
 from deepseek.inference import Predictor, quantize
 from deepseek.inference.choice import choose
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "nothing_compiled")
 pytest.importorskip("nncf")
 TEXTS = [{"text": "a moving and funny film"}, {"text": "a dull and tired mess"}, {"text": "simply wonderful acting"}]
 

@@ -19,6 +19,8 @@ from deepseek.inference import RUNTIMES, Predictor
 from deepseek.models import resolve, tokenizer_for
 
 HERE = [name for name in RUNTIMES.names() if RUNTIMES.get(name).available().works]
+# TorchInductor takes half a minute for each of these; it compiles one encoder in the quick tests
+PATIENT = [pytest.param(n, marks=pytest.mark.slow if n == "torch-compile" else ()) for n in HERE]
 TEXTS = ["good", "a moving and funny film, from its first minute to its last", "dull"]
 SHAPE: dict[str, Any] = {"vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 ENCODERS: dict[str, Any] = {
@@ -61,7 +63,7 @@ def test_answers_are_those_of_torch(runtime: str, minilm: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("runtime", HERE)
+@pytest.mark.parametrize("runtime", PATIENT)
 @pytest.mark.parametrize("kind", ENCODERS)
 @pytest.mark.parametrize("head", ["sequence-classification", "token-classification", "masked-lm"])
 def test_any_encoder_with_any_head(runtime: str, kind: str, head: str, tmp_path: Path) -> None:
@@ -81,7 +83,7 @@ def test_any_encoder_with_any_head(runtime: str, kind: str, head: str, tmp_path:
         torch.testing.assert_close(found, expected, rtol=1e-2, atol=2e-3)
 
 
-@pytest.mark.parametrize("runtime", HERE)
+@pytest.mark.parametrize("runtime", PATIENT)
 def test_a_vision_model(runtime: str, tmp_path: Path) -> None:
     config = transformers.ViTConfig(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, image_size=32, patch_size=8
