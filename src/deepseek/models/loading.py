@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import ConfigError, UnknownNameError, require
@@ -25,20 +28,35 @@ HEADS: dict[str, str] = {
 """Heads and the transformers Auto class that puts each on a checkpoint."""
 
 
+_quiet = threading.Lock()
+_quiet_depth = 0
+_loud: tuple[int, bool] = (0, False)
+
+
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' progress bars and load reports: we show our own, and we check what was missing."""
+    """Silence transformers' progress bars and load reports: we show our own, and we check what was missing.
+
+    Blocks may overlap, in several threads too: the last one to end restores what was before the first.
+    """
     from transformers.utils import logging
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    global _quiet_depth, _loud
+    with _quiet:
+        if _quiet_depth == 0:
+            _loud = logging.get_verbosity(), logging.is_progress_bar_enabled()
+            logging.set_verbosity_error()
+            logging.disable_progress_bar()
+        _quiet_depth += 1
     try:
         yield
     finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+        with _quiet:
+            _quiet_depth -= 1
+            if _quiet_depth == 0:
+                logging.set_verbosity(_loud[0])
+                if _loud[1]:
+                    logging.enable_progress_bar()
 
 
 def from_pretrained(
@@ -191,6 +209,29 @@ def tokenizer_for(name_or_path: str | os.PathLike[str] | Checkpoint) -> PreTrain
     checkpoint = name_or_path if isinstance(name_or_path, Checkpoint) else resolve(name_or_path)
     with quiet_transformers():
         try:
-            return AutoTokenizer.from_pretrained(checkpoint.path, trust_remote_code=False)
+            config = _plain_config(checkpoint.path)
+            found = AutoTokenizer.from_pretrained(checkpoint.path, config=config, trust_remote_code=False)
         except (ValueError, OSError, KeyError) as error:
             raise ConfigError(f"{checkpoint.name!r} has no tokenizer that can be read: {error}") from error
+    files = {*found.vocab_files_names.values(), "tokenizer.json"}
+    if found.vocab_files_names and not any((checkpoint.path / name).is_file() for name in files):
+        # transformers 5 makes one without words then
+        raise ConfigError(
+            f"{checkpoint.name!r} has no tokenizer: expected one of {', '.join(sorted(files))} in {checkpoint.path}"
+        )
+    return found
+
+
+def _plain_config(folder: Path) -> PreTrainedConfig | None:
+    """The config of a folder whose tokenizer says its class, without the class of the config; else ``None``.
+
+    ``AutoTokenizer`` then needs no more of the config than the model's type. Left to itself it imports the config's
+    class, which in transformers 5 imports much of PyTorch's compiler: two seconds.
+    """
+    from transformers import PreTrainedConfig
+
+    file = folder / "tokenizer_config.json"
+    told = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    if "tokenizer_class" not in told or "auto_map" in told or not (folder / "config.json").is_file():
+        return None
+    return PreTrainedConfig.from_pretrained(folder)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -104,14 +104,22 @@ class GenerationEngine:
             raise ConfigError(f"{found.name!r} is for {found.task.name}; expected a model for text-generation")
         from deepseek.models.loading import tokenizer_for
 
-        tokenizer = tokenizer_for(found.checkpoint)
         if core == "auto":
             from deepseek.inference.choice.choosing import choice_for
 
-            chosen = choice_for(found.checkpoint, found.task, tokenizer, device=device, dtype=dtype).chosen
+            chosen = choice_for(found.checkpoint, found.task, None, device=device, dtype=dtype).chosen
             core, dtype = chosen.runtime, chosen.dtype
-        loaded = CORES.get(core).load(found.checkpoint, device=device, dtype=dtype, settings=settings or CoreSettings())
-        return cls(loaded, tokenizer, max_waiting=max_waiting)
+        # importing transformers takes about as long as compiling a model, which leaves Python alone
+        with ThreadPoolExecutor(1, "deepseek-tokenizer") as beside:
+            tokenizer = beside.submit(tokenizer_for, found.checkpoint)
+            loaded = CORES.get(core).load(
+                found.checkpoint, device=device, dtype=dtype, settings=settings or CoreSettings()
+            )
+            try:
+                return cls(loaded, tokenizer.result(), max_waiting=max_waiting)
+            except BaseException:
+                loaded.close()
+                raise
 
     def submit(
         self, prompt: Prompt, sampling: SamplingParameters | None = None, *, adapter: str | None = None

@@ -62,7 +62,9 @@ class OpenVinoCore(PagedCore):
             )
         model = _model(checkpoint, dtype)
         draft = None if settings.draft is None else _model(settings.draft, dtype)
-        return cls(loaded(model, checkpoint, settings, draft=draft, ends=model.ends), settings)
+        made = cls(loaded(model, checkpoint, settings, draft=draft, ends=model.ends), settings)
+        model.warm()
+        return made
 
 
 def _model(checkpoint: Checkpoint, dtype: str) -> OpenVinoModel:

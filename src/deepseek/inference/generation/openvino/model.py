@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepseek.artifacts.cache import cache_dir
 from deepseek.errors import ConfigError
 from deepseek.inference.conversion.keeping import read_about
 from deepseek.inference.generation.openvino.conversion import MODEL
@@ -47,12 +46,13 @@ class OpenVinoModel(PagedModel):
         core = library.Core()
         model = core.read_model(folder / MODEL)
         _to_paged(model)
+        # no CACHE_DIR: OpenVINO 2026.4 does not find a model with paged attention again (LOADED_FROM_CACHE stays false)
+        # and cannot import one, so each load would only write its weights once more
         settings = {
             "INFERENCE_PRECISION_HINT": precision,
             "KV_CACHE_PRECISION": cache_precision,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "CACHE_DIR": str(cache_dir() / "openvino" / "kernels"),
         }
         compiled = core.compile_model(model, "CPU", settings)
         self._request = compiled.create_infer_request()
@@ -77,6 +77,10 @@ class OpenVinoModel(PagedModel):
 
     def release(self) -> None:
         self.allocate(1)
+
+    def warm(self) -> None:
+        """Run once: OpenVINO makes its kernels with the first pass, half a second that no request should wait for."""
+        self.forward([Piece([0], 0, [0], rows=1)])
 
     def forward(self, pieces: Sequence[Piece]) -> torch.Tensor:
         import numpy as np
