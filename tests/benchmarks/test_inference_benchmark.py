@@ -80,7 +80,7 @@ def test_a_quick_cell_has_more_passes_and_a_slow_one_fewer_rounds() -> None:
 
 
 def test_another_models_answers_are_no_contest() -> None:
-    workers: dict[str, Any] = {FP32: _Stub([[1.0, 2.0]], 1), OPENVINO_INT8: _Stub([[2.0, 1.0]], 1)}
+    workers: dict[str, Any] = {FP32: _Stub([[1.0, 2.0]], 1), OPENVINO_INT8: _Stub([[-2.0, 1.0]], 1)}
     with pytest.raises(StepFailed, match="OpenVINO int8 answers 1 x 1 otherwise"):
         encoder_contest._cell(workers, Cell("1 x 1", "file", 1, 1), 1)
 

@@ -77,6 +77,7 @@ class _Fake(Runtime):
 
     seconds, factor, precision = 1.0, 1.0, ("float32",)
     clock = 0.0
+    passes = 0
     inner: Any = None
 
     @classmethod
@@ -91,9 +92,13 @@ class _Fake(Runtime):
         inner = self.inner().load(checkpoint, head, device="cpu", dtype="float32")
         seconds, factor = self.seconds, self.factor
 
+        kind = type(self)
+        kind.passes = 0
+
         class Model:
             def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
                 _Fake.clock += seconds
+                kind.passes += 1
                 return {name: value * factor for name, value in inner.forward(batch).items()}
 
         return Model()
@@ -145,6 +150,26 @@ def test_a_choice_is_measured_kept_explained_and_used(
     (file,) = own_choices.iterdir()
     file.write_text("{}")
     assert choose(bundle.path, batch_size=4, dtype="float32").chosen.runtime == "torch"  # damaged: measured again
+
+
+def test_who_is_far_behind_everywhere_runs_one_round(bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Near(_Fake):
+        seconds = 1.9
+
+    class Far(_Fake):
+        seconds = 2.1
+
+    class Plain(_Fake):
+        pass
+
+    runtimes(monkeypatch, torch=Plain, near=Near, far=Far)
+    found = choose(bundle.path, batch_size=4, dtype="float32")
+    batches = len(found.batches)
+    assert Far.passes == 2 * batches  # one to warm up
+    assert Near.passes >= 4 * batches
+    assert {t.runtime: t.verdict for t in found.trials} == {
+        "torch": "chosen", "near": "takes 1.90 times as long", "far": "takes 2.10 times as long",
+    }  # fmt: skip
 
 
 def test_rows_of_the_user_are_measured_and_then_kept_for_auto(bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,12 +26,14 @@ T = TypeVar("T")
 ROUNDS, LEAST_ROUNDS = 7, 3
 SECONDS = 20.0
 """No further round is begun after that, once there are :data:`LEAST_ROUNDS`."""
+BEHIND = 2.0
+"""Who takes so many times as long as the best on every batch of the first round runs no other, and is freed."""
 
 
 @dataclass
 class _Entrant:
     trial: Trial
-    model: Executable
+    model: Executable | None
     times: dict[str, list[float]] = field(default_factory=dict)
     outputs: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
 
@@ -64,20 +66,33 @@ def held(
         entrants = [_Entrant(trial, model) for trial, model in loaded(candidates, load, done, bar)]
         if not entrants:
             return done
-        made = batches(task, processor, entrants[0].model, batch_size, rows)
+        first = entrants[0].model
+        assert first is not None
+        made = batches(task, processor, first, batch_size, rows)
         for entrant in entrants:
-            entrant.outputs = {name: entrant.model.forward(batch) for name, batch in made.items()}
+            if entrant.model is not None:
+                entrant.outputs = {name: entrant.model.forward(batch) for name, batch in made.items()}
         started = monotonic()
         for number in range(ROUNDS):
             if number >= LEAST_ROUNDS and monotonic() - started > SECONDS:
                 break
             for name, batch in made.items():
                 for entrant in entrants:
-                    begun = perf_counter()
-                    entrant.model.forward(batch)
-                    entrant.times.setdefault(name, []).append(perf_counter() - begun)
+                    if entrant.model is not None:
+                        begun = perf_counter()
+                        entrant.model.forward(batch)
+                        entrant.times.setdefault(name, []).append(perf_counter() - begun)
+            if number == 0:
+                _leave_behind(entrants)
             bar.advance(1, note="")
     return done + [entrant.measured(entrants[0], made) for entrant in entrants]
+
+
+def _leave_behind(entrants: Sequence[_Entrant]) -> None:
+    best = {name: min(entrant.times[name][0] for entrant in entrants) for name in entrants[0].times}
+    for entrant in entrants:
+        if all(times[0] > BEHIND * best[name] for name, times in entrant.times.items()):
+            entrant.model = None
 
 
 def loaded(
