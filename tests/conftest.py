@@ -19,6 +19,10 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     # threads of several test processes on the same cores would wait for each other; read when torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
+# A client of Ray's that outlives its cluster ends the whole process this many seconds after (60 by default, read at Ray's
+# first start): that would be a test process, in the middle of an unrelated test
+os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "86400")
+
 SENTENCES = {
     "positive": ["a moving and funny film", "simply wonderful acting", "a joy from start to finish", "smart and warm"],
     "negative": ["a dull and tired mess", "painfully bad acting", "boring from start to finish", "loud and stupid"],

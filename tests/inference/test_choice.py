@@ -198,6 +198,7 @@ def test_a_single_candidate_is_taken_without_measuring(bundle: Any, monkeypatch:
     assert not found.batches
 
 
+@pytest.mark.usefixtures("nothing_compiled")
 def test_what_is_installed_here_competes(bundle: Any) -> None:
     found = choose(bundle.path, batch_size=2)
     assert all(t.verdict for t in found.trials)

@@ -99,6 +99,7 @@ def test_a_gguf_file_is_the_model_to_transformers_and_to_us(
     assert (same.bos_token, same.eos_token) == ("<|start|>", "<|end|>")
 
 
+@pytest.mark.slow
 def test_a_real_language_model_as_gguf(smollm: Path, tmp_path: Path) -> None:
     folder, report = export("smollm2-135m-instruct", "gguf", output=tmp_path / "made", dtype="q8_0")
     file = folder / "smollm2-135m-instruct-Q8_0.gguf"

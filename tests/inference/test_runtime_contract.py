@@ -99,7 +99,7 @@ def test_a_vision_model(runtime: str, tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("runtime", HERE)
+@pytest.mark.parametrize("runtime", PATIENT)
 def test_a_bundle_is_served_by_threads(runtime: str, bundle: Bundle) -> None:
     expected = Predictor.load(bundle.path, dtype="float32").predict([{"text": text} for text in TEXTS])
     predictor = Predictor.load(bundle.path, runtime=runtime, dtype="float32")
