@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +20,18 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     # threads of several test processes on the same cores would wait for each other; read when torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
-# A client of Ray's that outlives its cluster ends the whole process this many seconds after (60 by default, read at Ray's
-# first start): that would be a test process, in the middle of an unrelated test
-os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "86400")
-
 SENTENCES = {
     "positive": ["a moving and funny film", "simply wonderful acting", "a joy from start to finish", "smart and warm"],
     "negative": ["a dull and tired mess", "painfully bad acting", "boring from start to finish", "loud and stupid"],
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that connect this process to a Ray cluster run in a process of their own (`make test`): minutes after the
+    cluster has ended, that process may be ended too, without a word."""
+    for item in items:
+        if "ray_cluster" in getattr(item, "fixturenames", ()) or "ray" in re.split(r"[\[\]_-]", item.name):
+            item.add_marker("ray")
 
 
 @pytest.fixture(autouse=True, scope="session")
