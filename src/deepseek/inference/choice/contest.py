@@ -33,7 +33,6 @@ BEHIND = 2.0
 @dataclass
 class _Entrant:
     trial: Trial
-    model: Executable | None
     times: dict[str, list[float]] = field(default_factory=dict)
     outputs: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
 
@@ -63,36 +62,27 @@ def held(
         return engine.load(checkpoint, type(task).head, device=trial.device, dtype=trial.dtype)
 
     with progress.bar("measure runtimes", len(candidates) + ROUNDS, "rounds") as bar:
-        entrants = [_Entrant(trial, model) for trial, model in loaded(candidates, load, done, bar)]
-        if not entrants:
+        racing = [(_Entrant(trial), model) for trial, model in loaded(candidates, load, done, bar)]
+        if not racing:
             return done
-        first = entrants[0].model
-        assert first is not None
-        made = batches(task, processor, first, batch_size, rows)
-        for entrant in entrants:
-            if entrant.model is not None:
-                entrant.outputs = {name: entrant.model.forward(batch) for name, batch in made.items()}
+        entrants = [entrant for entrant, _ in racing]
+        made = batches(task, processor, racing[0][1], batch_size, rows)
+        for entrant, model in racing:
+            entrant.outputs = {name: model.forward(batch) for name, batch in made.items()}
         started = monotonic()
         for number in range(ROUNDS):
             if number >= LEAST_ROUNDS and monotonic() - started > SECONDS:
                 break
             for name, batch in made.items():
-                for entrant in entrants:
-                    if entrant.model is not None:
-                        begun = perf_counter()
-                        entrant.model.forward(batch)
-                        entrant.times.setdefault(name, []).append(perf_counter() - begun)
+                for entrant, model in racing:
+                    begun = perf_counter()
+                    model.forward(batch)
+                    entrant.times.setdefault(name, []).append(perf_counter() - begun)
             if number == 0:
-                _leave_behind(entrants)
+                best = {name: min(entrant.times[name][0] for entrant in entrants) for name in made}
+                racing = [(e, m) for e, m in racing if any(e.times[name][0] <= BEHIND * best[name] for name in made)]
             bar.advance(1, note="")
     return done + [entrant.measured(entrants[0], made) for entrant in entrants]
-
-
-def _leave_behind(entrants: Sequence[_Entrant]) -> None:
-    best = {name: min(entrant.times[name][0] for entrant in entrants) for name in entrants[0].times}
-    for entrant in entrants:
-        if all(times[0] > BEHIND * best[name] for name, times in entrant.times.items()):
-            entrant.model = None
 
 
 def loaded(
