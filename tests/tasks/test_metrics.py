@@ -38,6 +38,7 @@ def bounded(scores: dict[str, float]) -> bool:
 
 
 @example([("negative", "neutral")] * 7)
+@example([("negative", "negative")] * 4)
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=1, max_size=60))
 def test_classification_agrees_with_scikit_learn(pairs: list[tuple[str, str]]) -> None:

@@ -26,8 +26,8 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
     p = successes / count
     centre = (p + _Z * _Z / (2 * count)) / (1 + _Z * _Z / count)
     half = _Z * (p * (1 - p) / count + _Z * _Z / (4 * count * count)) ** 0.5 / (1 + _Z * _Z / count)
-    # at 0 and at all right the bounds are exactly 0 and 1; rounding may pass them by one ulp
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # at 0 and at all right one bound is exactly the share itself; rounding may miss it by one ulp on either side
+    return min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
 
 
 def share(name: str, successes: int, count: int) -> dict[str, float]:
