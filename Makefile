@@ -35,8 +35,7 @@ test: setup  ## lint, types, layers, tests: everything that CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "ray and not slow and not gpu" $(ARGS) || test $$? -eq 5
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0 -m "not ray and not slow and not gpu" $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0 $(ARGS)
 
 test-slow: setup  ## the tests that take over a minute
 	$(BIN)/python -m pytest -m slow --timeout=1800 $(ARGS)

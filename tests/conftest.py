@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,14 +23,6 @@ SENTENCES = {
     "positive": ["a moving and funny film", "simply wonderful acting", "a joy from start to finish", "smart and warm"],
     "negative": ["a dull and tired mess", "painfully bad acting", "boring from start to finish", "loud and stupid"],
 }
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that connect this process to a Ray cluster run in a process of their own (`make test`): minutes after the
-    cluster has ended, that process may be ended too, without a word."""
-    for item in items:
-        if "ray_cluster" in getattr(item, "fixturenames", ()) or "ray" in re.split(r"[\[\]_-]", item.name):
-            item.add_marker("ray")
 
 
 @pytest.fixture(autouse=True, scope="session")

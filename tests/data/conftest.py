@@ -32,6 +32,7 @@ def ray_cluster() -> Iterator[Any]:
         patch.setenv(name, "0")
     # on a busy machine an answer takes longer than by default, after which Ray ends the whole process or a node
     patch.setenv("RAY_gcs_rpc_server_connect_timeout_s", "60")
+    patch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "300")
     patch.setenv("RAY_health_check_timeout_ms", "60000")
     cluster = None
     try:

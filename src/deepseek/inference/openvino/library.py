@@ -8,9 +8,14 @@ hidden before OpenVINO looks for it. A process that imported OpenVINO's converte
 from __future__ import annotations
 
 import sys
+import threading
 from types import ModuleType
+from typing import Any
 
 from deepseek.errors import require
+
+_opening = threading.Lock()
+_cores: list[Any] = []
 
 
 def reason(error: Exception) -> str:
@@ -27,3 +32,20 @@ def openvino() -> ModuleType:
     # an import of a module that is None here fails as if it were not installed
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     return require("openvino", "openvino")
+
+
+def openvino_core() -> Any:
+    """The process's ``openvino.Core``, which is never freed.
+
+    Each ``Core`` that has used the CPU puts the thread's signal handlers on a stack of its own and, when it goes, gives
+    back the stack that it found (OpenVINO 2026.4, ``SigAltStackSetup``). If two of them do not go in the reverse of the
+    order in which they came, the handlers are left on a stack that was freed: the next signal, be it Ctrl-C, SIGTERM
+    or the end of a child process, then ends the process without a word. With a single one that stays there is no order.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
+    """
+    with _opening:
+        if not _cores:
+            _cores.append(openvino().Core())
+        return _cores[0]

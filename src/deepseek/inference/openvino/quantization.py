@@ -15,7 +15,7 @@ from deepseek.errors import ConfigError, require
 from deepseek.inference.conversion.feeding import arrays
 from deepseek.inference.conversion.keeping import ABOUT, read_about
 from deepseek.inference.openvino.conversion import MODEL
-from deepseek.inference.openvino.library import openvino, reason
+from deepseek.inference.openvino.library import openvino, openvino_core, reason
 from deepseek.inference.recording import Batch
 
 
@@ -31,7 +31,7 @@ def quantized(source: Path, batches: Sequence[Batch], target: Path) -> None:
     nncf.set_log_level(logging.ERROR)
     inputs = read_about(source)["inputs"]
     items = [arrays(batch, inputs) for batch in batches]
-    model = library.Core().read_model(source / MODEL)
+    model = openvino_core().read_model(source / MODEL)
     try:
         made = nncf.quantize(model, nncf.Dataset(items), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(items))
     except Exception as error:  # whatever NNCF raises, the user needs the same advice

@@ -15,7 +15,7 @@ from deepseek.inference.conversion.copies import INT8, copy_of, needed_copy
 from deepseek.inference.conversion.feeding import arrays
 from deepseek.inference.conversion.keeping import read_about
 from deepseek.inference.openvino.conversion import MODEL, converted
-from deepseek.inference.openvino.library import openvino
+from deepseek.inference.openvino.library import openvino, openvino_core
 from deepseek.inference.recording import Batch
 from deepseek.inference.runtime import Availability, Runtime
 from deepseek.models.checkpoint import Checkpoint
@@ -49,17 +49,16 @@ class OpenVinoRuntime(Runtime):
         if find_spec("openvino") is None:
             return Availability(False, (), "not installed; pip install 'deepseek[openvino]'")
         library = openvino()
-        core = library.Core()
+        core = openvino_core()
         devices = tuple(name.lower() for name in core.available_devices)
         names = "; ".join(str(core.get_property(name, "FULL_DEVICE_NAME")) for name in core.available_devices)
         return Availability(bool(devices), devices, f"OpenVINO {library.__version__.split('-')[0]}: {names}")
 
     @classmethod
     def precisions(cls, checkpoint: Checkpoint, head: str, device: str) -> tuple[str, ...]:
-        core = openvino().Core()
-        if head == "causal-lm" or (device != "auto" and device.upper() not in core.available_devices):
+        if head == "causal-lm" or (device != "auto" and device.upper() not in openvino_core().available_devices):
             return ()
-        native = _native(core, _device(device, core))
+        native = _native(_device(device))
         found = ("float32",) if native == "f32" else ("float32", "bfloat16")
         return (*found, INT8) if copy_of(checkpoint, cls.name) else found
 
@@ -88,39 +87,36 @@ class OpenVinoRuntime(Runtime):
         Args:
             counters: keep what :meth:`OpenVinoModel.node_times` tells, for some time.
         """
-        library = openvino()
         if dtype not in ("auto", *DTYPES, INT8):
             raise UnknownNameError("dtype", dtype, ("auto", *DTYPES, INT8))
         if dtype == INT8:
             return self.open_copy(needed_copy(checkpoint, self.name), device=device, counters=counters)
-        core = library.Core()
-        return _compiled(core, _device(device, core), converted(checkpoint, head), DTYPES.get(dtype), counters)
+        return _compiled(_device(device), converted(checkpoint, head), DTYPES.get(dtype), counters)
 
     def open_copy(self, folder: Path, *, device: str = "auto", counters: bool = False) -> OpenVinoModel:
         # what is not int8 in it runs as fast as the device can
-        core = openvino().Core()
-        return _compiled(core, _device(device, core), folder, None, counters)
+        return _compiled(_device(device), folder, None, counters)
 
 
-def _compiled(core: Any, device: str, folder: Path, precision: str | None, counters: bool) -> OpenVinoModel:
+def _compiled(device: str, folder: Path, precision: str | None, counters: bool) -> OpenVinoModel:
     """A model compiled for a device, by OpenVINO's name; ``precision`` ``None`` is the device's own."""
     import torch
 
     settings: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": precision or _native(core, device),
+        "INFERENCE_PRECISION_HINT": precision or _native(device),
         "PERFORMANCE_HINT": "LATENCY",
         "CACHE_DIR": str(cache_dir() / "openvino" / "kernels"),
         "PERF_COUNT": counters,
     }
     if device == "CPU":
         settings["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
-    compiled = core.compile_model(folder / MODEL, device, settings)
+    compiled = openvino_core().compile_model(folder / MODEL, device, settings)
     return OpenVinoModel(compiled, read_about(folder), counters)
 
 
-def _device(device: str, core: Any) -> str:
+def _device(device: str) -> str:
     """OpenVINO's name of a device; ``auto`` is the CPU, which every machine has."""
-    known = {name.lower(): name for name in core.available_devices}
+    known = {name.lower(): name for name in openvino_core().available_devices}
     if device == "auto":
         return "CPU"
     if device.lower() not in known:
@@ -128,8 +124,8 @@ def _device(device: str, core: Any) -> str:
     return str(known[device.lower()])
 
 
-def _native(core: Any, device: str) -> str:
-    return "bf16" if "BF16" in core.get_property(device, "OPTIMIZATION_CAPABILITIES") else "f32"
+def _native(device: str) -> str:
+    return "bf16" if "BF16" in openvino_core().get_property(device, "OPTIMIZATION_CAPABILITIES") else "f32"
 
 
 class OpenVinoModel:

@@ -12,7 +12,7 @@ from deepseek.errors import require
 from deepseek.inference.conversion.traced import refuse_untrained, traced
 from deepseek.inference.exporting.format import ExportFormat, Source
 from deepseek.inference.openvino.conversion import model_of
-from deepseek.inference.openvino.library import openvino
+from deepseek.inference.openvino.library import openvino, openvino_core
 from deepseek.inference.openvino.runtime import OpenVinoModel
 
 MODEL = "openvino_model.xml"
@@ -47,8 +47,7 @@ class OpenVino(ExportFormat):
     def open(self, folder: Path) -> OpenVinoModel:
         import torch
 
-        core = openvino().Core()
-        model = core.read_model(folder / MODEL)
+        model = openvino_core().read_model(folder / MODEL)
         about = {
             "inputs": [port.any_name for port in model.inputs],
             "outputs": [port.any_name for port in model.outputs],
@@ -56,4 +55,4 @@ class OpenVino(ExportFormat):
         }
         # what the weights are, and not what this processor would round activations to, is compared
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-        return OpenVinoModel(core.compile_model(model, "CPU", settings), about)
+        return OpenVinoModel(openvino_core().compile_model(model, "CPU", settings), about)

@@ -12,7 +12,7 @@ from deepseek.inference.conversion.keeping import read_about
 from deepseek.inference.generation.openvino.conversion import MODEL
 from deepseek.inference.generation.paged.blocks import BLOCK, blocks_for
 from deepseek.inference.generation.paged.model import PagedModel, Piece
-from deepseek.inference.openvino.library import openvino
+from deepseek.inference.openvino.library import openvino, openvino_core
 
 if TYPE_CHECKING:
     import torch
@@ -37,14 +37,12 @@ class OpenVinoModel(PagedModel):
     def __init__(self, folder: Path, name: str, *, precision: str, cache_precision: str) -> None:
         import torch
 
-        library = openvino()
         about = read_about(folder)
         self.weight_bytes = (folder / MODEL).with_suffix(".bin").stat().st_size
         self.name, self.device = name, torch.device("cpu")
         self.vocabulary, self.context_length = about["vocabulary"], about["context_length"]
         self.ends = frozenset(about["end_tokens"]) or None
-        core = library.Core()
-        model = core.read_model(folder / MODEL)
+        model = openvino_core().read_model(folder / MODEL)
         _to_paged(model)
         # no CACHE_DIR: OpenVINO 2026.4 does not find a model with paged attention again (LOADED_FROM_CACHE stays false)
         # and cannot import one, so each load would only write its weights once more
@@ -54,7 +52,7 @@ class OpenVinoModel(PagedModel):
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
-        compiled = core.compile_model(model, "CPU", settings)
+        compiled = openvino_core().compile_model(model, "CPU", settings)
         self._request = compiled.create_infer_request()
         names = [f"{part}_cache.{layer}" for layer in range(about["layers"]) for part in ("key", "value")]
         self._ports = [(each, compiled.input(each)) for each in names]
