@@ -15,6 +15,7 @@ from deepseek.inference.conversion.copies import INT8, copy_of, needed_copy
 from deepseek.inference.conversion.feeding import arrays
 from deepseek.inference.conversion.keeping import read_about
 from deepseek.inference.openvino.conversion import MODEL, converted
+from deepseek.inference.openvino.lengths import MASK, cut, longer
 from deepseek.inference.openvino.library import openvino, openvino_core
 from deepseek.inference.recording import Batch
 from deepseek.inference.runtime import Availability, Runtime
@@ -95,7 +96,9 @@ class OpenVinoRuntime(Runtime):
 
     def open_copy(self, folder: Path, *, device: str = "auto", counters: bool = False) -> OpenVinoModel:
         # what is not int8 in it runs as fast as the device can
-        return _compiled(_device(device), folder, None, counters)
+        made = _compiled(_device(device), folder, None, counters)
+        made.keeps_clear = made.precision == "bfloat16"
+        return made
 
 
 def _compiled(device: str, folder: Path, precision: str | None, counters: bool) -> OpenVinoModel:
@@ -129,7 +132,13 @@ def _native(device: str) -> str:
 
 
 class OpenVinoModel:
-    """A compiled model as an executable. Threads may share it: each has a request of its own."""
+    """A compiled model as an executable. Threads may share it: each has a request of its own.
+
+    Attributes:
+        keeps_clear: of lengths at which 8-bit attention goes wrong.
+    """
+
+    keeps_clear = False
 
     def __init__(self, compiled: Any, about: dict[str, Any], counters: bool = False) -> None:
         self._compiled, self._counters = compiled, counters
@@ -172,10 +181,12 @@ class OpenVinoModel:
         request = getattr(self._own, "request", None)
         if request is None:
             request = self._own.request = self._compiled.create_infer_request()
+        stretched = longer(given, self.context_length) if self.keeps_clear else None
         # without shared outputs OpenVINO copies each into what it returns, and here they are copied anyway: the
         # request's next run writes into the same memory
-        request.infer(given, share_inputs=True, share_outputs=True)
-        return {name: torch.from_numpy(request.get_tensor(name).data.astype(np.float32)) for name in self._outputs}
+        request.infer(stretched or given, share_inputs=True, share_outputs=True)
+        found = {name: torch.from_numpy(request.get_tensor(name).data.astype(np.float32)) for name in self._outputs}
+        return cut(found, given[MASK].shape[1]) if stretched else found
 
     def generate(self, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> list[Generated]:
         raise ConfigError("the runtime 'openvino' does not generate text; use 'torch'")
