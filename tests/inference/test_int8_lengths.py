@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 
+from deepseek.inference.openvino.lengths import AVOIDED, STEP, better_length
 from deepseek.inference.openvino.runtime import OpenVinoRuntime
 from deepseek.models import from_config
 from deepseek.models.checkpoint import Checkpoint
@@ -26,9 +30,9 @@ def test_a_masked_token_more_changes_nothing(size: int, head: str, tmp_path: Pat
     )  # fmt: skip
     from_config(config, head=head, num_labels=3).save_pretrained(tmp_path / "model")
 
-    def batch(tokens: int, padding: int = 0) -> dict[str, torch.Tensor]:
+    def batch(tokens: int, rows: int = 2, padding: int = 0) -> dict[str, torch.Tensor]:
         drawn = torch.Generator().manual_seed(tokens)
-        ids = torch.randint(1, 500, (2, tokens), generator=drawn)
+        ids = torch.randint(1, 500, (rows, tokens), generator=drawn)
         whole = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         return {name: torch.nn.functional.pad(value, (0, padding)) for name, value in whole.items()}
 
@@ -37,10 +41,20 @@ def test_a_masked_token_more_changes_nothing(size: int, head: str, tmp_path: Pat
     copy.mkdir()
     runtime.quantize(Checkpoint(tmp_path / "model", "tiny"), head, [batch(n) for n in (10, 20, 30, 40)] * 2, copy)
     model = runtime.open_copy(copy)
-    for tokens in (size - 1, size, size + 1):
-        alone = model.forward(batch(tokens))["logits"]
-        padded = model.forward(batch(tokens, padding=3))["logits"]
+    for rows, tokens in itertools.product((1, 2), (3, size - 1, size, size + 1, 64)):
+        alone = model.forward(batch(tokens, rows))["logits"]
+        padded = model.forward(batch(tokens, rows, padding=min(3, 64 - tokens)))["logits"]
         if head == "token-classification":
-            assert alone.shape == (2, tokens, 3)
+            assert alone.shape == (rows, tokens, 3)
             padded = padded[:, :tokens]
         torch.testing.assert_close(alone, padded, rtol=0.02, atol=0.05)
+
+
+@given(st.integers(1, 64), st.integers(1, 600), st.none() | st.integers(0, 100))
+def test_lengths_grow_little_and_stay_within_the_limit(rows: int, tokens: int, room: int | None) -> None:
+    limit = None if room is None else tokens + room
+    found = better_length(rows, tokens, limit)
+    assert tokens <= found <= tokens + (STEP if rows == 1 else 1)
+    assert limit is None or found <= limit
+    assert found not in AVOIDED or found == limit
+    assert better_length(rows, found, limit) == found or rows == 1

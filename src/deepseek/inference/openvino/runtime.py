@@ -97,7 +97,7 @@ class OpenVinoRuntime(Runtime):
     def open_copy(self, folder: Path, *, device: str = "auto", counters: bool = False) -> OpenVinoModel:
         # what is not int8 in it runs as fast as the device can
         made = _compiled(_device(device), folder, None, counters)
-        made.keeps_clear = made.precision == "bfloat16"
+        made.lengthens = made.precision == "bfloat16"
         return made
 
 
@@ -135,10 +135,10 @@ class OpenVinoModel:
     """A compiled model as an executable. Threads may share it: each has a request of its own.
 
     Attributes:
-        keeps_clear: of lengths at which 8-bit attention goes wrong.
+        lengthens: batches, to better lengths for 8-bit kernels; what is answered stays the same.
     """
 
-    keeps_clear = False
+    lengthens = False
 
     def __init__(self, compiled: Any, about: dict[str, Any], counters: bool = False) -> None:
         self._compiled, self._counters = compiled, counters
@@ -181,12 +181,12 @@ class OpenVinoModel:
         request = getattr(self._own, "request", None)
         if request is None:
             request = self._own.request = self._compiled.create_infer_request()
-        stretched = longer(given, self.context_length) if self.keeps_clear else None
+        stretched = longer(given, self.context_length) if self.lengthens else None
         # without shared outputs OpenVINO copies each into what it returns, and here they are copied anyway: the
         # request's next run writes into the same memory
         request.infer(stretched or given, share_inputs=True, share_outputs=True)
         found = {name: torch.from_numpy(request.get_tensor(name).data.astype(np.float32)) for name in self._outputs}
-        return cut(found, given[MASK].shape[1]) if stretched else found
+        return cut(found, given[MASK].shape[1], stretched[MASK].shape[1]) if stretched else found
 
     def generate(self, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> list[Generated]:
         raise ConfigError("the runtime 'openvino' does not generate text; use 'torch'")
