@@ -49,3 +49,8 @@ def openvino_core() -> Any:
         if not _cores:
             _cores.append(openvino().Core())
         return _cores[0]
+
+
+def native_precision(device: str) -> str:
+    """OpenVINO's name of the narrowest float that a device computes in natively: ``"bf16"`` or ``"f32"``."""
+    return "bf16" if "BF16" in openvino_core().get_property(device, "OPTIMIZATION_CAPABILITIES") else "f32"

@@ -16,7 +16,7 @@ from deepseek.inference.conversion.feeding import arrays
 from deepseek.inference.conversion.keeping import read_about
 from deepseek.inference.openvino.conversion import MODEL, converted
 from deepseek.inference.openvino.lengths import MASK, cut, longer
-from deepseek.inference.openvino.library import openvino, openvino_core
+from deepseek.inference.openvino.library import native_precision, openvino, openvino_core
 from deepseek.inference.recording import Batch
 from deepseek.inference.runtime import Availability, Runtime
 from deepseek.models.checkpoint import Checkpoint
@@ -59,7 +59,7 @@ class OpenVinoRuntime(Runtime):
     def precisions(cls, checkpoint: Checkpoint, head: str, device: str) -> tuple[str, ...]:
         if head == "causal-lm" or (device != "auto" and device.upper() not in openvino_core().available_devices):
             return ()
-        native = _native(_device(device))
+        native = native_precision(_device(device))
         found = ("float32",) if native == "f32" else ("float32", "bfloat16")
         return (*found, INT8) if copy_of(checkpoint, cls.name) else found
 
@@ -106,7 +106,7 @@ def _compiled(device: str, folder: Path, precision: str | None, counters: bool) 
     import torch
 
     settings: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": precision or _native(device),
+        "INFERENCE_PRECISION_HINT": precision or native_precision(device),
         "PERFORMANCE_HINT": "LATENCY",
         "CACHE_DIR": str(cache_dir() / "openvino" / "kernels"),
         "PERF_COUNT": counters,
@@ -125,10 +125,6 @@ def _device(device: str) -> str:
     if device.lower() not in known:
         raise ConfigError(f"device {device!r} is not available to OpenVINO; expected one of: auto, {', '.join(known)}")
     return str(known[device.lower()])
-
-
-def _native(device: str) -> str:
-    return "bf16" if "BF16" in openvino_core().get_property(device, "OPTIMIZATION_CAPABILITIES") else "f32"
 
 
 class OpenVinoModel:

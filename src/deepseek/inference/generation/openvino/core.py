@@ -14,7 +14,7 @@ from deepseek.inference.generation.core import CoreSettings
 from deepseek.inference.generation.openvino.conversion import decoder
 from deepseek.inference.generation.openvino.model import OpenVinoModel
 from deepseek.inference.generation.paged.core import PagedCore, loaded
-from deepseek.inference.openvino.library import openvino, openvino_core
+from deepseek.inference.openvino.library import native_precision, openvino
 from deepseek.inference.runtime import Availability
 from deepseek.models.checkpoint import Checkpoint
 
@@ -70,5 +70,5 @@ class OpenVinoCore(PagedCore):
 def _model(checkpoint: Checkpoint, dtype: str) -> OpenVinoModel:
     packing, computed = PRECISIONS[dtype]
     if computed == "fastest":
-        computed = "bf16" if "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+        computed = native_precision("CPU")
     return OpenVinoModel(decoder(checkpoint, packing), checkpoint.name, precision=computed, cache_precision=computed)
