@@ -1,8 +1,4 @@
-"""Lengths of the batches that an int8 model runs in OpenVINO: few of them, and none at which its attention goes wrong.
-
-OpenVINO 2026.4 fuses the attention of int8 models into one kernel. Where the rest is in bfloat16 and there are as many
-tokens as a head has numbers, and these are 16 or 32, that kernel leaves out part of the values: MiniLM's logits at 32
-tokens were off by up to 3.3, at 31 and 33 by 0.2 as everywhere. A batch of such a length gets one masked token more.
+"""Lengths of the single rows that an int8 model runs in OpenVINO: few of them.
 
 Kernels are made for each length when it first comes, and another length than the last one's costs each time. A single
 row is short of work anyway, so its length is rounded up; several rows run as they are, since padding is work there.
@@ -14,7 +10,6 @@ from typing import Any
 
 from deepseek.inference.recording import Batch
 
-AVOIDED = (16, 32)
 STEP = 8
 """A single row's tokens are a multiple of it: measured against 16 and none on sentences of two encoders."""
 MASK = "attention_mask"
@@ -41,9 +36,7 @@ def longer(given: dict[str, Any], limit: int | None) -> dict[str, Any] | None:
 
 def better_length(rows: int, tokens: int, limit: int | None) -> int:
     """Tokens that a batch of ``tokens`` is to have: as many, or some more, within the limit."""
-    most = limit or tokens + STEP
-    found = tokens if rows > 1 else max(tokens, min(-(-tokens // STEP) * STEP, most))
-    return found + 1 if found in AVOIDED and found < most else found
+    return tokens if rows > 1 else max(tokens, min(-(-tokens // STEP) * STEP, limit or tokens + STEP))
 
 
 def cut(outputs: Batch, before: int, after: int) -> dict[str, Any]:

@@ -131,7 +131,7 @@ class OpenVinoModel:
     """A compiled model as an executable. Threads may share it: each has a request of its own.
 
     Attributes:
-        lengthens: batches, to better lengths for 8-bit kernels; what is answered stays the same.
+        lengthens: single rows, to few lengths; what is answered stays the same.
     """
 
     lengthens = False
