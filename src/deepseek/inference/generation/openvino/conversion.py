@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from deepseek.errors import ConfigError
 from deepseek.inference.conversion.keeping import ABOUT, kept
 from deepseek.inference.generation.ending import end_tokens
-from deepseek.inference.generation.openvino.graph import Shape, build, rotary_of
+from deepseek.inference.generation.openvino.graph import QKV, Shape, build, rotary_of
 from deepseek.inference.generation.openvino.packing import Packer
 from deepseek.inference.openvino.library import openvino, reason
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from deepseek.models.checkpoint import Checkpoint
 
 MODEL = "openvino_model.xml"
-DECODER = "decoder 3"
+DECODER = "decoder 4"
 """With a number that is raised when another graph or packing is written for the same checkpoint."""
 
 
@@ -52,14 +52,22 @@ def _convert(checkpoint: Checkpoint, form: str, folder: Path) -> None:
     weights: dict[str, Any] = {name: value.detach() for name, value in model.state_dict().items()}
     packer = Packer(form.removeprefix(f"{DECODER} "))
 
+    def names(name: str) -> list[str]:
+        return [name.replace(QKV, f"{part}_proj") for part in "qkv"] if QKV in name else [name]
+
+    def has(name: str) -> bool:
+        return any(each in weights for each in names(name))
+
     def weight(name: str) -> Any:
-        if name not in weights:
-            raise ConfigError(f"{checkpoint.name!r} has no weight {name}; the generation core 'torch' may run it")
-        return packer.node(name, weights[name])
+        for each in names(name):
+            if each not in weights:
+                raise ConfigError(f"{checkpoint.name!r} has no weight {each}; the generation core 'torch' may run it")
+        parts = [weights[each] for each in names(name)]
+        return packer.node(name, parts[0] if len(parts) == 1 else torch.cat(parts))
 
     with torch.inference_mode():
         try:
-            made = build(shape, weight, weights.__contains__, rotary, scaling)
+            made = build(shape, weight, has, rotary, scaling)
         except RuntimeError as error:
             raise ConfigError(
                 f"OpenVINO cannot build {checkpoint.name!r} ({config.model_type}): {reason(error)}. The generation "

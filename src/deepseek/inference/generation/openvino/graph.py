@@ -20,6 +20,9 @@ from deepseek.inference.openvino.library import openvino
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """``model_type`` of configs that this file can build."""
 
+QKV = "qkv_proj"
+"""The matrices (or biases) of ``q_proj``, ``k_proj`` and ``v_proj``, one below the other."""
+
 Weights = Callable[[str], Any]
 """A weight's name to the node that yields it in float32."""
 
@@ -72,7 +75,7 @@ def build(shape: Shape, weight: Weights, has: Callable[[str], bool], rotary: Any
     """The model: ``input_ids``, ``attention_mask``, ``position_ids`` (B, T), ``beam_idx`` (B) to ``logits``.
 
     Args:
-        weight: yields a weight by its name in transformers' checkpoint.
+        weight: yields a weight by its name in transformers' checkpoint, or with :data:`QKV` for a name of the three.
         has: whether there is such a weight.
         rotary: inverse frequencies of the rotary positions, float32 (D / 2).
         attention_scaling: what cosines and sines are multiplied by (1 unless a long-context method says otherwise).
@@ -118,9 +121,13 @@ class _Builder:
 
     def _attention(self, x_BTE: Any, prefix: str, layer: int) -> Any:  # noqa: N803
         op, shape = self.op, self.shape
-        q = self._heads(self._linear(x_BTE, prefix + "q_proj"), shape.heads, prefix + "q_norm.weight")
-        k = self._heads(self._linear(x_BTE, prefix + "k_proj"), shape.kv_heads, prefix + "k_norm.weight")
-        v = self._heads(self._linear(x_BTE, prefix + "v_proj"), shape.kv_heads, "")
+        sizes = [heads * shape.head_size for heads in (shape.heads, shape.kv_heads, shape.kv_heads)]
+        # one product for the three: the small ones of keys and values leave processors idle
+        parts = op.variadic_split(self._linear(x_BTE, prefix + QKV), self._int(-1), self._ints(sizes))
+        q, k, v = parts.outputs()
+        q = self._heads(q, shape.heads, prefix + "q_norm.weight")
+        k = self._heads(k, shape.kv_heads, prefix + "k_norm.weight")
+        v = self._heads(v, shape.kv_heads, "")
         q, k = self._rotated(q, shape.heads), self._rotated(k, shape.kv_heads)
         keys, past = self._cached(k, f"past_key_values.{layer}.key")
         values, _ = self._cached(v, f"past_key_values.{layer}.value")
