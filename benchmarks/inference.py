@@ -27,7 +27,10 @@ from benchmarks.inference_parts.context import Context
 from benchmarks.parts import chosen_parts, run_parts
 
 PARTS: dict[str, Callable[[Context], dict[str, Figure]]] = {"encoders": encoders.run, "generation": generation.run}
-PINS = {"encoders": peers.versions(*peers.ENCODERS), "generation": peers.versions(*peers.GENERATION)}
+PINS = {
+    "encoders": peers.versions(*peers.ENCODERS),
+    "generation": peers.versions(*peers.GENERATION, *peers.LLAMA_CPP[:1]),
+}
 VERSIONS = ("deepseek", "torch", "transformers", "openvino", "nncf")
 
 

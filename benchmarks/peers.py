@@ -30,6 +30,9 @@ GENERATION = (
 )  # fmt: skip
 """PyTorch is in the same call, so that nothing brings another build of it: the one that pip is set up for."""
 
+LLAMA_CPP = ("llama-cpp-python==0.3.36", "numpy==2.4.6")
+"""Built from source when it is installed, for twenty minutes."""
+
 
 def environment(name: str, requirements: Sequence[str]) -> Path:
     """The Python executable of an environment that holds ``requirements``; made when it is not there.

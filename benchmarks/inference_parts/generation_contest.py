@@ -21,7 +21,8 @@ from deepseek.artifacts.cache import write_text
 OURS = "ours"
 FP32, BF16 = "transformers fp32", "transformers bf16"
 ONNX, OPENVINO = "ONNX Runtime GenAI int4", "OpenVINO GenAI from GGUF"
-PEERS = (FP32, BF16, ONNX, OPENVINO)
+LLAMA_CPP = "llama.cpp Q4_1"
+PEERS = (FP32, BF16, ONNX, OPENVINO, LLAMA_CPP)
 OUR_STEPS, PEER_STEPS = (
     "benchmarks.inference_parts.our_generation_steps",
     "benchmarks.inference_parts.peer_generation_steps",
@@ -33,8 +34,14 @@ TRACE = {"count": 24, "every_s": 0.4}
 AGREE = {"count": 6, "length": 48, "new": 16}
 
 
-def python() -> Path:
-    """The interpreter of the peers' environment."""
+VISIT_S, MOST_PASSES = 1.0, 5
+"""How long a contestant runs a cell when its turn comes, and the most passes in that time."""
+
+
+def python(name: str) -> Path:
+    """The interpreter of a peer's environment."""
+    if name == LLAMA_CPP:
+        return peers.environment("llama-cpp", peers.LLAMA_CPP)
     return peers.environment("generation", peers.GENERATION)
 
 
@@ -44,7 +51,7 @@ def prepared(context: Context, given: Inputs, gguf: Path, name: str) -> dict[str
     arguments = {"contestant": name, "model": str(given.model), "folder": str(folder)}
 
     def prepare() -> None:
-        with Worker(PEER_STEPS, python=python()) as worker:
+        with Worker(PEER_STEPS, python=python(name)) as worker:
             worker.run("prepare", limit_s=LIMIT_S, gguf=str(gguf), **arguments)
         say(f"  {name} prepared")
 
@@ -59,7 +66,7 @@ def opened(context: Context, given: Inputs, gguf: Path, name: str) -> Worker:
         worker, arguments = Worker(OUR_STEPS), {"model": str(given.model)}
     else:
         arguments = prepared(context, given, gguf, name)
-        worker = Worker(PEER_STEPS, python=python())
+        worker = Worker(PEER_STEPS, python=python(name))
     worker.run("open_model", limit_s=LIMIT_S, **arguments)
     return worker
 
@@ -113,13 +120,18 @@ def _timed(
     names = list(workers)
     if step == "trace":
         rounds = min(rounds, 2)
+    passes: dict[str, int] = {}
     for turn in range(-1, rounds):  # the first turn warms up
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
-            reply = workers[name].run(step, limit_s=LIMIT_S, file=given.tokens, seed=turn + 1, **arguments)
-            peaks[name] = max(peaks.get(name, 0.0), reply["peak_mb"])
-            if turn >= 0:
-                found[name].append(reply["value"])
+            for number in range(passes.get(name, 1)):
+                seed = 1 + turn * MOST_PASSES + number
+                reply = workers[name].run(step, limit_s=LIMIT_S, file=given.tokens, seed=max(0, seed), **arguments)
+                peaks[name] = max(peaks.get(name, 0.0), reply["peak_mb"])
+                if turn >= 0:
+                    found[name].append(reply["value"])
+                elif step != "trace":
+                    passes[name] = max(1, min(MOST_PASSES, round(VISIT_S / reply["value"])))
     return found
 
 

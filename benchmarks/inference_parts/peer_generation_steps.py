@@ -28,6 +28,8 @@ def prepare(clock: Clock, *, contestant: str, model: str, gguf: str, folder: str
              "-p", "int4", "-e", "cpu", "-c", str(target / "cache")],
             check=True, capture_output=True,
         )  # fmt: skip
+    elif contestant.startswith("llama.cpp"):
+        shutil.copyfile(gguf, target / "model.gguf")
     elif contestant.startswith("OpenVINO GenAI"):
         import openvino_genai
 
@@ -43,6 +45,10 @@ def open_model(clock: Clock, *, contestant: str, model: str, folder: str) -> str
             _open_transformers(model, bf16="bf16" in contestant)
         elif contestant.startswith("ONNX Runtime GenAI"):
             _open_onnx(Path(folder) / "int4")
+        elif contestant.startswith("llama.cpp"):
+            from benchmarks.inference_parts.llama_cpp_generation import opened
+
+            state["generate"], state["logits"], state["trace"] = opened(Path(folder) / "model.gguf", work.THREADS)
         else:
             _open_openvino(Path(folder) / "model.gguf")
     state["kind"], state["folder"] = contestant, folder
