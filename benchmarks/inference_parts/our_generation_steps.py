@@ -51,9 +51,13 @@ def decode(clock: Clock, *, file: str, seed: int, streams: int, new: int) -> flo
 
 
 def loss(clock: Clock, *, file: str) -> float:
-    """Mean loss of the windows."""
+    """Mean loss of the windows, computed as prompts are and as answers are: the larger one."""
     engine = state["engine"]
-    return work.mean_loss(lambda ids: engine.run(lambda: engine.core.logits([ids]))[0].numpy(), file)
+
+    def scored(size: int | None) -> float:
+        return work.mean_loss(lambda ids: engine.run(lambda: engine.core.logits([ids], step_tokens=size))[0], file)
+
+    return max(scored(None), scored(8))
 
 
 def trace(clock: Clock, *, file: str, seed: int, count: int, every_s: float) -> tuple[float, list[float]]:

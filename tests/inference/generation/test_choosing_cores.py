@@ -12,6 +12,7 @@ from deepseek.errors import ConfigError
 from deepseek.inference import Predictor
 from deepseek.inference.choice import choose, generating
 from deepseek.inference.generation import GenerationEngine, SamplingParameters
+from deepseek.inference.generation.openvino.core import OpenVinoCore
 from deepseek.inference.generation.torch.core import TorchCore
 
 __all__ = ["made"]  # the fixture of tiny models
@@ -48,8 +49,8 @@ def test_every_core_is_measured_and_one_chosen_that_then_answers(made: Make) -> 
 def test_a_core_whose_text_is_worse_is_not_taken(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     logits = TorchCore.logits
 
-    def worse(self: TorchCore, sequences: Any) -> Any:
-        return [-found for found in logits(self, sequences)]
+    def worse(self: TorchCore, sequences: Any, *, step_tokens: int | None = None) -> Any:
+        return [-found for found in logits(self, sequences, step_tokens=step_tokens)]
 
     reference = choose(made(), task="text-generation", refresh=True)
     assert any(trial.runtime == "openvino" and trial.error is not None for trial in reference.trials)
@@ -57,6 +58,19 @@ def test_a_core_whose_text_is_worse_is_not_taken(made: Make, monkeypatch: pytest
     found = choose(made(), task="text-generation", refresh=True)
     assert all("outputs differ by more than 2%" in t.verdict for t in found.trials if t.runtime == "openvino")
     assert found.chosen.runtime == "torch"
+
+
+def test_a_core_whose_answers_are_worse_than_its_prompts_is_not_taken(
+    made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = OpenVinoCore.logits
+
+    def worse(self: OpenVinoCore, sequences: Any, *, step_tokens: int | None = None) -> Any:
+        return [-found if step_tokens else found for found in logits(self, sequences, step_tokens=step_tokens)]
+
+    monkeypatch.setattr(OpenVinoCore, "logits", worse)
+    found = choose(made(), task="text-generation", refresh=True)
+    assert all("outputs differ by more than 2%" in t.verdict for t in found.trials if t.runtime == "openvino")
 
 
 def test_a_precision_that_no_core_knows_is_refused_with_reasons(made: Make) -> None:

@@ -120,8 +120,9 @@ def test_logits_are_the_models_and_leave_the_cache_as_it_was(made: Make) -> None
     model = transformers.AutoModelForCausalLM.from_pretrained(made()).eval()
     with torch.inference_mode():
         expected = [model(torch.tensor([ids])).logits[0] for ids in (long, short)]
-    for found, wanted in zip(core.logits([long, short]), expected, strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+    for step_tokens in (None, 8, 1000):
+        for found, wanted in zip(core.logits([long, short], step_tokens=step_tokens), expected, strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
     assert core.usage()["cache_share"] == 0
     with pytest.raises(DataError, match="room for"):
         core.logits([long * 2])

@@ -28,6 +28,8 @@ TOLERANCE = 0.02
 PROMPT, NEW, STREAMS = 512, 16, 8
 WRITTEN = 192
 """Tokens of the text that is scored."""
+STEP = 8
+"""Tokens at once when it is scored as answers are: a core may compute few tokens otherwise than prompts."""
 ROUNDS, LEAST_ROUNDS, SECONDS = 5, 2, 20.0
 BEHIND = 2.0
 """Who takes so many times as long as the best in every job, while warming up, is measured no further."""
@@ -82,9 +84,12 @@ def _scored(entrants: Sequence[_Entrant]) -> None:
     ids = [*start, *text]
     for entrant in entrants:
         with suppress(ConfigError):  # a core without logits is not scored
-            [logits] = entrant.core.logits([ids])
-            chosen = torch.log_softmax(logits[:-1], -1).gather(1, torch.tensor(ids[1:]).unsqueeze(1))
-            entrant.perplexity = math.exp(-float(chosen.mean()))
+            found = []
+            for step_tokens in (None, STEP):
+                [logits] = entrant.core.logits([ids], step_tokens=step_tokens)
+                chosen = torch.log_softmax(logits[:-1], -1).gather(1, torch.tensor(ids[1:]).unsqueeze(1))
+                found.append(math.exp(-float(chosen.mean())))
+            entrant.perplexity = max(found)
 
 
 def _timed(entrants: Sequence[_Entrant], advance: Callable[[], None]) -> None:

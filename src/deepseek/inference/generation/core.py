@@ -172,8 +172,11 @@ class GenerationCore(ABC):
         """Bytes of weights that a step reads, as this core keeps them; 0 where it does not tell."""
         return 0
 
-    def logits(self, sequences: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    def logits(self, sequences: Sequence[Sequence[int]], *, step_tokens: int | None = None) -> list[torch.Tensor]:
         """The model's outputs for whole sequences, for scoring: (tokens, vocabulary) each, float32, on the CPU.
+
+        Args:
+            step_tokens: compute at most so many tokens at once, as answers are; ``None``: as prompts are.
 
         Raises:
             ConfigError: this core gives no logits.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from deepseek.errors import ConfigError
 from deepseek.inference.conversion.keeping import ABOUT, kept
 from deepseek.inference.generation.ending import end_tokens
+from deepseek.inference.generation.native.packing import FewTokensWriter
 from deepseek.inference.generation.openvino.graph import QKV, Shape, build, rotary_of
 from deepseek.inference.generation.openvino.packing import Packer
 from deepseek.inference.openvino.library import openvino, reason
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from deepseek.models.checkpoint import Checkpoint
 
 MODEL = "openvino_model.xml"
-DECODER = "decoder 4"
+DECODER = "decoder 5"
 """With a number that is raised when another graph or packing is written for the same checkpoint."""
 
 
@@ -50,7 +51,9 @@ def _convert(checkpoint: Checkpoint, form: str, folder: Path) -> None:
     kind = stored if stored in (torch.float16, torch.bfloat16) else torch.float32
     model = from_pretrained(checkpoint, head="causal-lm", dtype=kind)
     weights: dict[str, Any] = {name: value.detach() for name, value in model.state_dict().items()}
-    packer = Packer(form.removeprefix(f"{DECODER} "))
+    packing = form.removeprefix(f"{DECODER} ")
+    few = FewTokensWriter(lambda name: tensor(name).float().numpy() if has(name) else None)
+    packer = Packer(packing, few.packed)
 
     def names(name: str) -> list[str]:
         return [name.replace(QKV, f"{part}_proj") for part in "qkv"] if QKV in name else [name]
@@ -58,22 +61,24 @@ def _convert(checkpoint: Checkpoint, form: str, folder: Path) -> None:
     def has(name: str) -> bool:
         return any(each in weights for each in names(name))
 
-    def weight(name: str) -> Any:
+    def tensor(name: str) -> torch.Tensor:
         for each in names(name):
             if each not in weights:
                 raise ConfigError(f"{checkpoint.name!r} has no weight {each}; the generation core 'torch' may run it")
         parts = [weights[each] for each in names(name)]
-        return packer.node(name, parts[0] if len(parts) == 1 else torch.cat(parts))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     with torch.inference_mode():
         try:
-            made = build(shape, weight, has, rotary, scaling)
+            made = build(shape, lambda name: packer.node(name, tensor(name)), has, rotary, scaling)
         except RuntimeError as error:
             raise ConfigError(
                 f"OpenVINO cannot build {checkpoint.name!r} ({config.model_type}): {reason(error)}. The generation "
                 "core 'torch' runs every standard transformers model"
             ) from error
     openvino().save_model(made, folder / MODEL, compress_to_fp16=False)
+    if packing != "float":
+        few.write(folder, _few_about(shape, rotary, scaling))
     about = {
         "layers": shape.layers,
         "context_length": getattr(config, "max_position_embeddings", None),
@@ -84,3 +89,8 @@ def _convert(checkpoint: Checkpoint, form: str, folder: Path) -> None:
     for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
         if (checkpoint.path / name).is_file():
             shutil.copyfile(checkpoint.path / name, folder / name)
+
+
+def _few_about(shape: Shape, rotary: Any, scaling: float) -> dict[str, Any]:
+    names = ("layers", "hidden", "heads", "kv_heads", "head_size", "epsilon", "activation", "tied")
+    return {name: getattr(shape, name) for name in names} | {"frequencies": rotary, "rotary_scale": scaling}

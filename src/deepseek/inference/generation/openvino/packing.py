@@ -9,6 +9,7 @@ lost. SmolLM2-135M from Q4_1: perplexity 0.3% above float32 in 4 bits, as in 8.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from deepseek.inference.openvino.library import openvino
@@ -25,14 +26,16 @@ class Packer:
         kind: ``"float"`` (as the checkpoint stores them), ``"int8"`` (a scale for each row), ``"int4"`` (a scale and a
             zero point for each 32 weights; embeddings and the head, which suffer most, in int8), or ``"auto"`` (4 bits
             for matrices that lose nothing by it, 8 for others).
+        packed: is told of each packed matrix: its name, whole numbers, scale, and zero point or ``None`` (8 bits).
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, packed: Callable[[str, Any, Any, Any], None] = lambda *_: None) -> None:
         import openvino.opset13 as ops
 
         assert kind in KINDS, kind
         self._kind, self._ov, self._op = kind, openvino(), ops
         self._kept: list[Any] = []
+        self._packed = packed
 
     def node(self, name: str, tensor: Any) -> Any:
         """A node that yields ``tensor`` (a torch tensor; a matrix is (out, in)) in float32."""
@@ -43,8 +46,9 @@ class Packer:
         if self._kind != "int8" and not delicate and tensor.shape[1] % GROUP == 0:
             whole, scale, zero = in_4_bits(weight)
             if self._kind == "int4" or _lossless(weight, whole, scale, zero):
+                self._packed(name, whole, scale, zero)
                 return self._int4(whole, scale, zero)
-        return self._int8(weight)
+        return self._int8(name, weight)
 
     def _plain(self, tensor: Any) -> Any:
         import torch
@@ -57,7 +61,7 @@ class Packer:
             stored = op.constant(self._keep(tensor.contiguous().numpy()))
         return stored if tensor.dtype == torch.float32 else self._decompressed(op.convert(stored, "f32"))
 
-    def _int8(self, weight: Any) -> Any:
+    def _int8(self, name: str, weight: Any) -> Any:
         import numpy as np
 
         op = self._op
@@ -65,6 +69,7 @@ class Packer:
         scale[scale == 0] = 1
         scale = scale.astype(np.float32)
         whole = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
+        self._packed(name, whole, scale, None)
         stored = op.convert(op.constant(self._keep(whole)), "f32")
         return self._decompressed(op.multiply(stored, op.constant(self._keep(scale))))
 

@@ -166,7 +166,7 @@ class PagedCore(GenerationCore):
             "preempted": float(self._scheduler.preempted),
         }
 
-    def logits(self, sequences: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    def logits(self, sequences: Sequence[Sequence[int]], *, step_tokens: int | None = None) -> list[torch.Tensor]:
         import torch
 
         found = []
@@ -174,7 +174,7 @@ class PagedCore(GenerationCore):
             for ids in sequences:
                 blocks = self._room(blocks_for(len(ids)))
                 try:
-                    size = self._scheduler.max_step_tokens
+                    size = min(step_tokens or self._scheduler.max_step_tokens, self._scheduler.max_step_tokens)
                     parts = [
                         self._model.forward([Piece(ids[at : at + size], at, blocks, rows=len(ids[at : at + size]))])
                         .float()

@@ -1,0 +1,203 @@
+"""Steps of few tokens in C: what they answer, and what happens where they do not run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
+from test_torch_core import GREEDY, Make, made, prompts_of, run
+
+from deepseek.inference.generation import CoreSettings
+from deepseek.inference.generation.native import library as native
+from deepseek.inference.generation.native.decoder import MOST
+from deepseek.inference.generation.native.packing import FILE, GROUP, ROWS, eight_bits, four_bits
+from deepseek.inference.generation.openvino import conversion
+from deepseek.inference.generation.openvino.core import OpenVinoCore
+from deepseek.inference.generation.openvino.model import OpenVinoModel
+from deepseek.inference.generation.openvino.packing import in_4_bits
+from deepseek.inference.generation.paged.model import Piece
+from deepseek.inference.openvino.library import native_precision
+from deepseek.models import resolve
+
+__all__ = ["made"]  # the fixture of tiny models
+pytestmark = pytest.mark.usefixtures("one_thread")
+here = pytest.mark.skipif(
+    bool(native.missing()) or native_precision("CPU") != "bf16", reason=native.missing() or "no bfloat16 here"
+)
+FITTING: dict[str, Any] = {
+    "vocab_size": 208, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "head_dim": 16,
+}  # fmt: skip
+
+
+@pytest.fixture
+def no_library() -> Iterator[None]:
+    """What was found out of the machine is forgotten before and after."""
+    for each in (native.missing, native._compiled):
+        each.cache_clear()
+    yield
+    for each in (native.missing, native._compiled):
+        each.cache_clear()
+
+
+def opened(folder: Path, packing: str) -> OpenVinoModel:
+    model = OpenVinoModel(
+        conversion.decoder(resolve(folder), packing), "tiny", precision="bf16", cache_precision="bf16"
+    )
+    model.allocate(16)
+    return model
+
+
+def off(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+@here
+@pytest.mark.parametrize("packing", ["int8", "int4"])
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("llama", {}),
+        ("llama", {"attention_bias": True, "tie_word_embeddings": True}),
+        ("llama", {"head_dim": 64}),
+        ("llama", {"num_attention_heads": 8, "num_key_value_heads": 8}),
+        ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10_000.0}}),
+        ("qwen2", {}),
+        ("qwen3", {"head_dim": 32}),
+        ("mistral", {}),
+    ],
+    ids=["llama", "bias-tied", "wide-heads", "all-heads", "linear", "qwen2", "qwen3", "mistral"],
+)
+def test_steps_answer_as_openvino_does(made: Make, kind: str, changes: dict[str, Any], packing: str) -> None:
+    """Three sequences, one of which crosses a block's end: their next tokens, then several of one at once."""
+    folder = made(kind, **{**FITTING, **changes})
+    ours, theirs = opened(folder, packing), opened(folder, packing)
+    assert ours._few is not None
+    theirs._few = None
+    prompts = [list(prompt) for prompt in prompts_of(31, 5, 70)]
+    blocks = [[7, 2], [0], [5, 3, 9]]
+
+    def read(model: OpenVinoModel) -> None:
+        model.forward([Piece(p, 0, b, rows=1) for p, b in zip(prompts, blocks, strict=True)])
+
+    for model in (ours, theirs):
+        read(model)
+    steps: list[list[Sequence[int]]] = [[[11], [12], [13]], [[21], [22], [23]], [[31, 32, 33], [34], [35, 36]]]
+    starts = [len(prompt) for prompt in prompts]
+    for step in steps:
+        assert sum(map(len, step)) <= MOST
+        pieces = [Piece(ids, s, b, rows=len(ids)) for ids, s, b in zip(step, starts, blocks, strict=True)]
+        found, expected = ours.forward(pieces), theirs.forward(pieces).clone()
+        assert found.shape == expected.shape == (sum(map(len, step)), 208)
+        assert off(found, expected) < 0.05
+        starts = [s + len(ids) for s, ids in zip(starts, step, strict=True)]
+    # what they left in the cache is what OpenVINO goes on with
+    more = [Piece(list(range(40, 50)), starts[0], blocks[0], rows=2)]
+    assert off(ours.forward(more).clone(), theirs.forward(more)) < 0.05
+
+
+@here
+def test_one_row_is_wanted_of_several_tokens(made: Make) -> None:
+    model = opened(made(**FITTING), "int8")
+    every = model.forward([Piece([5, 6, 7, 8], 0, [1], rows=4), Piece([9, 10], 0, [2], rows=2)])
+    some = model.forward([Piece([5, 6, 7, 8], 0, [1], rows=1), Piece([9, 10], 0, [2], rows=0)])
+    assert some.shape == (1, 208)
+    torch.testing.assert_close(some[0], every[3])
+
+
+@here
+def test_steps_are_nearer_to_float32_than_a_hundredth_of_the_answers(made: Make) -> None:
+    folder = made(**FITTING)
+    ids = list(next(iter(prompts_of(MOST))))
+    found = opened(folder, "int8").forward([Piece(ids, 0, [1], rows=MOST)])
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    with torch.inference_mode():
+        expected = model(torch.tensor([ids])).logits[0]
+    assert off(found, expected) < 0.03
+    assert float(torch.nn.functional.cosine_similarity(found, expected).min()) > 0.999
+
+
+@here
+def test_a_text_is_scored_alike_as_a_prompt_and_as_an_answer(made: Make) -> None:
+    core = OpenVinoCore.load(resolve(made(**FITTING)), dtype="int8", settings=CoreSettings(cache_tokens=512))
+    ids = next(iter(prompts_of(100)))
+    [whole], [steps] = core.logits([ids]), core.logits([ids], step_tokens=8)
+    assert not torch.equal(whole, steps)  # the steps were computed otherwise
+    assert off(steps, whole) < 0.05
+
+
+@here
+def test_threads_change_nothing(made: Make) -> None:
+    folder = made(**FITTING)
+    pieces = [Piece([5, 6, 7], 0, [1], rows=3), Piece([9, 10], 0, [2], rows=2)]
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(opened(folder, "int8").forward(pieces))
+    torch.set_num_threads(1)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("lacking", ["compiler", "processor"])
+def test_openvino_answers_where_the_source_cannot_run(
+    made: Make, lacking: str, monkeypatch: pytest.MonkeyPatch, no_library: None
+) -> None:
+    if lacking == "compiler":
+        monkeypatch.setattr(native, "_compiler", lambda: None)
+    else:
+        monkeypatch.setattr(native, "_processor_flags", lambda: frozenset({"avx2"}))
+    folder = made(**FITTING)
+    assert native.missing()
+    core = OpenVinoCore.load(resolve(folder), dtype="int8", settings=CoreSettings(cache_tokens=512))
+    assert [len(answer) for answer in run(core, prompts_of(3, 20), GREEDY)] == [20, 20]
+
+
+@here
+def test_a_failing_compiler_is_told_of_and_openvino_answers(
+    made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, no_library: None
+) -> None:
+    compiler = tmp_path / "cc"
+    compiler.write_text("#!/bin/sh\necho 'no such option' >&2\nexit 1\n", encoding="utf-8")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    with caplog.at_level(logging.WARNING):
+        model = opened(made(**FITTING), "int8")
+    assert model._few is None
+    assert "no such option" in caplog.text
+    assert model.forward([Piece([5, 6], 0, [1], rows=1)]).shape == (1, 208)
+
+
+@pytest.mark.parametrize("changes", [{"vocab_size": 200}, {"hidden_act": "gelu"}, {"head_dim": 8}])
+def test_decoders_of_other_forms_have_no_file(made: Make, changes: dict[str, Any]) -> None:
+    folder = made(**{**FITTING, **changes})
+    assert not (conversion.decoder(resolve(folder), "int8") / FILE).exists()
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_packed_rows_are_found_where_the_source_looks(blocks: int, groups: int, seed: int) -> None:
+    drawn = np.random.default_rng(seed)
+    weight = drawn.normal(size=(ROWS * blocks, GROUP * groups)).astype(np.float32)
+    eight = drawn.integers(-127, 128, weight.shape).astype(np.int8)
+    packed8 = eight_bits(eight)
+    whole, scale, zero = in_4_bits(weight)
+    packed4 = four_bits(whole, scale, zero)
+    assert packed8.shape == (blocks, groups, 512)
+    assert packed4.shape == (blocks, groups, 320)
+    for _ in range(20):
+        row, column = int(drawn.integers(weight.shape[0])), int(drawn.integers(weight.shape[1]))
+        b, r, g, k = row // ROWS, row % ROWS, column // GROUP, column % GROUP
+        assert int(packed8[b, g, k // 4 * 64 + r * 4 + k % 4]) - 128 == eight[row, column]
+        both = int(packed4[b, g, k % 16 // 4 * 64 + r * 4 + k % 4])
+        assert (both & 15 if k < 16 else both >> 4) == whole[row, g, k]
+        ends = packed4[b, g, 256:].copy().view(np.float16).reshape(2, ROWS)[:, r]
+        assert ends[0] == np.float16(scale[row, g, 0])
+        assert ends[1] == np.float16(-zero[row, g, 0] * scale[row, g, 0])
