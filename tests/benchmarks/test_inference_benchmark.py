@@ -79,6 +79,12 @@ def test_a_quick_cell_has_more_passes_and_a_slow_one_fewer_rounds() -> None:
     assert len(found[OURS]["seconds"]) == len(found[OURS]["text_seconds"]) == 2
 
 
+def test_who_is_near_the_fastest_runs_more_rounds() -> None:
+    workers: dict[str, Any] = {name: _Stub([[1.0]], s) for name, s in ((OURS, 0.1), (ONNX, 0.12), (FP32, 0.3))}
+    found = encoder_contest._cell(workers, Cell("1 x 1", "file", 1, 1), 3)
+    assert {name: len(each["seconds"]) for name, each in found.items()} == {OURS: 9, ONNX: 9, FP32: 3}
+
+
 def test_another_models_answers_are_no_contest() -> None:
     workers: dict[str, Any] = {FP32: _Stub([[1.0, 2.0]], 1), OPENVINO_INT8: _Stub([[-2.0, 1.0]], 1)}
     with pytest.raises(StepFailed, match="OpenVINO int8 answers 1 x 1 otherwise"):
