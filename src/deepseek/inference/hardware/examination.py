@@ -13,6 +13,7 @@ from typing import Literal
 
 from deepseek.artifacts import cache_dir
 from deepseek.inference import RUNTIMES
+from deepseek.inference.generation import CORES
 from deepseek.inference.hardware.processor import processor_features, processor_name
 
 CORE = (
@@ -88,6 +89,9 @@ def _runtimes() -> list[Finding]:
         if name == "torch" and state.devices == ("cpu",):
             remedy = "for an NVIDIA or AMD GPU, install the PyTorch build that pytorch.org/get-started names"
             lines.append(Finding("missing", "GPU", "none that PyTorch can use", remedy))
+    for name in CORES.names():
+        state = CORES.get(name).available()
+        lines.append(Finding("ok" if state.works else "missing", f"generation {name}", state.detail))
     return lines
 
 
