@@ -114,7 +114,7 @@ def test_one_row_is_wanted_of_several_tokens(made: Make) -> None:
 
 
 @here
-def test_steps_are_nearer_to_float32_than_a_hundredth_of_the_answers(made: Make) -> None:
+def test_as_many_tokens_as_fit_are_near_to_float32(made: Make) -> None:
     folder = made(**FITTING)
     ids = list(next(iter(prompts_of(MOST))))
     found = opened(folder, "int8").forward([Piece(ids, 0, [1], rows=MOST)])
