@@ -277,3 +277,14 @@ def _path(python: Path | None) -> str:
 
 def _rounded(value: float) -> float:
     return float(f"{value:.5g}")
+
+
+def in_turn(names: Sequence[str], turn: int) -> list[str]:
+    """Contestants in the order of a turn: each begins one in as many turns as there are contestants."""
+    shift = turn % len(names)
+    return [*names[shift:], *names[:shift]]
+
+
+def passes_in(visit_s: float, once_s: float, most: int) -> int:
+    """How often something that takes ``once_s`` seconds runs in a visit of ``visit_s``: from 1 to ``most`` times."""
+    return max(1, min(most, round(visit_s / once_s)))

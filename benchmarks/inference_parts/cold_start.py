@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-from benchmarks.harness import Figure, say
+from benchmarks.harness import Figure, in_turn, say
 from benchmarks.inference_parts.context import Context
 from benchmarks.inference_parts.encoder_contest import LIMIT_S, OURS, chosen_peers, opened
 from benchmarks.inference_parts.encoder_models import Encoder
@@ -40,8 +40,7 @@ def measured(names: Sequence[str], start: Callable[[str], None], *, quick: bool,
     """
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(1 if quick else ROUNDS):
-        shift = turn % len(names)
-        for name in [*names[shift:], *names[:shift]]:
+        for name in in_turn(names, turn):
             started = time.perf_counter()
             start(name)
             seconds[name].append(time.perf_counter() - started)

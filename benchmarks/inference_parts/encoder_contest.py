@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import peers
-from benchmarks.harness import StepFailed, Worker, commit, say
+from benchmarks.harness import StepFailed, Worker, commit, in_turn, passes_in, say
 from benchmarks.inference_parts.context import Context
 from benchmarks.inference_parts.encoder_inputs import Cell
 from benchmarks.inference_parts.encoder_models import Encoder
@@ -143,7 +143,7 @@ def _cell(workers: dict[str, Worker], cell: Cell, rounds: int) -> dict[str, dict
     for name, worker in workers.items():
         found[name] = np.array(worker.run("logits", limit_s=LIMIT_S, file=cell.file)["value"])
         (once,) = worker.run("answer", limit_s=LIMIT_S, file=cell.file, times=1)["value"]
-        passes[name] = max(1, min(MOST_PASSES, round(VISIT_S / once)))
+        passes[name] = passes_in(VISIT_S, once, MOST_PASSES)
         slowest = max(slowest, once)
         if cell.texts:
             worker.run("texts", limit_s=LIMIT_S, file=cell.texts, size=cell.size, times=1)
@@ -151,24 +151,19 @@ def _cell(workers: dict[str, Worker], cell: Cell, rounds: int) -> dict[str, dict
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     text_seconds: dict[str, list[float]] = {name: [] for name in workers}
     names = list(workers)
-
-    def visit(name: str) -> None:
-        reply = workers[name].run("answer", limit_s=LIMIT_S, file=cell.file, times=passes[name])
-        seconds[name].append(statistics.median(reply["value"]))
-        peaks[name] = max(peaks[name], reply["peak_mb"])
-        if cell.texts:
-            reply = workers[name].run("texts", limit_s=LIMIT_S, file=cell.texts, size=cell.size, times=1)
-            text_seconds[name] += reply["value"]
-
     for turn in range(rounds + MORE_ROUNDS):
         if turn == rounds:
             best = min(min(each) for each in seconds.values())
             names = [name for name in names if min(seconds[name]) <= CLOSE * best]
             if len(names) == 1:
                 break
-        shift = turn % len(names)
-        for name in names[shift:] + names[:shift]:
-            visit(name)
+        for name in in_turn(names, turn):
+            reply = workers[name].run("answer", limit_s=LIMIT_S, file=cell.file, times=passes[name])
+            seconds[name].append(statistics.median(reply["value"]))
+            peaks[name] = max(peaks[name], reply["peak_mb"])
+            if cell.texts:
+                reply = workers[name].run("texts", limit_s=LIMIT_S, file=cell.texts, size=cell.size, times=1)
+                text_seconds[name] += reply["value"]
     reference = found[FP32]
     made = {}
     for name in workers:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import peers
-from benchmarks.harness import Worker, commit, say
+from benchmarks.harness import Worker, commit, in_turn, passes_in, say
 from benchmarks.inference_parts.context import Context
 from benchmarks.inference_parts.generation_inputs import Inputs
 from deepseek.artifacts.cache import write_text
@@ -122,8 +122,7 @@ def _timed(
         rounds = min(rounds, 2)
     passes: dict[str, int] = {}
     for turn in range(-1, rounds):  # the first turn warms up
-        shift = turn % len(names)
-        for name in names[shift:] + names[:shift]:
+        for name in in_turn(names, turn):
             for number in range(passes.get(name, 1)):
                 seed = 1 + turn * MOST_PASSES + number
                 reply = workers[name].run(step, limit_s=LIMIT_S, file=given.tokens, seed=max(0, seed), **arguments)
@@ -131,7 +130,7 @@ def _timed(
                 if turn >= 0:
                     found[name].append(reply["value"])
                 elif step != "trace":
-                    passes[name] = max(1, min(MOST_PASSES, round(VISIT_S / reply["value"])))
+                    passes[name] = passes_in(VISIT_S, reply["value"], MOST_PASSES)
     return found
 
 

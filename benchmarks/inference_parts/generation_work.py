@@ -87,6 +87,38 @@ def waves(trace: Sequence[tuple[float, list[int], int]], generate: Generate) -> 
     return time.perf_counter() - started, latencies
 
 
+def continuous(
+    trace: Sequence[tuple[float, list[int], int]],
+    add: Callable[[list[int], int], Any],
+    step: Callable[[], None],
+    ended: Callable[[Any], bool],
+    full: Callable[[], bool] = lambda: False,
+) -> tuple[float, list[float]]:
+    """A trace for one that takes requests between its steps.
+
+    Args:
+        add: starts a request of a prompt and a number of new tokens; what it returns is given to ``ended``.
+        full: whether it takes no other request now.
+
+    Returns:
+        As :func:`waves`.
+    """
+    started, left, running, latencies = time.perf_counter(), list(trace), [], []
+    while left or running:
+        now = time.perf_counter() - started
+        while left and left[0][0] <= now and not full():
+            arrival, prompt, new = left.pop(0)
+            running.append((arrival, add(prompt, new)))
+        if not running:
+            time.sleep(max(0.0, left[0][0] - now))
+            continue
+        step()
+        now = time.perf_counter() - started
+        latencies += [now - arrival for arrival, request in running if ended(request)]
+        running = [each for each in running if not ended(each[1])]
+    return time.perf_counter() - started, latencies
+
+
 def trace_of(file: str, *, seed: int, count: int, every_s: float) -> list[tuple[float, list[int], int]]:
     """Requests that come at random (exponential gaps), with prompts of 16 to 256 tokens and 8 to 96 new ones."""
     drawn = random.Random(seed)  # noqa: S311 - a sample, not a secret

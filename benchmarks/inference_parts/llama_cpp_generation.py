@@ -6,12 +6,13 @@ switched off, with which the release of these bindings crashes (llama.cpp's issu
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import llama_cpp as api
 import numpy as np
+
+from benchmarks.inference_parts import generation_work as work
 
 MOST_ROWS = 64
 CONTEXT, BATCH = 64 * 512, 2048
@@ -115,21 +116,9 @@ def opened(gguf: Path, threads: int) -> tuple[Any, Any, Any]:
         return answers
 
     def trace(requests: list[tuple[float, list[int], int]]) -> tuple[float, list[float]]:
-        started, left, running, latencies = time.perf_counter(), list(requests), [], []
-        while left or running:
-            now = time.perf_counter() - started
-            while left and left[0][0] <= now and not engine.full:
-                arrival, prompt, new = left.pop(0)
-                running.append((arrival, new, engine.add(prompt, new)))
-            if not running:
-                time.sleep(max(0.0, left[0][0] - now))
-                continue
-            engine.step()
-            ended = time.perf_counter() - started
-            for each in list(running):
-                if len(each[2]) == each[1]:
-                    latencies.append(ended - each[0])
-                    running.remove(each)
-        return time.perf_counter() - started, latencies
+        def add(prompt: list[int], new: int) -> tuple[list[int], int]:
+            return engine.add(prompt, new), new
+
+        return work.continuous(requests, add, engine.step, lambda each: len(each[0]) == each[1], lambda: engine.full)
 
     return generate, engine.logits, trace

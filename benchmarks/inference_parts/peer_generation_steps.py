@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -152,22 +151,8 @@ def _open_openvino(gguf: Path) -> None:
         return answers
 
     def trace(requests: list[tuple[float, list[int], int]]) -> tuple[float, list[float]]:
-        started, left, running, latencies = time.perf_counter(), list(requests), [], []
-        while left or running:
-            now = time.perf_counter() - started
-            while left and left[0][0] <= now:
-                arrival, prompt, new = left.pop(0)
-                running.append((arrival, add(prompt, new)))
-            if not running:
-                time.sleep(max(0.0, left[0][0] - now))
-                continue
-            pipeline.step()
-            ended = time.perf_counter() - started
-            for each in list(running):
-                if each[1].get_status() != genai.GenerationStatus.RUNNING:
-                    latencies.append(ended - each[0])
-                    running.remove(each)
-        return time.perf_counter() - started, latencies
+        running = genai.GenerationStatus.RUNNING
+        return work.continuous(requests, add, pipeline.step, lambda handle: handle.get_status() != running)
 
     compiled: list[Any] = []
 

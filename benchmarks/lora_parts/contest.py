@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Figure, Worker, commit, say
+from benchmarks.harness import Figure, Worker, commit, in_turn, say
 from benchmarks.lora_parts.contestants import Job, Run
 from deepseek.artifacts.cache import write_text
 
@@ -32,8 +32,7 @@ def contest(
     runs: dict[str, list[Run]] = {name: [] for name in ALL}
     replies: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept and kept.is_file() else {}
     for turn in range(rounds):
-        shift = turn % len(ALL)
-        for name in ALL[shift:] + ALL[:shift]:
+        for name in in_turn(ALL, turn):
             arguments = {**job.as_arguments(), "seed": job.seed + turn}
             extra: dict[str, Any] = {"every": every[name]} if every else {}
             key = json.dumps([commit(), name, extra, arguments], sort_keys=True)

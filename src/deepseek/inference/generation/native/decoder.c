@@ -110,6 +110,15 @@ ALWAYS void store(float *out, __m512 value, const float *bias, int add) {
     _mm512_storeu_ps(out, value);
 }
 
+/* Adds the products of sixteen rows with each token: four columns of weights a, and the four that are 16 further. */
+ALWAYS void multiply(const int M, __m512i a, __m512i c, const int8_t *tokens, int64_t columns, __m512i *one, __m512i *other) {
+    for (int m = 0; m < M; m++) {
+        const int8_t *q = tokens + m * columns;
+        one[m] = _mm512_dpbusd_epi32(one[m], a, four_columns(q));
+        other[m] = _mm512_dpbusd_epi32(other[m], c, four_columns(q + 16));
+    }
+}
+
 /* Rows 16 * first to 16 * last of weights (N, columns) times tokens (M, columns), into or onto out (M, stride). */
 ALWAYS void product4(const int M, const Matrix *w, const Narrow *x, int64_t first, int64_t last, float *out,
                      int64_t stride, int add) {
@@ -125,11 +134,7 @@ ALWAYS void product4(const int M, const Matrix *w, const Narrow *x, int64_t firs
             for (int i = 0; i < 4; i++) {
                 __m512i both = _mm512_loadu_si512(p + 64 * i);
                 __m512i a = _mm512_and_si512(both, low), c = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
-                for (int m = 0; m < M; m++) {
-                    const int8_t *q = x->whole + m * w->columns + g * GROUP + 4 * i;
-                    one[m] = _mm512_dpbusd_epi32(one[m], a, four_columns(q));
-                    other[m] = _mm512_dpbusd_epi32(other[m], c, four_columns(q + 16));
-                }
+                multiply(M, a, c, x->whole + g * GROUP + 4 * i, w->columns, one, other);
             }
             __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p + 256)));
             __m512 low_end = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p + 288)));
@@ -162,11 +167,7 @@ ALWAYS void product8(const int M, const Matrix *w, const Narrow *x, int64_t firs
             for (int m = 0; m < M; m++) one[m] = other[m] = _mm512_setzero_si512();
             for (int i = 0; i < 4; i++) {
                 __m512i a = _mm512_loadu_si512(p + 64 * i), c = _mm512_loadu_si512(p + 256 + 64 * i);
-                for (int m = 0; m < M; m++) {
-                    const int8_t *q = x->whole + m * w->columns + g * GROUP + 4 * i;
-                    one[m] = _mm512_dpbusd_epi32(one[m], a, four_columns(q));
-                    other[m] = _mm512_dpbusd_epi32(other[m], c, four_columns(q + 16));
-                }
+                multiply(M, a, c, x->whole + g * GROUP + 4 * i, w->columns, one, other);
             }
             for (int m = 0; m < M; m++) {
                 __m512 dot = _mm512_cvtepi32_ps(_mm512_add_epi32(one[m], other[m]));
