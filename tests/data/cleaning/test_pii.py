@@ -81,6 +81,8 @@ VALID = st.one_of(
 @settings(max_examples=400, deadline=None)
 @given(VALID, AROUND, GLUE_BEFORE, GLUE_AFTER, AROUND)
 @example(("phone", "13800138000"), "请联系我", "是", "吧", "谢谢")
+@example(("phone", "19900101000"), "", " ", " ", "")
+@example(("phone", "19912311000"), "", " ", " ", "")
 @example(("ip", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffa"), "", " ", " ", "")
 def test_valid_ones_are_found_in_any_text(item, before, left, right, after):
     kind, value = item

@@ -119,10 +119,12 @@ def _is_phone(text: str, start: int, end: int) -> bool:
         return False
     if raw.startswith("+") or _PHONE_WORDS.search(before):
         return True
-    if before.endswith("+") or _DATE.match(raw) or ("." in raw and not _WITH_DOTS.fullmatch(raw)):
+    if before.endswith("+"):
         return False
-    if raw.isdigit():
+    if raw.isdigit():  # eleven digits are no date, even where the first eight could be one: 19912311000
         return _CN_MOBILE.fullmatch(raw) is not None
+    if _DATE.match(raw) or ("." in raw and not _WITH_DOTS.fullmatch(raw)):
+        return False
     # "3.14159 26535": a number with dots has to have them as separators of groups, three groups or more
     groups = re.findall(r"\d+", raw)
     return len(digits) >= 10 and len(groups) >= (2 if "(" in raw or raw.startswith("0") or "-" in raw else 3)
