@@ -1,8 +1,8 @@
-"""The two encoders, as bundles with an int8 copy: what ours loads, and a plain transformers folder for the peers.
+"""The two encoders, as bundles with int8 copies: what ours loads, and a plain transformers folder for the peers.
 
-MiniLM is the quickstart's recipe, trained, with a tenth of the rows kept out of training: the copy is calibrated and
+MiniLM is the quickstart's recipe, trained, with a tenth of the rows kept out of training: copies are calibrated and
 checked on those, so that the held-out rows have no part in it. The other has BERT-base's size and random weights, for
-speed alone; that its copy answers as well says nothing, so any drop is let through.
+speed alone; that its copies answer as well says nothing, so any drop is let through.
 """
 
 from __future__ import annotations
@@ -106,4 +106,8 @@ def _random(context: Context, rows: dict[str, list[dict[str, Any]]], name: str) 
 
 
 def _said(name: str, made: Quantized) -> None:
-    say(f"{name}: int8 copy, {made.record.metric} {made.record.reference:.4f} to {made.record.value:.4f}")
+    for runtime, copy in made.copies.items():
+        found = copy.record
+        say(f"{name}: int8 copy for {runtime}, {found.metric} {found.reference:.4f} to {found.value:.4f}")
+    for runtime, reason in made.refused.items():
+        say(f"{name}: no copy for {runtime}: {reason}")

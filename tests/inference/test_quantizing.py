@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import pytest
 
 from deepseek.bundles import Bundle
+from deepseek.cli.quantize import command as quantize_command
 from deepseek.errors import AccuracyError, ConfigError, DataError
-from deepseek.inference import Predictor, quantize
+from deepseek.inference import RUNTIMES, Predictor, quantize
 from deepseek.inference.choice import choose
+from deepseek.inference.runtime import Availability
 
 pytestmark = pytest.mark.usefixtures("one_thread", "nothing_compiled")
 pytest.importorskip("nncf")
@@ -31,10 +34,11 @@ def test_a_copy_that_is_as_good_is_added_used_and_replaced(
     many = rows * 6
     with pytest.raises(ConfigError, match="deepseek quantize"):
         Predictor.load(own, runtime="openvino", dtype="int8")
-    made = quantize(own, many, calibration=8)
-    assert made.record.metric == "accuracy"
-    assert made.record.rows == len(many) - 8
-    assert made.drop <= 0.005
+    made = quantize(own, many, runtime="openvino", calibration=8)
+    copy = made.copies["openvino"]
+    assert copy.record.metric == "accuracy"
+    assert copy.record.rows == len(many) - 8
+    assert copy.drop <= 0.005
     found = Bundle.open(own, verify=True)
     first = found.manifest.compiled["openvino-int8"].folder
     assert (own / first / "model.xml").is_file()
@@ -51,9 +55,9 @@ def test_a_copy_that_is_as_good_is_added_used_and_replaced(
     assert "differ" not in int8.verdict  # it was scored: how far its outputs are off is only shown
 
     with pytest.raises(AccuracyError, match="accuracy from"):
-        quantize(own, many, calibration=8, max_drop=-2.0)
+        quantize(own, many, runtime="openvino", calibration=8, max_drop=-2.0)
     assert Bundle.open(own, verify=True).manifest == found.manifest
-    quantize(own, many, calibration=3, seed=1)
+    quantize(own, many, runtime="openvino", calibration=3, seed=1)
     again = Bundle.open(own, verify=True)
     assert [p.name for p in (own / "compiled").iterdir()] == [
         Path(again.manifest.compiled["openvino-int8"].folder).name
@@ -73,13 +77,61 @@ def test_a_copy_for_onnx_runtime_stands_beside_openvinos(
     assert file.stat().st_size < 0.5 * (own / "model.safetensors").stat().st_size
     assert "MatMulInteger" in {node.op_type for node in onnx.load(file).graph.node}
     onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    assert made.record.versions["onnxruntime"] == onnxruntime.__version__
+    assert made.copies["onnxruntime"].record.versions["onnxruntime"] == onnxruntime.__version__
     small = Predictor.load(own, runtime="onnxruntime", dtype="int8")
     assert [a["label"] for a in small.predict(TEXTS)] == [a["label"] for a in Predictor.load(own).predict(TEXTS)]
     trials = {(t.runtime, t.dtype): t for t in choose(own, batch_size=2).trials}
     assert trials["onnxruntime", "int8"].validated
     assert trials["onnxruntime", "float32"].error < 1e-4  # type: ignore[operator]
     assert ("openvino", "int8") not in trials
+
+
+def test_every_runtime_here_gets_a_copy(own: Path, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    makers = [name for name in RUNTIMES.names() if RUNTIMES.get(name).makes_copies]
+    assert {"amx", "onnxruntime", "openvino"} <= set(makers)
+
+    def worse(self: Any, *_: Any) -> None:
+        raise ConfigError("no graph for such models")
+
+    monkeypatch.setattr(RUNTIMES.get("onnxruntime"), "quantize", worse)
+    made = quantize(own, rows * 6, calibration=8)
+    assert "openvino" in made.copies
+    assert made.refused["onnxruntime"] == "no graph for such models"
+    here = {name for name in makers if RUNTIMES.get(name).available().works}
+    assert set(made.copies) | set(made.refused) == here
+    assert set(Bundle.open(own, verify=True).manifest.compiled) == {f"{name}-int8" for name in made.copies}
+    before = Bundle.open(own).manifest
+
+    def loses(self: Any, *_: Any) -> None:
+        raise AccuracyError("brings accuracy down")
+
+    for name in set(here) - {"onnxruntime"}:
+        monkeypatch.setattr(RUNTIMES.get(name), "quantize", loses)
+    with pytest.raises(AccuracyError, match=r"onnxruntime: no graph for such models\nopenvino: brings accuracy down"):
+        quantize(own, rows * 6, calibration=8)
+    assert Bundle.open(own, verify=True).manifest == before
+    for name in here:
+        monkeypatch.setattr(RUNTIMES.get(name), "available", lambda: Availability(False, (), "elsewhere"))
+    with pytest.raises(ConfigError, match=r"amx: .*openvino: elsewhere"):
+        quantize(own, rows * 6)
+
+
+def test_the_command_shows_each_copy(
+    own: Path, rows: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows * 6), encoding="utf-8")
+    quantize_command(str(own), str(file), calibration=8, json=True)
+    found = json.loads(capsys.readouterr().out)
+    sizes = {copy["runtime"]: copy["bytes"] for copy in found["copies"]}
+    assert {"onnxruntime", "openvino"} <= set(sizes)
+    assert not set(sizes) & set(found["refused"])
+    quantize_command(str(own), str(file), runtime="onnxruntime", calibration=8)
+    out = capsys.readouterr().out
+    whole = (own / "model.safetensors").stat().st_size
+    assert "onnxruntime int8" in out
+    assert f"{whole / 1e6:,.1f} MB" in out
+    assert "openvino" not in out
 
 
 def test_what_cannot_be_quantised_is_refused_before_work(own: Path, rows: list[dict[str, Any]], minilm: Path) -> None:

@@ -27,6 +27,8 @@ class Runtime(ABC):
     """Loads checkpoints. One instance may load many."""
 
     name: ClassVar[str]
+    makes_copies: ClassVar[bool] = False
+    """Whether :meth:`quantize` and :meth:`open_copy` are there."""
 
     @classmethod
     @abstractmethod

@@ -16,21 +16,21 @@ from hypothesis import strategies as st
 from test_torch_core import GREEDY, Make, made, prompts_of, run
 
 from deepseek.inference.generation import CoreSettings
-from deepseek.inference.generation.native import library as native
-from deepseek.inference.generation.native.decoder import MOST
+from deepseek.inference.generation.native.decoder import MOST, SOURCE
 from deepseek.inference.generation.native.packing import FILE, GROUP, ROWS, eight_bits, four_bits
 from deepseek.inference.generation.openvino import conversion
 from deepseek.inference.generation.openvino.core import OpenVinoCore
 from deepseek.inference.generation.openvino.model import OpenVinoModel
 from deepseek.inference.generation.openvino.packing import in_4_bits
 from deepseek.inference.generation.paged.model import Piece
+from deepseek.inference.native import library as native
 from deepseek.inference.openvino.library import native_precision
 from deepseek.models import resolve
 
 __all__ = ["made"]  # the fixture of tiny models
 pytestmark = pytest.mark.usefixtures("one_thread")
 here = pytest.mark.skipif(
-    bool(native.missing()) or native_precision("CPU") != "bf16", reason=native.missing() or "no bfloat16 here"
+    bool(SOURCE.missing()) or native_precision("CPU") != "bf16", reason=SOURCE.missing() or "no bfloat16 here"
 )
 FITTING: dict[str, Any] = {
     "vocab_size": 208, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -41,10 +41,11 @@ FITTING: dict[str, Any] = {
 @pytest.fixture
 def no_library() -> Iterator[None]:
     """What was found out of the machine is forgotten before and after."""
-    for each in (native.missing, native._compiled):
+    found = (native.compiler, native._compiled)
+    for each in found:
         each.cache_clear()
     yield
-    for each in (native.missing, native._compiled):
+    for each in found:
         each.cache_clear()
 
 
@@ -152,11 +153,11 @@ def test_openvino_answers_where_the_source_cannot_run(
     made: Make, lacking: str, monkeypatch: pytest.MonkeyPatch, no_library: None
 ) -> None:
     if lacking == "compiler":
-        monkeypatch.setattr(native, "_compiler", lambda: None)
+        monkeypatch.setattr(native, "compiler", lambda: None)
     else:
-        monkeypatch.setattr(native, "_processor_flags", lambda: frozenset({"avx2"}))
+        monkeypatch.setattr(native, "processor_flags", lambda: frozenset({"avx2"}))
     folder = made(**FITTING)
-    assert f"in OpenVINO: {native.missing()}" in OpenVinoCore.available().detail
+    assert f"in OpenVINO: {SOURCE.missing()}" in OpenVinoCore.available().detail
     core = OpenVinoCore.load(resolve(folder), dtype="int8", settings=CoreSettings(cache_tokens=512))
     assert [len(answer) for answer in run(core, prompts_of(3, 20), GREEDY)] == [20, 20]
 

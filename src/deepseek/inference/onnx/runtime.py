@@ -28,6 +28,7 @@ class OnnxRuntime(Runtime):
     """ONNX Runtime, for encoders and classifiers: one forward pass a batch. ``auto`` is float32."""
 
     name: ClassVar[str] = "onnxruntime"
+    makes_copies: ClassVar[bool] = True
 
     @classmethod
     def available(cls) -> Availability:

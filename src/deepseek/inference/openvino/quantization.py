@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +40,11 @@ def quantized(source: Path, batches: Sequence[Batch], target: Path) -> None:
     items = [arrays(batch, inputs) for batch in batches]
     model = openvino_core().read_model(source / MODEL)
     try:
-        made = nncf.quantize(
-            model, nncf.Dataset(items), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(items),
-            ignored_scope=nncf.IgnoredScope(names=_products_of_activations(model)),
-        )  # fmt: skip
+        with redirect_stdout(sys.stderr):  # where it draws bars; a command's output is for what it found
+            made = nncf.quantize(
+                model, nncf.Dataset(items), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(items),
+                ignored_scope=nncf.IgnoredScope(names=_products_of_activations(model)),
+            )  # fmt: skip
     except Exception as error:  # whatever NNCF raises, the user needs the same advice
         raise ConfigError(f"NNCF cannot quantise this model: {reason(error)}. It runs in bfloat16 as it is") from error
     library.save_model(made, target / MODEL, compress_to_fp16=False)

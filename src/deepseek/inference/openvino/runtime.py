@@ -44,6 +44,7 @@ class OpenVinoRuntime(Runtime):
     """OpenVINO. ``auto`` is bfloat16 where it is native; language models run on a generation core."""
 
     name: ClassVar[str] = "openvino"
+    makes_copies: ClassVar[bool] = True
 
     @classmethod
     def available(cls) -> Availability:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepseek.inference.generation.native.library import library
 from deepseek.inference.generation.native.packing import EMBEDDING, FILE, FINAL_NORM, HEAD, NORMS, PARTS
 from deepseek.inference.generation.paged.blocks import blocks_for
 from deepseek.inference.generation.paged.model import Piece
+from deepseek.inference.native.library import Source
 from deepseek.memory import free_memory
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 MOST = 32
 """Tokens of a step, all sequences together."""
+SOURCE = Source(
+    Path(__file__).with_name("decoder.c"),
+    needs=("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "f16c", "fma"),
+)
 _SHARE = 0.25
 """Of the free memory, what a second set of weights may take."""
 
@@ -57,7 +61,7 @@ def few_tokens(folder: Path, threads: int) -> FewTokens | None:
     file = folder / FILE
     if not file.is_file() or file.stat().st_size > _SHARE * free_memory("cpu"):
         return None
-    compiled = library()
+    compiled = SOURCE.library()
     return None if compiled is None else FewTokens(compiled, file, threads)
 
 

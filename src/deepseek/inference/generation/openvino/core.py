@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from deepseek.errors import ConfigError, UnknownNameError
 from deepseek.inference.generation.core import CoreSettings
-from deepseek.inference.generation.native.library import missing
+from deepseek.inference.generation.native.decoder import SOURCE
 from deepseek.inference.generation.openvino.conversion import decoder
 from deepseek.inference.generation.openvino.model import OpenVinoModel
 from deepseek.inference.generation.paged.core import PagedCore, loaded
@@ -38,7 +38,7 @@ class OpenVinoCore(PagedCore):
     def available(cls) -> Availability:
         if find_spec("openvino") is None:
             return Availability(False, (), "not installed; pip install 'deepseek[openvino]'")
-        few = f"in OpenVINO: {reason}" if (reason := missing()) else "in C"
+        few = f"in OpenVINO: {reason}" if (reason := SOURCE.missing()) else "in C"
         version = openvino().__version__.split("-")[0]
         return Availability(True, ("cpu",), f"OpenVINO {version}, steps of few tokens {few}")
 

@@ -1,0 +1,374 @@
+/* An encoder's pass (BERT's layers) in 8 bits, for CPUs with AMX.
+ *
+ * Rows are ragged: tokens of all rows one after the other, none of them padding. Weights are int8 with a scale for each
+ * output, tokens are quantised with a scale each where they are multiplied; attention is in bfloat16, all else float32.
+ * Shapes: T tokens (padded to a multiple of 32), E hidden, H heads, D head size, F inner size, N outputs of a matrix.
+ */
+#include <immintrin.h>
+#include <math.h>
+#include <omp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "vectors.h"
+
+#define TILE 16
+#define PAIR 32
+#define DEEP 64 /* columns of a tile of int8 */
+
+typedef struct {
+    const int8_t *data; /* (N / 32, K / 64, 2, 16, 64): four columns of sixteen outputs in a row of 64 bytes */
+    const float *scale, *bias; /* (N) */
+    const float *smooth;       /* (K) or null: tokens are multiplied by it before they are quantised */
+    int64_t rows, columns;
+} Matrix;
+
+typedef struct {
+    Matrix qkv, output, up, down;
+    const float *attention_weight, *attention_bias, *feed_weight, *feed_bias; /* LayerNorm, (E) */
+} Layer;
+
+typedef struct {
+    int64_t layers, hidden, heads, head_size, inner, threads;
+    float epsilon;
+    const float *words, *places, *types, *weight, *bias; /* embeddings and their LayerNorm */
+    const Layer *layer;
+} Encoder;
+
+typedef struct {
+    int64_t count; /* rows */
+    const int64_t *starts; /* (count + 1) */
+    const int64_t *ids, *places, *types;
+    float *out; /* (tokens, E) */
+} Batch;
+
+typedef struct {
+    int64_t tokens, padded;
+    float *x, *wide, *scale; /* (padded, E), (padded, max(F, E)), (padded) */
+    int8_t *narrow;          /* (padded, max(F, E)) */
+    uint16_t *qkv;           /* (padded, 3E) */
+} Buffers;
+
+typedef struct { uint8_t palette, start, zero[14]; uint16_t bytes[16]; uint8_t rows[16]; } Tiles;
+
+#define MEET() do { if (team > 1) { _Pragma("omp barrier") } } while (0)
+
+static void tiles_on(void) {
+    Tiles t;
+    memset(&t, 0, sizeof t);
+    t.palette = 1;
+    for (int i = 0; i < 8; i++) t.rows[i] = 16, t.bytes[i] = 64;
+    _tile_loadconfig(&t);
+}
+
+/* x (1 + erf(x / sqrt 2)) / 2, with Abramowitz and Stegun 7.1.26 for erf (1.5e-7). */
+ALWAYS __m512 gelu(__m512 x) {
+    __m512 z = _mm512_abs_ps(_mm512_mul_ps(x, _mm512_set1_ps(0.70710678f))), one = _mm512_set1_ps(1.0f);
+    __m512 t = _mm512_div_ps(one, _mm512_fmadd_ps(z, _mm512_set1_ps(0.3275911f), one));
+    __m512 p = _mm512_set1_ps(1.061405429f);
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(-1.453152027f));
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(1.421413741f));
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(-0.284496736f));
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(0.254829592f));
+    p = _mm512_mul_ps(_mm512_mul_ps(p, t), exponential(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_mul_ps(z, z))));
+    __m512 erf = _mm512_sub_ps(one, p); /* of |x| */
+    __mmask16 below = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
+    erf = _mm512_mask_sub_ps(erf, below, _mm512_setzero_ps(), erf);
+    return _mm512_mul_ps(_mm512_mul_ps(x, _mm512_set1_ps(0.5f)), _mm512_add_ps(one, erf));
+}
+
+ALWAYS void to_bf16(uint16_t *out, __m512 v) {
+    _mm256_storeu_si256((__m256i *)out, (__m256i)_mm512_cvtneps_pbh(v));
+}
+
+static void narrow(const float *x, const float *smooth, int64_t size, int8_t *out, float *scale) {
+    __m512 top = _mm512_setzero_ps();
+    for (int64_t i = 0; i < size; i += 16) {
+        __m512 v = _mm512_loadu_ps(x + i);
+        if (smooth) v = _mm512_mul_ps(v, _mm512_loadu_ps(smooth + i));
+        top = _mm512_max_ps(top, _mm512_abs_ps(v));
+    }
+    float most = _mm512_reduce_max_ps(top);
+    __m512 inverse = _mm512_set1_ps(most > 0 ? 127.0f / most : 0.0f);
+    for (int64_t i = 0; i < size; i += 16) {
+        __m512 v = _mm512_loadu_ps(x + i);
+        if (smooth) v = _mm512_mul_ps(v, _mm512_loadu_ps(smooth + i));
+        _mm_storeu_si128((__m128i *)(out + i), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(v, inverse))));
+    }
+    *scale = most / 127.0f;
+}
+
+static void normed(float *x, const float *weight, const float *bias, int64_t size, float epsilon) {
+    __m512 sum = _mm512_setzero_ps(), squares = sum;
+    for (int64_t i = 0; i < size; i += 16) sum = _mm512_add_ps(sum, _mm512_loadu_ps(x + i));
+    __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / (float)size);
+    for (int64_t i = 0; i < size; i += 16) {
+        __m512 v = _mm512_sub_ps(_mm512_loadu_ps(x + i), mean);
+        squares = _mm512_fmadd_ps(v, v, squares);
+    }
+    __m512 factor = _mm512_set1_ps(1.0f / sqrtf(_mm512_reduce_add_ps(squares) / (float)size + epsilon));
+    for (int64_t i = 0; i < size; i += 16) {
+        __m512 v = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + i), mean), factor);
+        _mm512_storeu_ps(x + i, _mm512_fmadd_ps(v, _mm512_loadu_ps(weight + i), _mm512_loadu_ps(bias + i)));
+    }
+}
+
+enum { AS_BF16, ONTO, GELU };
+
+/* Outputs 32 * first to 32 * last for all tokens: into bfloat16, onto float32, or through GELU into float32. */
+ALWAYS void product(const int how, const Matrix *w, const Buffers *b, int64_t first, int64_t last, void *out) {
+    const int64_t K = w->columns, N = w->rows, depth = K / DEEP;
+    int32_t sums[PAIR * PAIR] __attribute__((aligned(64)));
+    for (int64_t n = first; n < last; n++) {
+        const int8_t *weights = w->data + n * depth * 2 * 1024;
+        const __m512 scale[2] = {_mm512_loadu_ps(w->scale + n * PAIR), _mm512_loadu_ps(w->scale + n * PAIR + 16)};
+        const __m512 bias[2] = {_mm512_loadu_ps(w->bias + n * PAIR), _mm512_loadu_ps(w->bias + n * PAIR + 16)};
+        for (int64_t t = 0; t < b->padded; t += PAIR) {
+            const int8_t *tokens = b->narrow + t * K;
+            const int both = b->tokens - t > TILE;
+            _tile_zero(0); _tile_zero(1);
+            if (both) {
+                _tile_zero(2); _tile_zero(3);
+                for (int64_t k = 0; k < depth; k++) {
+                    _tile_loadd(4, tokens + k * DEEP, K);
+                    _tile_loadd(5, tokens + TILE * K + k * DEEP, K);
+                    _tile_loadd(6, weights + k * 2048, 64);
+                    _tile_loadd(7, weights + k * 2048 + 1024, 64);
+                    _tile_dpbssd(0, 4, 6); _tile_dpbssd(1, 4, 7); _tile_dpbssd(2, 5, 6); _tile_dpbssd(3, 5, 7);
+                }
+                _tile_stored(2, sums + TILE * PAIR, PAIR * 4);
+                _tile_stored(3, sums + TILE * PAIR + TILE, PAIR * 4);
+            } else {
+                for (int64_t k = 0; k < depth; k++) {
+                    _tile_loadd(4, tokens + k * DEEP, K);
+                    _tile_loadd(6, weights + k * 2048, 64);
+                    _tile_loadd(7, weights + k * 2048 + 1024, 64);
+                    _tile_dpbssd(0, 4, 6); _tile_dpbssd(1, 4, 7);
+                }
+            }
+            _tile_stored(0, sums, PAIR * 4);
+            _tile_stored(1, sums + TILE, PAIR * 4);
+            const int64_t there = b->tokens - t < PAIR ? b->tokens - t : PAIR;
+            for (int64_t m = 0; m < there; m++) {
+                const __m512 own = _mm512_set1_ps(b->scale[t + m]);
+                for (int half = 0; half < 2; half++) {
+                    __m512 v = _mm512_cvtepi32_ps(_mm512_load_si512(sums + m * PAIR + half * TILE));
+                    v = _mm512_fmadd_ps(_mm512_mul_ps(own, scale[half]), v, bias[half]);
+                    const int64_t at = (t + m) * N + n * PAIR + half * TILE;
+                    if (how == AS_BF16) to_bf16((uint16_t *)out + at, v);
+                    else if (how == GELU) _mm512_storeu_ps((float *)out + at, gelu(v));
+                    else _mm512_storeu_ps((float *)out + at, _mm512_add_ps(v, _mm512_loadu_ps((float *)out + at)));
+                }
+            }
+        }
+    }
+}
+
+/* One head of one row of T tokens; the place of a token's query is qkv, keys E further, values 2E. */
+static void attend(const uint16_t *qkv, int64_t T, int64_t E, int64_t D, float *out, uint8_t *memory) {
+    const int64_t stride = 3 * E, P = (T + 31) / 32 * 32, parts = D / 32, wide = D / 16;
+    uint16_t *keys = (uint16_t *)memory;     /* (P / 16, D / 32, 16, 32): pairs of a head's numbers of sixteen keys */
+    uint16_t *values = keys + P * D;         /* (P / 32, D / 16, 16, 32): pairs of tokens of sixteen numbers */
+    uint16_t *shares = values + P * D;       /* (16, P) */
+    float *scores = (float *)(shares + 16 * P); /* (16, P) */
+    float *mixed = scores + 16 * P;          /* (16, D) */
+    uint16_t *queries = (uint16_t *)(mixed + 16 * D); /* (16, D) */
+    const float factor = 1.0f / sqrtf((float)D);
+    for (int64_t t = 0; t < P; t++)
+        for (int64_t d = 0; d < D; d += 2) {
+            uint32_t pair = 0;
+            if (t < T) memcpy(&pair, qkv + t * stride + E + d, 4);
+            memcpy(keys + ((t / 16 * parts + d / 32) * 16 + d % 32 / 2) * 32 + t % 16 * 2, &pair, 4);
+        }
+    for (int64_t t = 0; t < P; t += 2)
+        for (int64_t d = 0; d < D; d += 16) {
+            __m256i one = t < T ? _mm256_loadu_si256((const __m256i *)(qkv + t * stride + 2 * E + d)) : _mm256_setzero_si256();
+            __m256i two = t + 1 < T ? _mm256_loadu_si256((const __m256i *)(qkv + (t + 1) * stride + 2 * E + d)) : _mm256_setzero_si256();
+            __m512i pair = _mm512_or_si512(_mm512_cvtepu16_epi32(one), _mm512_slli_epi32(_mm512_cvtepu16_epi32(two), 16));
+            _mm512_storeu_si512(values + ((t / 32 * wide + d / 16) * 16 + t % 32 / 2) * 32, pair);
+        }
+    for (int64_t q = 0; q < T; q += TILE) {
+        const int64_t there = T - q < TILE ? T - q : TILE;
+        for (int64_t m = 0; m < TILE; m++) {
+            if (m < there) memcpy(queries + m * D, qkv + (q + m) * stride, 2 * D);
+            else memset(queries + m * D, 0, 2 * D);
+        }
+        for (int64_t k = 0; k < P; k += TILE) {
+            _tile_zero(0);
+            for (int64_t p = 0; p < parts; p++) {
+                _tile_loadd(4, queries + p * 32, D * 2);
+                _tile_loadd(5, keys + (k / 16 * parts + p) * 512, 64);
+                _tile_dpbf16ps(0, 4, 5);
+            }
+            _tile_stored(0, scores + k, P * 4);
+        }
+        for (int64_t m = 0; m < TILE; m++) {
+            float *row = scores + m * P;
+            __m512 top = _mm512_set1_ps(-INFINITY), total = _mm512_setzero_ps();
+            for (int64_t k = 0; k < P; k += 16) {
+                __mmask16 in = T - k >= 16 ? 0xffff : T > k ? (__mmask16)((1u << (T - k)) - 1) : 0;
+                top = _mm512_mask_max_ps(top, in, top, _mm512_loadu_ps(row + k));
+            }
+            const __m512 most = _mm512_set1_ps(_mm512_reduce_max_ps(top));
+            for (int64_t k = 0; k < P; k += 16) {
+                __mmask16 in = T - k >= 16 ? 0xffff : T > k ? (__mmask16)((1u << (T - k)) - 1) : 0;
+                __m512 e = exponential(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(row + k), most), _mm512_set1_ps(factor)));
+                e = _mm512_maskz_mov_ps(in, e);
+                total = _mm512_add_ps(total, e);
+                to_bf16(shares + m * P + k, e);
+            }
+            row[0] = 1.0f / _mm512_reduce_add_ps(total); /* scores are read no more */
+        }
+        for (int64_t d = 0; d < wide; d++) {
+            _tile_zero(0);
+            for (int64_t k = 0; k < P; k += 32) {
+                _tile_loadd(4, shares + k, P * 2);
+                _tile_loadd(5, values + (k / 32 * wide + d) * 512, 64);
+                _tile_dpbf16ps(0, 4, 5);
+            }
+            _tile_stored(0, mixed + d * 16, D * 4);
+        }
+        for (int64_t m = 0; m < there; m++) {
+            const __m512 inverse = _mm512_set1_ps(scores[m * P]);
+            for (int64_t d = 0; d < D; d += 16)
+                _mm512_storeu_ps(out + (q + m) * E + d, _mm512_mul_ps(inverse, _mm512_loadu_ps(mixed + m * D + d)));
+        }
+    }
+}
+
+ALWAYS void share(int64_t count, int64_t rank, int64_t team, int64_t *first, int64_t *last) {
+    *first = count * rank / team;
+    *last = count * (rank + 1) / team;
+}
+
+/* Rows first_row to last_row, computed by a team of threads of which this is one. */
+static void encode(const Encoder *e, const Batch *batch, int64_t first_row, int64_t last_row, const Buffers *b,
+                   uint8_t *memory, int64_t rank, int64_t team) {
+    const int64_t E = e->hidden, D = e->head_size, H = e->heads, F = e->inner, rows = last_row - first_row;
+    const int64_t begin = batch->starts[first_row], T = b->tokens;
+    int64_t first, last;
+#define TOKENS(...)                                      \
+    share(T, rank, team, &first, &last);                  \
+    for (int64_t t = first; t < last; t++) { __VA_ARGS__ }       \
+    MEET();
+    TOKENS(
+        float *x = b->x + t * E;
+        const float *word = e->words + batch->ids[begin + t] * E, *place = e->places + batch->places[begin + t] * E;
+        const float *type = e->types ? e->types + batch->types[begin + t] * E : 0;
+        for (int64_t i = 0; i < E; i++) x[i] = word[i] + place[i] + (type ? type[i] : 0.0f);
+        normed(x, e->weight, e->bias, E, e->epsilon);
+        narrow(x, e->layer[0].qkv.smooth, E, b->narrow + t * E, b->scale + t);
+    )
+    for (int64_t number = 0; number < e->layers; number++) {
+        const Layer *layer = e->layer + number;
+        share(layer->qkv.rows / PAIR, rank, team, &first, &last);
+        product(AS_BF16, &layer->qkv, b, first, last, b->qkv);
+        MEET();
+        share(rows * H, rank, team, &first, &last);
+        for (int64_t unit = first; unit < last; unit++) {
+            const int64_t row = first_row + unit / H, head = unit % H, at = batch->starts[row] - begin;
+            attend(b->qkv + at * 3 * E + head * D, batch->starts[row + 1] - batch->starts[row], E, D, b->wide + at * E + head * D, memory);
+        }
+        MEET();
+        TOKENS(narrow(b->wide + t * E, layer->output.smooth, E, b->narrow + t * E, b->scale + t);)
+        share(E / PAIR, rank, team, &first, &last);
+        product(ONTO, &layer->output, b, first, last, b->x);
+        MEET();
+        TOKENS(
+            normed(b->x + t * E, layer->attention_weight, layer->attention_bias, E, e->epsilon);
+            narrow(b->x + t * E, layer->up.smooth, E, b->narrow + t * E, b->scale + t);
+        )
+        share(F / PAIR, rank, team, &first, &last);
+        product(GELU, &layer->up, b, first, last, b->wide);
+        MEET();
+        TOKENS(narrow(b->wide + t * F, layer->down.smooth, F, b->narrow + t * F, b->scale + t);)
+        share(E / PAIR, rank, team, &first, &last);
+        product(ONTO, &layer->down, b, first, last, b->x);
+        MEET();
+        TOKENS(
+            normed(b->x + t * E, layer->feed_weight, layer->feed_bias, E, e->epsilon);
+            if (number + 1 < e->layers) narrow(b->x + t * E, e->layer[number + 1].qkv.smooth, E, b->narrow + t * E, b->scale + t);
+        )
+    }
+    TOKENS(memcpy(batch->out + (begin + t) * E, b->x + t * E, E * sizeof(float));)
+}
+
+static size_t ceiling(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+static size_t size_of(const Encoder *e, int64_t tokens, int64_t longest, int64_t team) {
+    const size_t T = (tokens + 31) / 32 * 32, widest = e->inner > e->hidden ? e->inner : e->hidden;
+    const size_t P = (longest + 31) / 32 * 32, D = e->head_size;
+    return ceiling(T * e->hidden * 4) + ceiling(T * widest * 4) + ceiling(T * 4) + ceiling(T * widest) + ceiling(T * e->hidden * 6) +
+           team * ceiling(4 * P * D + 32 * P + 64 * P + 64 * D + 32 * D);
+}
+
+static Buffers buffers(const Encoder *e, int64_t tokens, uint8_t **memory) {
+    const size_t T = (tokens + 31) / 32 * 32, widest = e->inner > e->hidden ? e->inner : e->hidden;
+    Buffers b = {tokens, (int64_t)T, 0, 0, 0, 0, 0};
+    uint8_t *at = *memory;
+    b.x = (float *)at, at += ceiling(T * e->hidden * 4);
+    b.wide = (float *)at, at += ceiling(T * widest * 4);
+    b.scale = (float *)at, at += ceiling(T * 4);
+    b.narrow = (int8_t *)at, at += ceiling(T * widest);
+    b.qkv = (uint16_t *)at, at += ceiling(T * e->hidden * 6);
+    *memory = at;
+    return b;
+}
+
+#define CHUNK 512 /* tokens of a thread's part of a batch */
+
+/* Asks the system for AMX; 0, or 1 if it does not give it. */
+int deepseek_encoder_permitted(void) { return syscall(SYS_arch_prctl, 0x1023, 18) != 0; }
+
+/* Computes the last hidden states of a batch; 0, or 1 if memory is short. */
+int deepseek_encode(const Encoder *e, const Batch *batch) {
+    const int64_t *starts = batch->starts, rows = batch->count, threads = e->threads;
+    int64_t longest = 0;
+    for (int64_t r = 0; r < rows; r++) longest = starts[r + 1] - starts[r] > longest ? starts[r + 1] - starts[r] : longest;
+    int64_t alone = threads > 1 && rows >= 2 * threads; /* enough rows that each thread takes some for itself */
+    /* parts of rows with at most CHUNK tokens, or one row */
+    int64_t *parts = malloc(sizeof(int64_t) * (rows + 1)), count = 0, most = 0;
+    if (!parts) return 1;
+    const int64_t total = starts[rows], limit = alone && total / threads < CHUNK ? total / threads + 1 : CHUNK;
+    parts[0] = 0;
+    for (int64_t r = 1; r <= rows; r++)
+        if (r == rows || starts[r + 1] - starts[parts[count]] > limit) {
+            parts[++count] = r;
+            most = starts[r] - starts[parts[count - 1]] > most ? starts[r] - starts[parts[count - 1]] : most;
+        }
+    const size_t each = size_of(e, most, longest, alone ? 1 : threads);
+    uint8_t *memory = aligned_alloc(64, each * (alone ? threads : 1));
+    if (!memory) { free(parts); return 1; }
+    if (alone) {
+#pragma omp parallel num_threads(threads)
+        {
+            tiles_on();
+#pragma omp for schedule(dynamic, 1)
+            for (int64_t p = 0; p < count; p++) {
+                uint8_t *own = memory + each * omp_get_thread_num();
+                Buffers b = buffers(e, starts[parts[p + 1]] - starts[parts[p]], &own);
+                encode(e, batch, parts[p], parts[p + 1], &b, own, 0, 1);
+            }
+            _tile_release();
+        }
+    } else {
+#pragma omp parallel num_threads(threads)
+        {
+            tiles_on();
+            const int64_t rank = omp_get_thread_num(), team = omp_get_num_threads();
+            for (int64_t p = 0; p < count; p++) {
+                uint8_t *own = memory;
+                Buffers b = buffers(e, starts[parts[p + 1]] - starts[parts[p]], &own);
+                const size_t P = (longest + 31) / 32 * 32, D = e->head_size;
+                encode(e, batch, parts[p], parts[p + 1], &b, own + rank * ceiling(4 * P * D + 32 * P + 64 * P + 64 * D + 32 * D), rank, team);
+            }
+            _tile_release();
+        }
+    }
+    free(memory);
+    free(parts);
+    return 0;
+}
