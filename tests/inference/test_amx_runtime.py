@@ -113,7 +113,7 @@ def test_answers_are_near_to_those_of_torch(kind: str, head: str, made: Any) -> 
 
 
 @here
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
 def test_a_row_is_answered_alike_in_every_batch(threads: int, made: Any) -> None:
     torch.set_num_threads(threads)
     model = made("bert").small()

@@ -140,12 +140,12 @@ def test_threads_change_nothing(made: Make) -> None:
     folder = made(**FITTING)
     pieces = [Piece([5, 6, 7], 0, [1], rows=3), Piece([9, 10], 0, [2], rows=2)]
     found = []
-    for threads in (1, 2, 3):
+    for threads in (1, 2, 3, 16):
         torch.set_num_threads(threads)
         found.append(opened(folder, "int8").forward(pieces))
     torch.set_num_threads(1)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
+    for other in found[1:]:
+        assert torch.equal(found[0], other)
 
 
 @pytest.mark.parametrize("lacking", ["compiler", "processor"])

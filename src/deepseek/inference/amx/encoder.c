@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "team.h"
 #include "vectors.h"
 
 #define TILE 16
@@ -53,8 +54,6 @@ typedef struct {
 } Buffers;
 
 typedef struct { uint8_t palette, start, zero[14]; uint16_t bytes[16]; uint8_t rows[16]; } Tiles;
-
-#define MEET() do { if (team > 1) { _Pragma("omp barrier") } } while (0)
 
 static void tiles_on(void) {
     Tiles t;
@@ -239,21 +238,15 @@ static void attend(const uint16_t *qkv, int64_t T, int64_t E, int64_t D, float *
     }
 }
 
-ALWAYS void share(int64_t count, int64_t rank, int64_t team, int64_t *first, int64_t *last) {
-    *first = count * rank / team;
-    *last = count * (rank + 1) / team;
-}
-
 /* Rows first_row to last_row, computed by a team of threads of which this is one. */
 static void encode(const Encoder *e, const Batch *batch, int64_t first_row, int64_t last_row, const Buffers *b,
-                   uint8_t *memory, int64_t rank, int64_t team) {
+                   uint8_t *memory, Team *team) {
     const int64_t E = e->hidden, D = e->head_size, H = e->heads, F = e->inner, rows = last_row - first_row;
     const int64_t begin = batch->starts[first_row], T = b->tokens;
     int64_t first, last;
-#define TOKENS(...)                                      \
-    share(T, rank, team, &first, &last);                  \
-    for (int64_t t = first; t < last; t++) { __VA_ARGS__ }       \
-    MEET();
+#define TOKENS(...)                        \
+    while (take(team, T, &first, &last))    \
+        for (int64_t t = first; t < last; t++) { __VA_ARGS__ }
     TOKENS(
         float *x = b->x + t * E;
         const float *word = e->words + batch->ids[begin + t] * E, *place = e->places + batch->places[begin + t] * E;
@@ -264,30 +257,21 @@ static void encode(const Encoder *e, const Batch *batch, int64_t first_row, int6
     )
     for (int64_t number = 0; number < e->layers; number++) {
         const Layer *layer = e->layer + number;
-        share(layer->qkv.rows / PAIR, rank, team, &first, &last);
-        product(AS_BF16, &layer->qkv, b, first, last, b->qkv);
-        MEET();
-        share(rows * H, rank, team, &first, &last);
-        for (int64_t unit = first; unit < last; unit++) {
-            const int64_t row = first_row + unit / H, head = unit % H, at = batch->starts[row] - begin;
-            attend(b->qkv + at * 3 * E + head * D, batch->starts[row + 1] - batch->starts[row], E, D, b->wide + at * E + head * D, memory);
-        }
-        MEET();
+        while (take(team, layer->qkv.rows / PAIR, &first, &last)) product(AS_BF16, &layer->qkv, b, first, last, b->qkv);
+        while (take(team, rows * H, &first, &last))
+            for (int64_t unit = first; unit < last; unit++) {
+                const int64_t row = first_row + unit / H, head = unit % H, at = batch->starts[row] - begin;
+                attend(b->qkv + at * 3 * E + head * D, batch->starts[row + 1] - batch->starts[row], E, D, b->wide + at * E + head * D, memory);
+            }
         TOKENS(narrow(b->wide + t * E, layer->output.smooth, E, b->narrow + t * E, b->scale + t);)
-        share(E / PAIR, rank, team, &first, &last);
-        product(ONTO, &layer->output, b, first, last, b->x);
-        MEET();
+        while (take(team, E / PAIR, &first, &last)) product(ONTO, &layer->output, b, first, last, b->x);
         TOKENS(
             normed(b->x + t * E, layer->attention_weight, layer->attention_bias, E, e->epsilon);
             narrow(b->x + t * E, layer->up.smooth, E, b->narrow + t * E, b->scale + t);
         )
-        share(F / PAIR, rank, team, &first, &last);
-        product(GELU, &layer->up, b, first, last, b->wide);
-        MEET();
+        while (take(team, F / PAIR, &first, &last)) product(GELU, &layer->up, b, first, last, b->wide);
         TOKENS(narrow(b->wide + t * F, layer->down.smooth, F, b->narrow + t * F, b->scale + t);)
-        share(E / PAIR, rank, team, &first, &last);
-        product(ONTO, &layer->down, b, first, last, b->x);
-        MEET();
+        while (take(team, E / PAIR, &first, &last)) product(ONTO, &layer->down, b, first, last, b->x);
         TOKENS(
             normed(b->x + t * E, layer->feed_weight, layer->feed_bias, E, e->epsilon);
             if (number + 1 < e->layers) narrow(b->x + t * E, e->layer[number + 1].qkv.smooth, E, b->narrow + t * E, b->scale + t);
@@ -296,13 +280,20 @@ static void encode(const Encoder *e, const Batch *batch, int64_t first_row, int6
     TOKENS(memcpy(batch->out + (begin + t) * E, b->x + t * E, E * sizeof(float));)
 }
 
+/* Calls of take that encode waits for: nine a layer, one before and one after. */
+static int64_t phases_of(const Encoder *e) { return 2 + 9 * e->layers; }
+
 static size_t ceiling(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+static size_t attention_size(const Encoder *e, int64_t longest) {
+    const size_t P = (longest + 31) / 32 * 32, D = e->head_size;
+    return ceiling(4 * P * D + 32 * P + 64 * P + 64 * D + 32 * D);
+}
 
 static size_t size_of(const Encoder *e, int64_t tokens, int64_t longest, int64_t team) {
     const size_t T = (tokens + 31) / 32 * 32, widest = e->inner > e->hidden ? e->inner : e->hidden;
-    const size_t P = (longest + 31) / 32 * 32, D = e->head_size;
     return ceiling(T * e->hidden * 4) + ceiling(T * widest * 4) + ceiling(T * 4) + ceiling(T * widest) + ceiling(T * e->hidden * 6) +
-           team * ceiling(4 * P * D + 32 * P + 64 * P + 64 * D + 32 * D);
+           team * attention_size(e, longest);
 }
 
 static Buffers buffers(const Encoder *e, int64_t tokens, uint8_t **memory) {
@@ -340,33 +331,33 @@ int deepseek_encode(const Encoder *e, const Batch *batch) {
             most = starts[r] - starts[parts[count - 1]] > most ? starts[r] - starts[parts[count - 1]] : most;
         }
     const size_t each = size_of(e, most, longest, alone ? 1 : threads);
-    uint8_t *memory = aligned_alloc(64, each * (alone ? threads : 1));
+    const size_t phases = count * phases_of(e) * sizeof(Phase); /* of a team; threads alone need none */
+    uint8_t *memory = aligned_alloc(64, each * (alone ? threads : 1) + phases);
     if (!memory) { free(parts); return 1; }
-    if (alone) {
+    Phase *phase = (Phase *)memory;
+    memset(phase, 0, phases);
+    uint8_t *room = memory + phases;
 #pragma omp parallel num_threads(threads)
-        {
-            tiles_on();
+    {
+        tiles_on();
+        if (alone) {
+            uint8_t *mine = room + each * omp_get_thread_num();
 #pragma omp for schedule(dynamic, 1)
             for (int64_t p = 0; p < count; p++) {
-                uint8_t *own = memory + each * omp_get_thread_num();
+                uint8_t *own = mine;
+                Team team = {0, 1, 0};
                 Buffers b = buffers(e, starts[parts[p + 1]] - starts[parts[p]], &own);
-                encode(e, batch, parts[p], parts[p + 1], &b, own, 0, 1);
+                encode(e, batch, parts[p], parts[p + 1], &b, own, &team);
             }
-            _tile_release();
-        }
-    } else {
-#pragma omp parallel num_threads(threads)
-        {
-            tiles_on();
-            const int64_t rank = omp_get_thread_num(), team = omp_get_num_threads();
+        } else {
+            Team team = {phase, omp_get_num_threads(), 0};
             for (int64_t p = 0; p < count; p++) {
-                uint8_t *own = memory;
+                uint8_t *own = room;
                 Buffers b = buffers(e, starts[parts[p + 1]] - starts[parts[p]], &own);
-                const size_t P = (longest + 31) / 32 * 32, D = e->head_size;
-                encode(e, batch, parts[p], parts[p + 1], &b, own + rank * ceiling(4 * P * D + 32 * P + 64 * P + 64 * D + 32 * D), rank, team);
+                encode(e, batch, parts[p], parts[p + 1], &b, own + omp_get_thread_num() * attention_size(e, longest), &team);
             }
-            _tile_release();
         }
+        _tile_release();
     }
     free(memory);
     free(parts);

@@ -3,7 +3,7 @@
  * What a token costs is reading the weights once. They are kept in 8 bits, or in 4 with a scale and a minimum for each
  * 32, sixteen rows beside each other so that a load holds four columns of each; tokens are quantised to 8 bits in
  * groups of 32 on the way (as llama.cpp's Q8_1), and products are summed in whole numbers. All other numbers are
- * float32. One parallel region spans the pass; threads meet at barriers between operations.
+ * float32. One parallel region spans the pass; its threads share the parts of each operation (team.h).
  *
  * Shapes: M tokens, E hidden size, H heads, K key-value heads, D a head's size, F inner size, N rows of a matrix.
  */
@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "team.h"
 #include "vectors.h"
 
 #define MOST 8   /* tokens that share a load of weights */
@@ -185,12 +186,6 @@ static void product(int64_t tokens, const Matrix *w, const Narrow *x, int64_t fi
     }
 }
 
-ALWAYS void share(int64_t count, int64_t *first, int64_t *last) {
-    int64_t threads = omp_get_num_threads(), mine = omp_get_thread_num();
-    *first = count * mine / threads;
-    *last = count * (mine + 1) / threads;
-}
-
 static void normed(const float *x, const float *weight, int64_t size, float epsilon, float *out) {
     __m512 squares = _mm512_setzero_ps();
     for (int64_t i = 0; i < size; i += 16) {
@@ -269,11 +264,14 @@ int deepseek_decode(const Decoder *d, const Step *s) {
     int64_t longest = 0;
     for (int64_t m = 0; m < M; m++) longest = larger(longest, s->places[m] + 1);
     const int64_t own = M * widest * 2 + longest + 16; /* of a thread, in floats */
-    const int64_t shared = M * (E + wide + H * D + 2 * F + D + E);
+    const int64_t shared = M * (E + wide + H * D + 2 * F + D);
+    const size_t phases = sizeof(Phase) * (2 + 6 * d->layers); /* loops of take: six a layer, one before and one after */
+    Phase *phase = aligned_alloc(64, phases);
     float *memory = malloc(sizeof(float) * (shared + own * d->threads));
-    if (!memory) return 1;
+    if (!memory || !phase) { free(memory); free(phase); return 1; }
+    memset(phase, 0, phases);
     float *x = memory, *qkv = x + M * E, *mixed = qkv + M * wide, *gate = mixed + M * H * D, *up = gate + M * F;
-    float *cosines = up + M * F, *sines = cosines + M * D / 2, *last = sines + M * D / 2;
+    float *cosines = up + M * F, *sines = cosines + M * D / 2;
 #pragma omp parallel num_threads(d->threads)
     {
         float *normal = memory + shared + own * omp_get_thread_num();
@@ -281,13 +279,14 @@ int deepseek_decode(const Decoder *d, const Step *s) {
         small.scale = (float *)(small.whole + M * widest);
         small.sums = small.scale + M * widest / GROUP;
         float *scores = normal + 2 * M * widest;
+        Team team = {phase, omp_get_num_threads(), 0};
         int64_t first, end;
+        int ready; /* whether this thread has the tokens that it multiplies */
 #define NARROW(from, columns)                                                                                     \
     for (int64_t m = 0; m < M; m++)                                                                               \
         narrow((from) + m * (columns), columns, small.whole + m * (columns), small.scale + m * ((columns) / GROUP), \
                small.sums + m * ((columns) / GROUP));
-        share(M, &first, &end);
-        for (int64_t m = first; m < end; m++) {
+        while (take(&team, M, &first, &end)) for (int64_t m = first; m < end; m++) {
             row_of(&d->embedding, s->ids[m], x + m * E);
             for (int64_t i = 0; i < D / 2; i++) {
                 float angle = (float)s->places[m] * d->frequencies[i];
@@ -295,74 +294,75 @@ int deepseek_decode(const Decoder *d, const Step *s) {
                 sines[m * D / 2 + i] = d->rotary_scale * sinf(angle);
             }
         }
-#pragma omp barrier
         for (int64_t number = 0; number < d->layers; number++) {
             const Layer *layer = d->layer + number;
-            for (int64_t m = 0; m < M; m++) normed(x + m * E, layer->attention_norm, E, d->epsilon, normal + m * E);
-            NARROW(normal, E)
-            share(wide / ROWS, &first, &end);
-            product(M, &layer->qkv, &small, first, end, qkv, 0);
-#pragma omp barrier
-            share(M * K, &first, &end); /* keys and values of the new tokens, into the cache */
-            for (int64_t unit = first; unit < end; unit++) {
-                int64_t m = unit / K, head = unit % K, place = s->places[m];
-                float *key = qkv + m * wide + (H + head) * D, *value = key + K * D;
-                positioned(key, layer->key_norm, d->epsilon, cosines + m * D / 2, sines + m * D / 2, D);
-                int64_t at = ((s->blocks[m][place / BLOCK] * K + head) * BLOCK + place % BLOCK) * D;
-                for (int64_t i = 0; i < D; i++) {
-                    s->keys[number][at + i] = to_bf16(key[i]);
-                    s->values[number][at + i] = to_bf16(value[i]);
+            for (ready = 0; take(&team, wide / ROWS, &first, &end); ready = 1) {
+                if (!ready) {
+                    for (int64_t m = 0; m < M; m++) normed(x + m * E, layer->attention_norm, E, d->epsilon, normal + m * E);
+                    NARROW(normal, E)
                 }
+                product(M, &layer->qkv, &small, first, end, qkv, 0);
             }
-            share(M * H, &first, &end);
-            for (int64_t unit = first; unit < end; unit++)
-                positioned(qkv + unit / H * wide + unit % H * D, layer->query_norm, d->epsilon, cosines + unit / H * D / 2,
-                           sines + unit / H * D / 2, D);
-#pragma omp barrier
-            for (int64_t unit = first; unit < end; unit++) {
-                int64_t m = unit / H, head = unit % H;
-                const float *query = qkv + m * wide + head * D;
-                float *out = mixed + unit * D;
-                const uint16_t *keys = s->keys[number], *values = s->values[number];
-                if (D == 64) attend(64, query, keys, values, s->blocks[m], head / (H / K), K, s->places[m] + 1, scores, out);
-                else if (D == 128) attend(128, query, keys, values, s->blocks[m], head / (H / K), K, s->places[m] + 1, scores, out);
-                else attend(D, query, keys, values, s->blocks[m], head / (H / K), K, s->places[m] + 1, scores, out);
-            }
-#pragma omp barrier
-            NARROW(mixed, H * D)
-            share(E / ROWS, &first, &end);
-            product(M, &layer->output, &small, first, end, x, 1);
-#pragma omp barrier
-            for (int64_t m = 0; m < M; m++) normed(x + m * E, layer->feed_norm, E, d->epsilon, normal + m * E);
-            NARROW(normal, E)
-            share(F / ROWS, &first, &end);
-            product(M, &layer->gate, &small, first, end, gate, 0);
-            product(M, &layer->up, &small, first, end, up, 0);
-            for (int64_t m = 0; m < M; m++)
-                for (int64_t i = first * ROWS; i < end * ROWS; i += 16) {
-                    /* x * sigmoid(x), with e^-|x| so that nothing overflows */
-                    __m512 g = _mm512_loadu_ps(gate + m * F + i), one = _mm512_set1_ps(1.0f);
-                    __m512 e = exponential(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_abs_ps(g)));
-                    __m512 above = _mm512_div_ps(one, _mm512_add_ps(one, e));
-                    __mmask16 below = _mm512_cmp_ps_mask(g, _mm512_setzero_ps(), _CMP_LT_OQ);
-                    __m512 sigmoid = _mm512_mask_mul_ps(above, below, above, e);
-                    _mm512_storeu_ps(gate + m * F + i, _mm512_mul_ps(_mm512_mul_ps(g, sigmoid), _mm512_loadu_ps(up + m * F + i)));
+            while (take(&team, M * (H + K), &first, &end))
+                for (int64_t unit = first; unit < end; unit++) {
+                    int64_t m = unit / (H + K), head = unit % (H + K), place = s->places[m];
+                    float *from = qkv + m * wide + head * D; /* a query, or after them a key of a new token */
+                    const float *norm = head < H ? layer->query_norm : layer->key_norm;
+                    positioned(from, norm, d->epsilon, cosines + m * D / 2, sines + m * D / 2, D);
+                    if (head < H) continue;
+                    int64_t at = ((s->blocks[m][place / BLOCK] * K + head - H) * BLOCK + place % BLOCK) * D;
+                    for (int64_t i = 0; i < D; i++) {
+                        s->keys[number][at + i] = to_bf16(from[i]);
+                        s->values[number][at + i] = to_bf16(from[K * D + i]);
+                    }
                 }
-#pragma omp barrier
-            NARROW(gate, F)
-            share(E / ROWS, &first, &end);
-            product(M, &layer->down, &small, first, end, x, 1);
-#pragma omp barrier
+            while (take(&team, M * H, &first, &end))
+                for (int64_t unit = first; unit < end; unit++) {
+                    int64_t m = unit / H, head = unit % H;
+                    const float *query = qkv + m * wide + head * D;
+                    float *out = mixed + unit * D;
+                    const uint16_t *keys = s->keys[number], *values = s->values[number];
+                    if (D == 64) attend(64, query, keys, values, s->blocks[m], head / (H / K), K, s->places[m] + 1, scores, out);
+                    else if (D == 128) attend(128, query, keys, values, s->blocks[m], head / (H / K), K, s->places[m] + 1, scores, out);
+                    else attend(D, query, keys, values, s->blocks[m], head / (H / K), K, s->places[m] + 1, scores, out);
+                }
+            for (ready = 0; take(&team, E / ROWS, &first, &end); ready = 1) {
+                if (!ready) { NARROW(mixed, H * D) }
+                product(M, &layer->output, &small, first, end, x, 1);
+            }
+            for (ready = 0; take(&team, F / ROWS, &first, &end); ready = 1) {
+                if (!ready) {
+                    for (int64_t m = 0; m < M; m++) normed(x + m * E, layer->feed_norm, E, d->epsilon, normal + m * E);
+                    NARROW(normal, E)
+                }
+                product(M, &layer->gate, &small, first, end, gate, 0);
+                product(M, &layer->up, &small, first, end, up, 0);
+                for (int64_t m = 0; m < M; m++)
+                    for (int64_t i = first * ROWS; i < end * ROWS; i += 16) {
+                        /* x * sigmoid(x), with e^-|x| so that nothing overflows */
+                        __m512 g = _mm512_loadu_ps(gate + m * F + i), one = _mm512_set1_ps(1.0f);
+                        __m512 e = exponential(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_abs_ps(g)));
+                        __m512 above = _mm512_div_ps(one, _mm512_add_ps(one, e));
+                        __mmask16 below = _mm512_cmp_ps_mask(g, _mm512_setzero_ps(), _CMP_LT_OQ);
+                        __m512 sigmoid = _mm512_mask_mul_ps(above, below, above, e);
+                        _mm512_storeu_ps(gate + m * F + i, _mm512_mul_ps(_mm512_mul_ps(g, sigmoid), _mm512_loadu_ps(up + m * F + i)));
+                    }
+            }
+            for (ready = 0; take(&team, E / ROWS, &first, &end); ready = 1) {
+                if (!ready) { NARROW(gate, F) }
+                product(M, &layer->down, &small, first, end, x, 1);
+            }
         }
-#pragma omp single
-        for (int64_t i = 0; i < s->wanted; i++) normed(x + s->rows[i] * E, d->final_norm, E, d->epsilon, last + i * E);
-        if (s->wanted) {
-            for (int64_t i = 0; i < s->wanted; i++)
-                narrow(last + i * E, E, small.whole + i * E, small.scale + i * (E / GROUP), small.sums + i * (E / GROUP));
-            share(d->head.rows / ROWS, &first, &end);
+        for (ready = 0; s->wanted && take(&team, d->head.rows / ROWS, &first, &end); ready = 1) {
+            if (!ready)
+                for (int64_t i = 0; i < s->wanted; i++) {
+                    normed(x + s->rows[i] * E, d->final_norm, E, d->epsilon, normal);
+                    narrow(normal, E, small.whole + i * E, small.scale + i * (E / GROUP), small.sums + i * (E / GROUP));
+                }
             product(s->wanted, &d->head, &small, first, end, s->logits, 0);
         }
     }
+    free(phase);
     free(memory);
     return 0;
 }
