@@ -150,7 +150,9 @@ def test_a_layer_without_weights_gives_no_output_and_pooling_comes_along(minilm:
 
 
 def test_what_a_format_does_not_take_is_refused_with_those_that_do(classifier: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"sequence-classification. Formats that can: onnx, openvino, torch-export"):
+    with pytest.raises(
+        ConfigError, match=r"sequence-classification. Formats that can: executorch, onnx, openvino, torch-export"
+    ):
         export(classifier, "gguf", output=tmp_path / "made")
     with pytest.raises(UnknownNameError, match="q8_0"):
         export(classifier, "onnx", dtype="q8_0", output=tmp_path / "made")

@@ -9,7 +9,7 @@ import typer
 
 def command(
     model: Annotated[str, typer.Argument(help="A bundle, a model folder, a GGUF file, a hub id or a catalogue name.")],
-    to: Annotated[str, typer.Option(help="openvino, onnx, torch-export, gguf, or a plugin's.")],
+    to: Annotated[str, typer.Option(help="openvino, onnx, executorch, torch-export, gguf, or a plugin's.")],
     output: Annotated[str, typer.Option(help="The folder to write; exports/MODEL-FORMAT-DTYPE if left out.")] = "",
     dtype: Annotated[
         str, typer.Option(help="float32 (the default), float16, bfloat16, int8 or q8_0: what the format has.")
@@ -23,10 +23,11 @@ def command(
 ) -> None:
     """Write a model in another tool's format, and see that it is still the same model.
 
-    openvino, onnx: encoders and classifiers. torch-export: these and language models, as logits of whole sequences.
-    gguf: language models of the Llama, Mistral, Qwen2 and Qwen3 families. The files are run beside PyTorch in float32
-    on batches of several shapes; "off by" is the norm of the difference by the norm, "same answers" the share of equal
-    highest logits. Tokenizer, configuration and the figures (export.json) lie beside the model.
+    openvino, onnx, executorch (for phones and other small devices): encoders and classifiers. torch-export: these and
+    language models, as logits of whole sequences. gguf: language models of the Llama, Mistral, Qwen2 and Qwen3
+    families. The files are run beside PyTorch in float32 on batches of several shapes; "off by" is the norm of the
+    difference by the norm, "same answers" the share of equal highest logits. Tokenizer, configuration and the figures
+    (export.json) lie beside the model.
 
     Examples:
 

@@ -51,10 +51,10 @@ def kept(
     return target
 
 
-def write_about(model: Traced, folder: Path) -> None:
-    """Say beside a copy what it takes and gives."""
+def write_about(model: Traced, folder: Path, **others: Any) -> None:
+    """Say beside a copy what it takes and gives; ``others`` add to that, or say it anew."""
     about = {"inputs": list(model.example), "outputs": list(model.outputs), "context_length": model.context_length}
-    (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+    (folder / ABOUT).write_text(json.dumps(about | others), encoding="utf-8")
 
 
 def read_about(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     import torch
 
 _TRACED = re.compile(r"\b(?:aten|prim|quantized|torchvision)::\w+")
-_EXPORTED = re.compile(r"OpOverload\(op='([\w.]+)'|target=torch\.ops\.([\w.]+?)(?:\.default)?\]")
+_EXPORTED = re.compile(
+    r"OpOverload\(op='([\w.]+)'|target=torch\.ops\.([\w.]+?)(?:\.default)?\]"
+    r"|Operator torch\._ops\.([\w.]+?)(?:\.default)? is"
+)
 _ROOT = "model."
 """How the paths of layers begin in a wrapped model."""
 
@@ -53,9 +56,13 @@ def exported_place(program: torch.export.ExportedProgram, error: BaseException) 
     found = _EXPORTED.search(said)
     if found is None:
         return ""
-    name = found[1] or found[2]
+    return operator_place(program, found[found.lastindex or 0])
+
+
+def operator_place(program: torch.export.ExportedProgram, name: str) -> str:
+    """An operator, e.g. ``"aten.sort"``, with the first layer of an exported program that uses it."""
     for node in program.graph.nodes:
-        if node.op == "call_function" and str(node.target).startswith(f"{name}."):
+        if node.op == "call_function" and f"{node.target}.".startswith(f"{name}."):
             layers = list(node.meta.get("nn_module_stack", {}).values())
             return _words(name, layers[-1][0] if layers else "")
     return _words(name, "")

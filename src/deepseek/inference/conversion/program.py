@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from deepseek.errors import ConfigError
@@ -12,12 +13,15 @@ if TYPE_CHECKING:
     from deepseek.inference.conversion.traced import Traced
 
 
-def program_of(model: Traced, name: str, what: str) -> torch.export.ExportedProgram:
+def program_of(
+    model: Traced, name: str, what: str, longest: Sequence[int] | None = None
+) -> torch.export.ExportedProgram:
     """Export a model. The program takes its inputs by name and returns a mapping of its outputs.
 
     Args:
         name: what errors call the model.
         what: what it is exported for, in errors.
+        longest: most rows and tokens that it has to take, for tools that plan memory ahead; ``None``: any number.
 
     Raises:
         ConfigError: its code cannot be exported, or only for one batch or sequence length; the message says where.
@@ -28,8 +32,11 @@ def program_of(model: Traced, name: str, what: str) -> torch.export.ExportedProg
 
     from deepseek.models.loading import quiet_transformers
 
-    open_size = torch.export.Dim.DYNAMIC  # refused if the model's code would hold for one size only
-    shapes = {each: dict.fromkeys(model.open_dimensions(each), open_size) for each in model.example}
+    size = torch.export.Dim.DYNAMIC  # refused if the model's code would hold for one size only
+    shapes = {
+        each: {place: size(min=1, max=longest[place]) if longest else size for place in model.open_dimensions(each)}
+        for each in model.example
+    }
     with torch.no_grad(), quiet_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of transformers' own code; outputs are compared
         try:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 EXPORT_FORMATS: Registry[type[ExportFormat]] = Registry(
     "export-format",
     shipped={
+        "executorch": "deepseek.inference.exporting.formats.executorch:ExecuTorch",
         "gguf": "deepseek.inference.exporting.formats.gguf:Gguf",
         "onnx": "deepseek.inference.exporting.formats.onnx:Onnx",
         "openvino": "deepseek.inference.exporting.formats.openvino:OpenVino",

@@ -22,7 +22,9 @@ from deepseek.inference.opening import opened
 
 MAX_ERRORS = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.05, "q8_0": 0.05, "int8": 0.3}
 """How far outputs may be from PyTorch's in float32, by precision: what rounding to it costs, not what a fault would."""
-LIBRARIES = ("deepseek", "torch", "transformers", "openvino", "nncf", "onnx", "onnxruntime", "onnxscript", "gguf")
+LIBRARIES = (
+    "deepseek", "torch", "transformers", "openvino", "nncf", "onnx", "onnxruntime", "onnxscript", "gguf", "executorch",
+)  # fmt: skip
 CONFIGURATION = ("config.json", "generation_config.json")
 
 

@@ -1,0 +1,1 @@
+"""ExecuTorch: models as programs for phones and other small devices, and how they run here."""
