@@ -63,19 +63,22 @@ static void tiles_on(void) {
     _tile_loadconfig(&t);
 }
 
-/* x (1 + erf(x / sqrt 2)) / 2, with Abramowitz and Stegun 7.1.26 for erf (1.5e-7). */
+/* x (1 + erf(x / sqrt 2)) / 2 to 4e-5, a hundredth of what 8 bits round to: erf is x times a polynomial of x x up to
+ * 4.4, fitted by least squares at Chebyshev's points, and 1 beyond. With an exponential it would take as long as the
+ * product whose outputs it is for. */
 ALWAYS __m512 gelu(__m512 x) {
-    __m512 z = _mm512_abs_ps(_mm512_mul_ps(x, _mm512_set1_ps(0.70710678f))), one = _mm512_set1_ps(1.0f);
-    __m512 t = _mm512_div_ps(one, _mm512_fmadd_ps(z, _mm512_set1_ps(0.3275911f), one));
-    __m512 p = _mm512_set1_ps(1.061405429f);
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(-1.453152027f));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(1.421413741f));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(-0.284496736f));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(0.254829592f));
-    p = _mm512_mul_ps(_mm512_mul_ps(p, t), exponential(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_mul_ps(z, z))));
-    __m512 erf = _mm512_sub_ps(one, p); /* of |x| */
-    __mmask16 below = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
-    erf = _mm512_mask_sub_ps(erf, below, _mm512_setzero_ps(), erf);
+    const __m512 one = _mm512_set1_ps(1.0f), end = _mm512_set1_ps(4.4f), zero = _mm512_setzero_ps();
+    const __m512 t = _mm512_max_ps(_mm512_min_ps(x, end), _mm512_sub_ps(zero, end)), u = _mm512_mul_ps(t, t);
+    __m512 p = _mm512_set1_ps(6.78341758e-11f);
+    p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(-7.19940463e-09f));
+    p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(3.37012608e-07f));
+    p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(-9.23269272e-06f));
+    p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(0.000166132566f));
+    p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(-0.00209377962f));
+    p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(0.0192265678f));
+    p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(-0.132046342f));
+    p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(0.797456801f));
+    const __m512 erf = _mm512_max_ps(_mm512_min_ps(_mm512_mul_ps(t, p), one), _mm512_sub_ps(zero, one));
     return _mm512_mul_ps(_mm512_mul_ps(x, _mm512_set1_ps(0.5f)), _mm512_add_ps(one, erf));
 }
 
