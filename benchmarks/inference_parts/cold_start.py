@@ -24,26 +24,29 @@ def run(context: Context, encoder: Encoder, calibration: str) -> dict[str, Figur
     file = context.workspace("inputs") / "sentence.json"
     file.write_text(json.dumps([SENTENCE]), encoding="utf-8")
 
-    def start(name: str) -> None:
+    def start(name: str) -> float:
         with opened(context, encoder, name, calibration) as worker:
             worker.run("texts", limit_s=LIMIT_S, file=str(file), size=1, times=1)
+            return time.perf_counter()
 
     what = f"From starting a process to the label of one sentence, {encoder.name}"
     names = [OURS, *chosen_peers(context)]
     return {"encoder_cold_start_s": measured(names, start, quick=context.quick, what=what)}
 
 
-def measured(names: Sequence[str], start: Callable[[str], None], *, quick: bool, what: str) -> Figure:
-    """Seconds until ``start`` has started a contestant and had its first answer; ours is the first of ``names``.
+def measured(names: Sequence[str], start: Callable[[str], float], *, quick: bool, what: str) -> Figure:
+    """Seconds until a contestant's first answer; ours is the first of ``names``.
 
     The contestants take turns; medians.
+
+    Args:
+        start: starts a contestant, and returns the clock's reading when its answer was there: ending comes after.
     """
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(1 if quick else ROUNDS):
         for name in in_turn(names, turn):
             started = time.perf_counter()
-            start(name)
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(start(name) - started)
     medians = {name: statistics.median(each) for name, each in seconds.items()}
     words = "; ".join(f"{name} {value:.1f} s" for name, value in medians.items())
     say(f"cold start: {words}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -139,9 +140,10 @@ def _against(rates: Mapping[str, Mapping[str, float]], equal: list[str]) -> dict
 
 
 def _cold_start(context: Context, given: Inputs, gguf: Path) -> dict[str, Figure]:
-    def start(name: str) -> None:
+    def start(name: str) -> float:
         with opened(context, given, gguf, name) as worker:
             worker.run("generate", limit_s=LIMIT_S, file=given.tokens, seed=7, count=1, length=16, new=1)
+            return time.perf_counter()
 
     names = [OURS, FP32] if context.quick else [OURS, *(name for name in PEERS if name != BF16)]
     what = "promised under 5. From starting a process to the first new token, all that is kept on disk being there"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_torch_core import GREEDY, Make, made, prompts_of, run
 
+from deepseek.errors import ConfigError
 from deepseek.inference.generation import CoreSettings
 from deepseek.inference.generation.native.decoder import MOST, SOURCE
 from deepseek.inference.generation.native.packing import FILE, GROUP, ROWS, eight_bits, four_bits
 from deepseek.inference.generation.openvino import conversion
+from deepseek.inference.generation.openvino import model as openvino_model
 from deepseek.inference.generation.openvino.core import OpenVinoCore
 from deepseek.inference.generation.openvino.model import OpenVinoModel
 from deepseek.inference.generation.openvino.packing import in_4_bits
-from deepseek.inference.generation.paged.model import Piece
+from deepseek.inference.generation.openvino.request import PagedRequest
+from deepseek.inference.generation.paged.model import Piece, parts
 from deepseek.inference.native import library as native
 from deepseek.inference.openvino.library import native_precision
 from deepseek.models import resolve
@@ -54,6 +58,7 @@ def opened(folder: Path, packing: str) -> OpenVinoModel:
         conversion.decoder(resolve(folder), packing), "tiny", precision="bf16", cache_precision="bf16"
     )
     model.allocate(16)
+    model.settle()
     return model
 
 
@@ -103,6 +108,80 @@ def test_steps_answer_as_openvino_does(made: Make, kind: str, changes: dict[str,
     # what they left in the cache is what OpenVINO goes on with
     more = [Piece(list(range(40, 50)), starts[0], blocks[0], rows=2)]
     assert off(ours.forward(more).clone(), theirs.forward(more)) < 0.05
+
+
+@here
+def test_prompts_are_read_while_openvino_compiles(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = made(**FITTING)
+    go_on = threading.Event()
+
+    def late(*arguments: Any, **options: Any) -> PagedRequest:
+        assert go_on.wait(60)
+        return PagedRequest(*arguments, **options)
+
+    monkeypatch.setattr(openvino_model, "PagedRequest", late)
+    model = OpenVinoModel(conversion.decoder(resolve(folder), "int8"), "tiny", precision="bf16", cache_precision="bf16")
+    model.allocate(16)
+    prompts = [
+        Piece(list(p), 0, b, rows=2) for p, b in zip(prompts_of(50, 3, 70), [[7, 2], [0], [5, 3, 9]], strict=True)
+    ]
+    early = model.forward(prompts)
+    assert early.shape == (6, 208)
+    go_on.set()
+    model.settle()
+    more = [Piece(list(range(40, 80)), 50, [7, 2, 8], rows=3)]  # goes on with what the other left in the cache
+    found = model.forward(more).clone()
+    whole = opened(folder, "int8")
+    assert off(early, whole.forward(prompts)) < 0.05
+    assert off(found, whole.forward(more)) < 0.05
+    model.release()
+    assert model.forward([Piece(list(range(40, 80)), 0, [0, 0], rows=1)]).shape == (1, 208)
+
+
+@here
+def test_what_openvino_cannot_compile_is_told_when_it_is_needed(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = conversion.decoder(resolve(made(**FITTING)), "int8")
+
+    def fails(*_: Any, **__: Any) -> PagedRequest:
+        raise ConfigError("this OpenVINO keeps 16 tokens in a block of its cache")
+
+    monkeypatch.setattr(openvino_model, "PagedRequest", fails)
+    model = OpenVinoModel(folder, "tiny", precision="bf16", cache_precision="bf16")
+    with pytest.raises(ConfigError, match="16 tokens in a block"):
+        model.settle()
+    with pytest.raises(ConfigError, match="16 tokens in a block"):
+        OpenVinoModel(folder, "tiny", precision="f32", cache_precision="f32")
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 90), st.integers(0, 90), st.integers(0, 500)), min_size=1, max_size=6),
+    st.integers(1, 40),
+)
+def test_parts_have_every_token_once_and_rows_in_order(given_pieces: list[tuple[int, int, int]], most: int) -> None:
+    pieces = [
+        Piece([1000 * n + k for k in range(count)], start, [n], rows=min(rows, count), adapter=n)
+        for n, (count, rows, start) in enumerate(given_pieces)
+    ]
+    passes = list(parts(pieces, most))
+    assert all(0 < sum(len(piece.ids) for piece in each) <= most for each in passes)
+    cut = [piece for each in passes for piece in each]
+
+    def rows(of: Sequence[Piece]) -> list[tuple[int, int]]:
+        """Token and place of each wanted row."""
+        return [
+            (piece.ids[at], piece.start + at)
+            for piece in of
+            for at in range(len(piece.ids) - piece.rows, len(piece.ids))
+        ]
+
+    assert rows(cut) == rows(pieces)
+    for whole in pieces:
+        own = [piece for piece in cut if piece.blocks == whole.blocks]
+        assert [token for piece in own for token in piece.ids] == whole.ids
+        assert [piece.start for piece in own] == [
+            whole.start + sum(map(len, [p.ids for p in own[:n]])) for n in range(len(own))
+        ]
+        assert {piece.adapter for piece in own} == {whole.adapter}
 
 
 @here

@@ -56,6 +56,7 @@ def held(checkpoint: Checkpoint, trials: Sequence[Trial]) -> list[Trial]:
         with progress.bar("measure generation", len(trials) + ROUNDS, "rounds") as bar:
             for trial, core in loaded(trials, load, done, bar):
                 entrants.append(_Entrant(trial, core))  # one by one: what is loaded is closed if the next one fails
+                core.settle()
             if entrants:
                 _scored(entrants)
                 _timed(entrants, lambda: bar.advance(1, note=""))

@@ -183,6 +183,9 @@ class GenerationCore(ABC):
         """
         raise ConfigError(f"the generation core {self.name!r} gives no logits; score with the runtime 'torch'")
 
+    def settle(self) -> None:  # noqa: B027 - most have nothing to wait for
+        """Wait for what is prepared in the background: steps after this take as long as they always will."""
+
     def usage(self) -> dict[str, float]:
         """Numbers for monitoring: ``running``, ``waiting``, ``cache_share`` (of the cache in use), as known."""
         return {}

@@ -75,6 +75,7 @@ def profile_generation(
         )
     if core.busy:
         raise ConfigError("the core has sequences that are not finished; profile one that has none")
+    core.settle()
     allowed = [token for token in range(vocabulary) if token not in core.end_tokens]
     found: list[Phase] = []
     names = itertools.count()

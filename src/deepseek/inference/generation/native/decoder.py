@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepseek.inference.generation.native.packing import EMBEDDING, FILE, FINAL_NORM, HEAD, NORMS, PARTS
-from deepseek.inference.generation.paged.blocks import blocks_for
+from deepseek.inference.generation.paged.blocks import BLOCK, blocks_for
 from deepseek.inference.generation.paged.model import Piece
 from deepseek.inference.native.library import Source
 from deepseek.memory import free_memory
@@ -70,6 +70,7 @@ class FewTokens:
 
     Attributes:
         weight_bytes: that a step reads.
+        block: sizes of a block of a layer's keys, and of its values: heads, tokens, a head's size.
     """
 
     def __init__(self, compiled: ctypes.CDLL, file: Path, threads: int) -> None:
@@ -94,6 +95,7 @@ class FewTokens:
             head=embedding if tied else self._matrix(HEAD),
             layer=self._layers,
         )
+        self.block = (about["kv_heads"], BLOCK, about["head_size"])
         self._run = compiled.deepseek_decode
         self._run.argtypes, self._run.restype = [ctypes.POINTER(_Decoder), ctypes.POINTER(_Step)], ctypes.c_int
 

@@ -65,9 +65,7 @@ class OpenVinoCore(PagedCore):
             )
         model = _model(checkpoint, dtype)
         draft = None if settings.draft is None else _model(settings.draft, dtype)
-        made = cls(loaded(model, checkpoint, settings, draft=draft, ends=model.ends), settings)
-        model.warm()
-        return made
+        return cls(loaded(model, checkpoint, settings, draft=draft, ends=model.ends), settings)
 
 
 def _model(checkpoint: Checkpoint, dtype: str) -> OpenVinoModel:

@@ -1,4 +1,4 @@
-"""A decoder that OpenVINO compiled for a paged cache: sequences of any lengths, prompts and single tokens, in one pass."""
+"""A decoder that OpenVINO compiled for a paged cache: sequences of any lengths, prompts and tokens, in one pass."""
 
 from __future__ import annotations
 
@@ -100,9 +100,7 @@ class PagedRequest:
 def cache(sizes: Sequence[Sequence[int]], kinds: Sequence[Any], blocks: int) -> list[Any]:
     """Tensors of a cache: a block's sizes, types of numbers, how many blocks."""
     library = openvino()
-    return [
-        library.Tensor(kind, library.Shape([blocks, *size])) for size, kind in zip(sizes, kinds, strict=True)
-    ]
+    return [library.Tensor(kind, library.Shape([blocks, *size])) for size, kind in zip(sizes, kinds, strict=True)]
 
 
 def _to_paged(model: Any) -> None:

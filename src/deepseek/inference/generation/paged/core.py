@@ -158,6 +158,9 @@ class PagedCore(GenerationCore):
     def busy(self) -> bool:
         return bool(self._scheduler.running or self._scheduler.waiting)
 
+    def settle(self) -> None:
+        self._model.settle()
+
     def usage(self) -> dict[str, float]:
         return {
             "running": float(len(self._scheduler.running)),
@@ -169,6 +172,7 @@ class PagedCore(GenerationCore):
     def logits(self, sequences: Sequence[Sequence[int]], *, step_tokens: int | None = None) -> list[torch.Tensor]:
         import torch
 
+        self._model.settle()
         found = []
         with torch.inference_mode():
             for ids in sequences:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,25 @@ class Piece:
     blocks: Sequence[int]
     rows: int
     adapter: int = -1
+
+
+def parts(pieces: Sequence[Piece], most: int) -> Iterator[list[Piece]]:
+    """The pieces, cut into passes of at most so many tokens that follow each other; rows come in the same order."""
+    part: list[Piece] = []
+    room = most
+    for piece in pieces:
+        count, at = len(piece.ids), 0
+        while at < count:
+            end = min(count, at + room)
+            rows = max(0, end - max(at, count - piece.rows))
+            part.append(Piece(piece.ids[at:end], piece.start + at, piece.blocks, rows, piece.adapter))
+            room -= end - at
+            at = end
+            if not room:
+                yield part
+                part, room = [], most
+    if part:
+        yield part
 
 
 class PagedModel(ABC):
@@ -56,6 +75,9 @@ class PagedModel(ABC):
     @abstractmethod
     def release(self) -> None:
         """Free the cache."""
+
+    def settle(self) -> None:  # noqa: B027 - most have nothing to wait for
+        """Wait for what is prepared in the background, if anything is; later steps are computed as all that follow."""
 
     def ordered(self, pieces: Sequence[Piece]) -> list[int]:
         """Indices of pieces in the order in which :meth:`forward` wants them."""
