@@ -28,7 +28,7 @@ OPTIONS = {
     "evaluate": ["--device", "--json", "--runtime", "--split", "--where"],
     "predict": ["--device", "--input", "--param", "--runtime", "--task", "--text"],
     "serve": ["--device", "--grpc-port", "--host", "--http-port", "--max-batch-size", "--runtime"],
-    "quantize": ["--calibration", "--json", "--max-drop", "--runtime", "--split"],
+    "quantize": ["--calibration", "--dtype", "--json", "--max-drop", "--runtime", "--split"],
     "export": ["--dtype", "--force", "--json", "--max-error", "--output", "--task", "--to"],
     "explain": ["--batch-size", "--device", "--dtype", "--input", "--json", "--refresh", "--task"],
     "profile": [

@@ -11,9 +11,10 @@ import pytest
 
 from deepseek.bundles import Bundle
 from deepseek.cli.quantize import command as quantize_command
-from deepseek.errors import AccuracyError, ConfigError, DataError
+from deepseek.errors import AccuracyError, ConfigError, DataError, UnknownNameError
 from deepseek.inference import RUNTIMES, Predictor, quantize
 from deepseek.inference.choice import choose
+from deepseek.inference.openvino.library import openvino_core
 from deepseek.inference.runtime import Availability
 
 pytestmark = pytest.mark.usefixtures("one_thread", "nothing_compiled")
@@ -86,8 +87,30 @@ def test_a_copy_for_onnx_runtime_stands_beside_openvinos(
     assert ("openvino", "int8") not in trials
 
 
+def test_weights_in_4_bits_stand_beside_8(
+    own: Path, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("deepseek.inference.choice.choosing.cache_dir", lambda: tmp_path)
+    with pytest.raises(ConfigError, match=r"no int4 copy for openvino; .* --runtime openvino --dtype int4"):
+        Predictor.load(own, runtime="openvino", dtype="int4")
+    made = quantize(own, rows * 6, dtype="int4", calibration=2)
+    assert set(made.copies) == {"openvino"}
+    folder = own / Bundle.open(own, verify=True).manifest.compiled["openvino-int4"].folder
+    kinds = {node.get_element_type().to_string() for node in openvino_core().read_model(folder / "model.xml").get_ops()
+             if node.get_type_name() == "Constant"}  # fmt: skip
+    assert "i4" in kinds
+    whole = sum(parameter.numel() for parameter in Predictor.load(own).model.model.base_model.encoder.parameters())
+    size, embedded = sum(f.stat().st_size for f in folder.iterdir()), 30522 * 384
+    assert size - embedded < 0.8 * whole  # a byte each would be more, with all else in it
+    answers = [Predictor.load(own, runtime=runtime, dtype=dtype).predict(TEXTS)
+               for runtime, dtype in (("torch", "float32"), ("openvino", "int4"))]  # fmt: skip
+    assert [a["label"] for a in answers[0]] == [a["label"] for a in answers[1]]
+    [trial] = [t for t in choose(own, batch_size=2).trials if t.dtype == "int4"]
+    assert (trial.runtime, trial.validated) == ("openvino", True)
+
+
 def test_every_runtime_here_gets_a_copy(own: Path, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    makers = [name for name in RUNTIMES.names() if RUNTIMES.get(name).makes_copies]
+    makers = [name for name in RUNTIMES.names() if "int8" in RUNTIMES.get(name).makes_copies]
     assert {"amx", "onnxruntime", "openvino"} <= set(makers)
 
     def worse(self: Any, *_: Any) -> None:
@@ -139,8 +162,12 @@ def test_what_cannot_be_quantised_is_refused_before_work(own: Path, rows: list[d
         quantize(minilm, rows * 6)
     with pytest.raises(DataError, match="at least 40 rows"):
         quantize(own, rows)
-    with pytest.raises(ConfigError, match="'torch' makes no int8"):
+    with pytest.raises(ConfigError, match="'torch' makes no int8 copies; these do: amx, onnxruntime, openvino"):
         quantize(own, rows * 6, runtime="torch", calibration=2)
+    with pytest.raises(ConfigError, match="'onnxruntime' makes no int4 copies; these do: openvino"):
+        quantize(own, rows * 6, runtime="onnxruntime", dtype="int4")
+    with pytest.raises(UnknownNameError, match="int2"):
+        quantize(own, rows * 6, dtype="int2")
     with pytest.raises(DataError, match="label"):
         quantize(own, [{"text": row["text"]} for row in rows * 6])
     assert Bundle.open(own, verify=True).manifest.compiled == {}

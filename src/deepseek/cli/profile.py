@@ -20,7 +20,9 @@ def command(
     task: Annotated[str, typer.Option(help="What the model is for, if it does not say so itself.")] = "",
     runtime: Runtime = "torch",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16; for openvino also int8.")] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16 or float16; for openvino also int8 and int4.")
+    ] = "auto",
     batch: Annotated[str, typer.Option(help="Encoders: rows of a pass, several numbers with commas.")] = "1,32",
     length: Annotated[int, typer.Option(help="Encoders: tokens of a row.")] = 128,
     prefill: Annotated[int, typer.Option(help="Language models: tokens of the prompt that is read.")] = 512,

@@ -18,15 +18,18 @@ def command(
     runtime: Annotated[
         str, typer.Option(help="Whose copy it is: openvino, onnxruntime, amx, or auto: of all that work here.")
     ] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="int8, or int4: weights alone, half as large and slower (openvino).")
+    ] = "int8",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Make int8 copies of a bundle's model, and add those to the bundle that answer as well.
+    """Make quantised copies of a bundle's model, and add those to the bundle that answer as well.
 
-    Weights and activations become 8-bit integers: a quarter of the size, and several times faster on processors with
-    units for them (AVX-512 VNNI, AMX). Some rows calibrate the ranges of activations; all others are scored, with the
-    plain model and with each copy. Runtimes differ in what they are fast at, so each that works here has a copy:
-    OpenVINO, ONNX Runtime (which finds the ranges of activations anew in each pass) and, for BERT's family on
-    processors with AMX, `amx`. `--runtime auto` of the other commands considers the copies from then on;
+    In int8, weights and activations become 8-bit integers: a quarter of the size, and several times faster on
+    processors with units for them (AVX-512 VNNI, AMX). Some rows calibrate the ranges of activations; all others are
+    scored, with the plain model and with each copy. Runtimes differ in what they are fast at, so each that works here
+    has a copy: OpenVINO, ONNX Runtime (which finds the ranges of activations anew in each pass) and, for BERT's family
+    on processors with AMX, `amx`. `--runtime auto` of the other commands considers the copies from then on;
     `deepseek explain` shows how fast they are. Take rows that the model did not learn from.
 
     Example:
@@ -38,8 +41,8 @@ def command(
     from deepseek.inference import quantize
 
     rows = list(rows_of(data, where=of_split(split)))
-    done = quantize(bundle, rows, runtime=runtime, max_drop=max_drop, calibration=calibration)
-    folders = {name: done.bundle.path / done.bundle.manifest.compiled[f"{name}-int8"].folder for name in done.copies}
+    done = quantize(bundle, rows, runtime=runtime, dtype=dtype, max_drop=max_drop, calibration=calibration)
+    folders = {name: done.bundle.path / done.bundle.manifest.compiled[f"{name}-{dtype}"].folder for name in done.copies}
     sizes = {name: sum(file.stat().st_size for file in folder.iterdir()) for name, folder in folders.items()}
     whole = sum(r.size for name, r in done.bundle.manifest.files.items() if _is_weights(name))
     if json:
@@ -56,7 +59,7 @@ def command(
         [
             ("torch float32", f"{first.reference:.4f}", f"{whole / 1e6:,.1f} MB"),
             *(
-                (f"{name} int8", f"{copy.record.value:.4f}", f"{sizes[name] / 1e6:,.1f} MB")
+                (f"{name} {dtype}", f"{copy.record.value:.4f}", f"{sizes[name] / 1e6:,.1f} MB")
                 for name, copy in done.copies.items()
             ),
         ],

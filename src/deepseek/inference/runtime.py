@@ -27,8 +27,8 @@ class Runtime(ABC):
     """Loads checkpoints. One instance may load many."""
 
     name: ClassVar[str]
-    makes_copies: ClassVar[bool] = False
-    """Whether :meth:`quantize` and :meth:`open_copy` are there."""
+    makes_copies: ClassVar[tuple[str, ...]] = ()
+    """Precisions that :meth:`quantize` and :meth:`open_copy` know: ``"int8"``, ``"int4"``."""
 
     @classmethod
     @abstractmethod
@@ -39,25 +39,29 @@ class Runtime(ABC):
     def precisions(cls, checkpoint: Checkpoint, head: str, device: str) -> tuple[str, ...]:
         """Values of ``dtype`` that are worth measuring here, the most exact first; none: it cannot run such a head.
 
-        ``"int8"`` is among them only where the checkpoint's bundle has a copy that was found to be as good.
+        ``"int8"`` and ``"int4"`` are among them only where the checkpoint's bundle has a copy that was found to be as
+        good.
 
         Args:
             checkpoint, head, device: as :meth:`load` takes them.
         """
         return ("auto",)
 
-    def quantize(self, checkpoint: Checkpoint, head: str, batches: Sequence[Batch], folder: Path) -> None:
-        """Write an int8 copy of a checkpoint into an empty ``folder``.
+    def quantize(
+        self, checkpoint: Checkpoint, head: str, batches: Sequence[Batch], folder: Path, dtype: str = "int8"
+    ) -> None:
+        """Write a quantised copy of a checkpoint into an empty ``folder``.
 
-        Once it is in the checkpoint's bundle (``Manifest.compiled``), :meth:`load` takes it for ``dtype="int8"``.
+        Once it is in the checkpoint's bundle (``Manifest.compiled``), :meth:`load` takes it for the same ``dtype``.
 
         Args:
             batches: what activations are calibrated with.
+            dtype: one of :attr:`makes_copies`; ``"int4"`` is of weights alone.
 
         Raises:
             ConfigError: this runtime makes none, or it cannot convert the model.
         """
-        raise ConfigError(f"the runtime {self.name!r} makes no int8 copies")
+        raise ConfigError(f"the runtime {self.name!r} makes no {dtype} copies")
 
     def open_copy(self, folder: Path, *, device: str = "auto") -> Executable:
         """Load what :meth:`quantize` wrote.
@@ -65,7 +69,7 @@ class Runtime(ABC):
         Raises:
             ConfigError: this runtime makes none, or the device is not here.
         """
-        raise ConfigError(f"the runtime {self.name!r} makes no int8 copies")
+        raise ConfigError(f"the runtime {self.name!r} makes no copies")
 
     @abstractmethod
     def load(self, checkpoint: Checkpoint, head: str, *, device: str = "auto", dtype: str = "auto") -> Executable:

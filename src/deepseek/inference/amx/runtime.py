@@ -29,7 +29,7 @@ class AmxRuntime(Runtime):
     """BERT and its likes in 8 bits on CPUs with AMX; ``auto`` is int8, of a copy that ``deepseek quantize`` made."""
 
     name: ClassVar[str] = "amx"
-    makes_copies: ClassVar[bool] = True
+    makes_copies: ClassVar[tuple[str, ...]] = (INT8,)
 
     @classmethod
     def available(cls) -> Availability:
@@ -42,7 +42,9 @@ class AmxRuntime(Runtime):
         able = device in ("auto", "cpu") and not SOURCE.missing()
         return (INT8,) if able and copy_of(checkpoint, cls.name) else ()
 
-    def quantize(self, checkpoint: Checkpoint, head: str, batches: Sequence[Batch], folder: Path) -> None:
+    def quantize(
+        self, checkpoint: Checkpoint, head: str, batches: Sequence[Batch], folder: Path, dtype: str = INT8
+    ) -> None:
         from deepseek.inference.amx.weights import quantized
 
         quantized(checkpoint, head, batches, folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deepseek.inference import RUNTIMES
 from deepseek.inference.choice.outcome import Trial
+from deepseek.inference.conversion.copies import COPIES
 from deepseek.inference.generation import CORES
 from deepseek.models.checkpoint import Checkpoint
 
@@ -26,5 +27,5 @@ def candidates(checkpoint: Checkpoint, head: str, device: str, dtype: str) -> li
         if not precisions:
             what = f"does not run {head} models" + ("" if dtype == "auto" else f" in {dtype}")
             found.append(Trial(runtime=name, device=device, dtype="auto", verdict=f"{what} on {device}"))
-        found += [Trial(runtime=name, device=device, dtype=each, validated=each == "int8") for each in precisions]
+        found += [Trial(runtime=name, device=device, dtype=each, validated=each in COPIES) for each in precisions]
     return found

@@ -28,7 +28,7 @@ class OnnxRuntime(Runtime):
     """ONNX Runtime, for encoders and classifiers: one forward pass a batch. ``auto`` is float32."""
 
     name: ClassVar[str] = "onnxruntime"
-    makes_copies: ClassVar[bool] = True
+    makes_copies: ClassVar[tuple[str, ...]] = (INT8,)
 
     @classmethod
     def available(cls) -> Availability:
@@ -45,7 +45,9 @@ class OnnxRuntime(Runtime):
         on_cpu = provider_of(device)[0] == "CPUExecutionProvider"
         return ("float32", INT8) if on_cpu and copy_of(checkpoint, cls.name) else ("float32",)
 
-    def quantize(self, checkpoint: Checkpoint, head: str, batches: Sequence[Batch], folder: Path) -> None:
+    def quantize(
+        self, checkpoint: Checkpoint, head: str, batches: Sequence[Batch], folder: Path, dtype: str = INT8
+    ) -> None:
         _refuse_generation(head)
         from deepseek.inference.onnx.quantization import quantized
 

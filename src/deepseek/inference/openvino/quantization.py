@@ -1,4 +1,4 @@
-"""int8 for weights and activations, with ranges from real batches (NNCF's post-training quantisation).
+"""int8 for weights and activations with ranges from real batches, or int4 for weights alone, by NNCF.
 
 Sources: NNCF, "Post-Training Quantization" (``nncf.quantize`` with ``ModelType.TRANSFORMER``: symmetric weights,
 asymmetric activations, SmoothQuant as in Xiao et al. 2023, bias correction).
@@ -25,6 +25,9 @@ from deepseek.inference.openvino.conversion import MODEL
 from deepseek.inference.openvino.library import openvino, openvino_core, reason
 from deepseek.inference.recording import Batch
 
+GROUP = 32
+"""Columns of a 4-bit matrix that share a scale; models' widths are multiples of it."""
+
 
 def quantized(source: Path, batches: Sequence[Batch], target: Path) -> None:
     """Write the int8 copy of a converted model into the folder ``target``.
@@ -33,9 +36,7 @@ def quantized(source: Path, batches: Sequence[Batch], target: Path) -> None:
         MissingExtraError: NNCF is not installed.
         ConfigError: NNCF cannot quantise the model.
     """
-    library = openvino()
-    nncf = require("nncf", "openvino")
-    nncf.set_log_level(logging.ERROR)
+    nncf = _nncf()
     inputs = read_about(source)["inputs"]
     items = [arrays(batch, inputs) for batch in batches]
     model = openvino_core().read_model(source / MODEL)
@@ -47,7 +48,37 @@ def quantized(source: Path, batches: Sequence[Batch], target: Path) -> None:
             )  # fmt: skip
     except Exception as error:  # whatever NNCF raises, the user needs the same advice
         raise ConfigError(f"NNCF cannot quantise this model: {reason(error)}. It runs in bfloat16 as it is") from error
-    library.save_model(made, target / MODEL, compress_to_fp16=False)
+    _save(made, source, target)
+
+
+def compressed(source: Path, target: Path) -> None:
+    """Write a copy of a converted model whose matrices are in 4 bits, with a scale for each :data:`GROUP` columns.
+
+    Embeddings and the last layer are in 8. It computes in floating point, so it is small rather than fast.
+
+    Raises:
+        MissingExtraError: NNCF is not installed.
+        ConfigError: NNCF cannot compress the model.
+    """
+    nncf = _nncf()
+    model = openvino_core().read_model(source / MODEL)
+    try:
+        with redirect_stdout(sys.stderr):
+            made = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT4_SYM, group_size=GROUP, ratio=1.0)
+    except Exception as error:  # as above
+        raise ConfigError(f"NNCF cannot compress this model: {reason(error)}. It runs in bfloat16 as it is") from error
+    _save(made, source, target)
+
+
+def _nncf() -> Any:
+    openvino()  # first, so that it is imported without its telemetry
+    nncf = require("nncf", "openvino")
+    nncf.set_log_level(logging.ERROR)
+    return nncf
+
+
+def _save(model: Any, source: Path, target: Path) -> None:
+    openvino().save_model(model, target / MODEL, compress_to_fp16=False)
     shutil.copyfile(source / ABOUT, target / ABOUT)
 
 

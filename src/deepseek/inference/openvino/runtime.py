@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from deepseek.artifacts.cache import cache_dir
 from deepseek.errors import ConfigError, UnknownNameError
-from deepseek.inference.conversion.copies import INT8, copy_of, needed_copy
+from deepseek.inference.conversion.copies import COPIES, INT4, INT8, copy_of, needed_copy
 from deepseek.inference.conversion.feeding import arrays
 from deepseek.inference.conversion.keeping import read_about
 from deepseek.inference.openvino.conversion import MODEL, converted
@@ -44,7 +44,7 @@ class OpenVinoRuntime(Runtime):
     """OpenVINO. ``auto`` is bfloat16 where it is native; language models run on a generation core."""
 
     name: ClassVar[str] = "openvino"
-    makes_copies: ClassVar[bool] = True
+    makes_copies: ClassVar[tuple[str, ...]] = COPIES
 
     @classmethod
     def available(cls) -> Availability:
@@ -62,17 +62,22 @@ class OpenVinoRuntime(Runtime):
             return ()
         native = native_precision(_device(device))
         found = ("float32",) if native == "f32" else ("float32", "bfloat16")
-        return (*found, INT8) if copy_of(checkpoint, cls.name) else found
+        return (*found, *(each for each in COPIES if copy_of(checkpoint, cls.name, each)))
 
-    def quantize(self, checkpoint: Checkpoint, head: str, batches: Sequence[Batch], folder: Path) -> None:
+    def quantize(
+        self, checkpoint: Checkpoint, head: str, batches: Sequence[Batch], folder: Path, dtype: str = INT8
+    ) -> None:
         if head == "causal-lm":
             raise ConfigError(
                 "the runtime 'openvino' packs a language model's weights when it loads it (dtype 'auto', 'int8' or "
                 "'int4'), so no copy is made"
             )
-        from deepseek.inference.openvino.quantization import quantized
+        from deepseek.inference.openvino.quantization import compressed, quantized
 
-        quantized(converted(checkpoint, head), batches, folder)
+        if dtype == INT4:
+            compressed(converted(checkpoint, head), folder)
+        else:
+            quantized(converted(checkpoint, head), batches, folder)
 
     def load(self, checkpoint: Checkpoint, head: str, *, device: str = "auto", dtype: str = "auto") -> Executable:
         if head == "causal-lm":
@@ -89,14 +94,14 @@ class OpenVinoRuntime(Runtime):
         Args:
             counters: keep what :meth:`OpenVinoModel.node_times` tells, for some time.
         """
-        if dtype not in ("auto", *DTYPES, INT8):
-            raise UnknownNameError("dtype", dtype, ("auto", *DTYPES, INT8))
-        if dtype == INT8:
-            return self.open_copy(needed_copy(checkpoint, self.name), device=device, counters=counters)
+        if dtype not in ("auto", *DTYPES, *COPIES):
+            raise UnknownNameError("dtype", dtype, ("auto", *DTYPES, *COPIES))
+        if dtype in COPIES:
+            return self.open_copy(needed_copy(checkpoint, self.name, dtype), device=device, counters=counters)
         return _compiled(_device(device), converted(checkpoint, head), DTYPES.get(dtype), counters)
 
     def open_copy(self, folder: Path, *, device: str = "auto", counters: bool = False) -> OpenVinoModel:
-        # what is not int8 in it runs as fast as the device can
+        # what is not quantised in it runs as fast as the device can
         made = _compiled(_device(device), folder, None, counters)
         made.lengthens = made.precision == "bfloat16"
         return made
