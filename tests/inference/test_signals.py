@@ -20,7 +20,7 @@ for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
     signal.signal(number, lambda number, frame: heard.append(signal.Signals(number).name))
 
 def load():
-    return Predictor.load({bundle!r}, runtime={runtime!r}, dtype="float32")
+    return Predictor.load({bundle!r}, runtime={runtime!r}, dtype={dtype!r})
 
 first, second = load(), load()
 first.predict([{{"text": "fine"}}])
@@ -42,10 +42,11 @@ print(*sorted(set(heard)))
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("runtime", [name for name in RUNTIMES.names() if name != "torch-compile"])
-def test_signals_are_heard_after_models_went(runtime: str, bundle: Any) -> None:
+def test_signals_are_heard_after_models_went(runtime: str, bundle: Any, request: pytest.FixtureRequest) -> None:
     if not RUNTIMES.get(runtime).available().works:
         pytest.skip(f"{runtime} is not here")
-    script = SCRIPT.format(bundle=str(bundle.path), runtime=runtime)
+    path, dtype = (request.getfixturevalue("copied"), "int8") if runtime == "amx" else (bundle.path, "float32")
+    script = SCRIPT.format(bundle=str(path), runtime=runtime, dtype=dtype)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, env=os.environ)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["SIGCHLD", "SIGINT", "SIGTERM"]
