@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,8 @@ QUESTIONS = ["a moving and funny film", "dull", "a film that takes its time, and
 
 
 @pytest.fixture(scope="module")
-def classifier(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of random weights for three labels, with a real vocabulary."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("exporting") / "stars"
-    config = transformers.BertConfig(
-        vocab_size=30522, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
-        id2label={0: "low", 1: "middle", 2: "high"}, initializer_range=0.1,
-    )  # fmt: skip
-    transformers.BertForSequenceClassification(config).save_pretrained(folder)
-    transformers.AutoTokenizer.from_pretrained(minilm).save_pretrained(folder)
-    return folder
+def classifier(save_classifier: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_classifier(tmp_path_factory.mktemp("exporting") / "stars")
 
 
 def contents(folder: Path) -> dict[Path, bytes]:

@@ -21,17 +21,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def model(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of random weights with one layer, which labels texts or their tokens, with a real vocabulary."""
-    torch.manual_seed(0)
+def model(save_classifier: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One layer, and texts of at most 128 tokens."""
     folder = tmp_path_factory.mktemp("executorch") / "stars"
-    config = transformers.BertConfig(
-        vocab_size=30522, hidden_size=64, num_hidden_layers=1, num_attention_heads=4, intermediate_size=128,
-        max_position_embeddings=128, id2label={0: "low", 1: "middle", 2: "high"}, initializer_range=0.1,
-    )  # fmt: skip
-    transformers.BertForSequenceClassification(config).save_pretrained(folder)
-    transformers.AutoTokenizer.from_pretrained(minilm, model_max_length=128).save_pretrained(folder)
-    return folder
+    return save_classifier(folder, longest=128, num_hidden_layers=1)
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ class Runtime(ABC):
 
         Args:
             batches: what activations are calibrated with.
-            dtype: one of :attr:`makes_copies`; ``"int4"`` is of weights alone.
+            dtype: one of :attr:`makes_copies`, which the caller sees to; ``"int4"`` is of weights alone.
 
         Raises:
             ConfigError: this runtime makes none, or it cannot convert the model.

@@ -172,7 +172,7 @@ class PagedCore(GenerationCore):
     def logits(self, sequences: Sequence[Sequence[int]], *, step_tokens: int | None = None) -> list[torch.Tensor]:
         import torch
 
-        self._model.settle()
+        self.settle()
         found = []
         with torch.inference_mode():
             for ids in sequences:
