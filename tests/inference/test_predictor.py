@@ -86,7 +86,7 @@ def test_every_runtime_keeps_the_contract(name: str, bundle: Bundle, request: py
     assert "cpu" in state.devices
     reference = Predictor.load(bundle.path, runtime="torch").predict([{"text": "a good film"}])[0]
     path, dtype, near = bundle.path, "float32", 1e-3
-    if name == "amx":
+    if name == "native":
         path, dtype, near = request.getfixturevalue("copied"), "int8", 0.05
     answer = Predictor.load(path, runtime=name, dtype=dtype).predict([{"text": "a good film"}])[0]
     assert answer["scores"] == pytest.approx(reference["scores"], abs=near)

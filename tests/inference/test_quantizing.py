@@ -111,7 +111,7 @@ def test_weights_in_4_bits_stand_beside_8(
 
 def test_every_runtime_here_gets_a_copy(own: Path, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     makers = [name for name in RUNTIMES.names() if "int8" in RUNTIMES.get(name).makes_copies]
-    assert {"amx", "onnxruntime", "openvino"} <= set(makers)
+    assert {"native", "onnxruntime", "openvino"} <= set(makers)
 
     def worse(self: Any, *_: Any) -> None:
         raise ConfigError("no graph for such models")
@@ -135,7 +135,7 @@ def test_every_runtime_here_gets_a_copy(own: Path, rows: list[dict[str, Any]], m
     assert Bundle.open(own, verify=True).manifest == before
     for name in here:
         monkeypatch.setattr(RUNTIMES.get(name), "available", lambda: Availability(False, (), "elsewhere"))
-    with pytest.raises(ConfigError, match=r"amx: .*openvino: elsewhere"):
+    with pytest.raises(ConfigError, match=r"native: .*openvino: elsewhere"):
         quantize(own, rows * 6)
 
 
@@ -162,7 +162,7 @@ def test_what_cannot_be_quantised_is_refused_before_work(own: Path, rows: list[d
         quantize(minilm, rows * 6)
     with pytest.raises(DataError, match="at least 40 rows"):
         quantize(own, rows)
-    with pytest.raises(ConfigError, match="'torch' makes no int8 copies; these do: amx, onnxruntime, openvino"):
+    with pytest.raises(ConfigError, match="'torch' makes no int8 copies; these do: native, onnxruntime, openvino"):
         quantize(own, rows * 6, runtime="torch", calibration=2)
     with pytest.raises(ConfigError, match="'onnxruntime' makes no int4 copies; these do: openvino"):
         quantize(own, rows * 6, runtime="onnxruntime", dtype="int4")

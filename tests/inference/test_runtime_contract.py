@@ -18,8 +18,8 @@ from deepseek.errors import ConfigError, UnknownNameError
 from deepseek.inference import RUNTIMES, Predictor
 from deepseek.models import resolve, tokenizer_for
 
-# the runtime amx knows int8 copies alone: test_amx_runtime.py
-HERE = [name for name in RUNTIMES.names() if name != "amx" and RUNTIMES.get(name).available().works]
+# the runtime native knows int8 copies alone: test_native_runtime.py
+HERE = [name for name in RUNTIMES.names() if name != "native" and RUNTIMES.get(name).available().works]
 # TorchInductor takes half a minute for each of these; it compiles one encoder in the quick tests
 PATIENT = [pytest.param(n, marks=pytest.mark.slow if n == "torch-compile" else ()) for n in HERE]
 TEXTS = ["good", "a moving and funny film, from its first minute to its last", "dull"]

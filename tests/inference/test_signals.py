@@ -45,7 +45,7 @@ print(*sorted(set(heard)))
 def test_signals_are_heard_after_models_went(runtime: str, bundle: Any, request: pytest.FixtureRequest) -> None:
     if not RUNTIMES.get(runtime).available().works:
         pytest.skip(f"{runtime} is not here")
-    path, dtype = (request.getfixturevalue("copied"), "int8") if runtime == "amx" else (bundle.path, "float32")
+    path, dtype = (request.getfixturevalue("copied"), "int8") if runtime == "native" else (bundle.path, "float32")
     script = SCRIPT.format(bundle=str(path), runtime=runtime, dtype=dtype)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, env=os.environ)
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ def command(
     ] = 0.005,
     calibration: Annotated[int, typer.Option(min=1, help="Rows that ranges are taken from; a quarter at most.")] = 300,
     runtime: Annotated[
-        str, typer.Option(help="Whose copy it is: openvino, onnxruntime, amx, or auto: of all that work here.")
+        str, typer.Option(help="Whose copy it is: openvino, onnxruntime, native, or auto: of all that work here.")
     ] = "auto",
     dtype: Annotated[
         str, typer.Option(help="int8, or int4: weights alone, half as large and slower (openvino).")
@@ -29,8 +29,8 @@ def command(
     processors with units for them (AVX-512 VNNI, AMX). Some rows calibrate the ranges of activations; all others are
     scored, with the plain model and with each copy. Runtimes differ in what they are fast at, so each that works here
     has a copy: OpenVINO, ONNX Runtime (which finds the ranges of activations anew in each pass) and, for BERT's family
-    on processors with AMX, `amx`. `--runtime auto` of the other commands considers the copies from then on;
-    `deepseek explain` shows how fast they are. Take rows that the model did not learn from.
+    on processors with AVX-512 VNNI or AMX, `native`. `--runtime auto` of the other commands considers the copies from
+    then on; `deepseek explain` shows how fast they are. Take rows that the model did not learn from.
 
     Example:
 

@@ -20,7 +20,7 @@ RUNTIMES: Registry[type[Runtime]] = Registry(
         "torch": "deepseek.inference.torch_runtime:TorchRuntime",
         "torch-compile": "deepseek.inference.torch_compile_runtime:TorchCompileRuntime",
         "openvino": "deepseek.inference.openvino.runtime:OpenVinoRuntime",
-        "amx": "deepseek.inference.amx.runtime:AmxRuntime",
+        "native": "deepseek.inference.native.runtime:NativeRuntime",
         "onnxruntime": "deepseek.inference.onnx.runtime:OnnxRuntime",
     },
 )

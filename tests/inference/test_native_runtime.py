@@ -1,10 +1,13 @@
-"""Encoders in 8 bits on AMX: answers near to float32's for batches of every shape, and refusals by name."""
+"""Encoders in 8 bits in C: answers near to float32's for batches of every shape, and refusals by name."""
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
+import platform
 import shutil
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +23,21 @@ from hypothesis import strategies as st
 from deepseek.bundles import Bundle
 from deepseek.errors import ConfigError, UnknownNameError
 from deepseek.inference import Predictor, quantize
-from deepseek.inference.amx.calibration import Seen, seen
-from deepseek.inference.amx.families import unfit
-from deepseek.inference.amx.runtime import AmxRuntime
-from deepseek.inference.amx.weights import matrix, packed, rounded, smoothing
 from deepseek.inference.choice import choose
 from deepseek.inference.conversion.keeping import ABOUT
+from deepseek.inference.native.calibration import Seen, seen
+from deepseek.inference.native.encoder import NativeEncoder
+from deepseek.inference.native.families import unfit
+from deepseek.inference.native.library import FLAGS, compiler
+from deepseek.inference.native.runtime import SOURCE, NativeRuntime
+from deepseek.inference.native.weights import matrix, packed, rounded, smoothing
 from deepseek.inference.torch_runtime import TorchRuntime
 from deepseek.models import from_config, resolve, tokenizer_for
 from deepseek.models.checkpoint import Checkpoint
 from deepseek.tasks.base import Executable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-here = pytest.mark.skipif(not AmxRuntime.available().works, reason=AmxRuntime.available().detail)
+here = pytest.mark.skipif(not NativeRuntime.available().works, reason=NativeRuntime.available().detail)
 SHAPE: dict[str, Any] = {
     "vocab_size": 120, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128,
     "initializer_range": 0.1, "max_position_embeddings": 200,
@@ -71,7 +76,7 @@ class Made:
         return TorchRuntime().load(self.checkpoint, self.head, device="cpu")
 
     def small(self) -> Executable:
-        return AmxRuntime().open_copy(self.copy)
+        return NativeRuntime().open_copy(self.copy)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +90,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
             options = {} if head == "none" else {"num_labels": 3}
             from_config(KINDS[kind](), head=head, **options).save_pretrained(folder)
             checkpoint = resolve(folder)
-            AmxRuntime().quantize(checkpoint, head, [batch_of(4, 30), batch_of(1, 9)], copy)
+            NativeRuntime().quantize(checkpoint, head, [batch_of(4, 30), batch_of(1, 9)], copy)
             found[kind, head] = Made(checkpoint, head, copy)
         return found[kind, head]
 
@@ -110,6 +115,40 @@ def test_answers_are_near_to_those_of_torch(kind: str, head: str, made: Any) -> 
                 mask = batch["attention_mask"].bool()
                 value, other = value[mask], other[mask]
             assert off(other, value) < 0.06, (name, rows, tokens)
+
+
+@pytest.fixture(scope="module")
+def plain_library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The source for a processor like this one without AMX and bfloat16."""
+    file = tmp_path_factory.mktemp("plain") / "encoder.so"
+    without = ("-mno-avx512bf16", "-mno-amx-int8", "-mno-amx-bf16")
+    subprocess.run([compiler() or "", *FLAGS, *without, str(SOURCE.path), "-o", str(file), "-lm"], check=True)
+    return ctypes.CDLL(str(file))
+
+
+@here
+@pytest.mark.parametrize("kind", ["bert", "wide heads"])
+def test_all_units_of_processors_compute_the_same(kind: str, made: Any, plain_library: ctypes.CDLL) -> None:
+    copy = made(kind, "none").copy
+    compiled = SOURCE.library()
+    assert compiled is not None
+    units = [NativeEncoder(compiled, copy, 1, tiles=tiles) for tiles in (True, False)]
+    units.append(NativeEncoder(plain_library, copy, 1))
+    for rows, tokens in ((1, 1), (1, 7), (1, 16), (2, 31), (1, 33), (6, 70), (1, 190)):
+        first, *others = (unit.forward(batch_of(rows, tokens))["last_hidden_state"] for unit in units)
+        for other in others:
+            assert off(other, first) < 0.01, (rows, tokens)  # sums of bfloat16 in another order move a rounding
+
+
+@pytest.mark.parametrize("processor", ["cascadelake", "icelake-server", "sapphirerapids"])
+def test_the_source_compiles_for_other_processors(processor: str, tmp_path: Path) -> None:
+    chosen = compiler()
+    if platform.machine() != "x86_64" or chosen is None:
+        pytest.skip("needs a C compiler for x86-64")
+    flags = [f"-march={processor}" if flag.startswith("-march") else flag for flag in FLAGS]
+    command = [chosen, *flags, "-Wall", "-Wextra", "-Werror", str(SOURCE.path), "-o", str(tmp_path / "e.so"), "-lm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @here
@@ -157,10 +196,10 @@ def test_a_real_encoder_keeps_its_meaning(minilm: Path, tmp_path: Path) -> None:
     checkpoint, tokenizer = resolve(minilm), tokenizer_for(minilm)
     calibrating = ["a warm and clever story about two friends", "tedious, loud and far too long", "what a waste"]
     batches = [dict(tokenizer([text], return_tensors="pt")) for text in calibrating]
-    AmxRuntime().quantize(checkpoint, "none", batches, tmp_path)
+    NativeRuntime().quantize(checkpoint, "none", batches, tmp_path)
     texts = ["good", "a moving and funny film, from its first minute to its last", "dull", "not my kind of humour"]
     batch = dict(tokenizer(texts, padding=True, return_tensors="pt"))
-    reference, model = TorchRuntime().load(checkpoint, "none", device="cpu"), AmxRuntime().open_copy(tmp_path)
+    reference, model = TorchRuntime().load(checkpoint, "none", device="cpu"), NativeRuntime().open_copy(tmp_path)
     mask = batch["attention_mask"].unsqueeze(-1)
     found, expected = ((m.forward(batch)["last_hidden_state"] * mask).sum(1) / mask.sum(1) for m in (model, reference))
     assert float(torch.nn.functional.cosine_similarity(found, expected).min()) > 0.985
@@ -173,23 +212,23 @@ def test_a_bundle_answers_and_auto_considers_its_copy(
     monkeypatch.setattr("deepseek.inference.choice.choosing.cache_dir", lambda: tmp_path / "cache")
     own = tmp_path / "sentiment"
     shutil.copytree(bundle.path, own)
-    with pytest.raises(ConfigError, match="deepseek quantize BUNDLE ROWS --runtime amx"):
-        Predictor.load(own, runtime="amx")
-    quantize(own, rows * 6, runtime="amx", calibration=8)
+    with pytest.raises(ConfigError, match="deepseek quantize BUNDLE ROWS --runtime native"):
+        Predictor.load(own, runtime="native")
+    quantize(own, rows * 6, runtime="native", calibration=8)
     asked = [{"text": text} for text in ("good", "a dull film")]
     expected = Predictor.load(own, dtype="float32").predict(asked)
     for dtype in ("auto", "int8"):
-        found = Predictor.load(own, runtime="amx", dtype=dtype).predict(asked)
+        found = Predictor.load(own, runtime="native", dtype=dtype).predict(asked)
         for answer, wanted in zip(found, expected, strict=True):
             assert answer["scores"] == pytest.approx(wanted["scores"], abs=0.05)
-    [trial] = [t for t in choose(own, batch_size=2).trials if t.runtime == "amx"]
+    [trial] = [t for t in choose(own, batch_size=2).trials if t.runtime == "native"]
     assert (trial.dtype, trial.validated) == ("int8", True)
     assert trial.seconds
 
 
 @here
 def test_refusals_name_what_is_wrong(made: Any, tmp_path: Path) -> None:
-    one, runtime = made("bert"), AmxRuntime()
+    one, runtime = made("bert"), NativeRuntime()
     with pytest.raises(ConfigError, match="npu:7"):
         runtime.load(one.checkpoint, "sequence-classification", device="npu:7")
     with pytest.raises(UnknownNameError, match="float32"):
@@ -199,12 +238,12 @@ def test_refusals_name_what_is_wrong(made: Any, tmp_path: Path) -> None:
         model.forward({"input_ids": torch.tensor([[5, 120]])})
     with pytest.raises(ConfigError, match="place numbers from 0 to 199"):
         model.forward({"input_ids": torch.full((1, 201), 7)})
-    assert AmxRuntime.precisions(one.checkpoint, "sequence-classification", "cpu") == ()
+    assert NativeRuntime.precisions(one.checkpoint, "sequence-classification", "cpu") == ()
     copy = tmp_path / "copy"
     shutil.copytree(one.copy, copy)
     about = json.loads((copy / ABOUT).read_text(encoding="utf-8"))
-    (copy / ABOUT).write_text(json.dumps({**about, "form": "amx encoder 0"}), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"of the form 'amx encoder 0'.*makes it again"):
+    (copy / ABOUT).write_text(json.dumps({**about, "form": "native encoder 0"}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"of the form 'native encoder 0'.*makes it again"):
         runtime.open_copy(copy)
 
 
@@ -221,7 +260,7 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], reason: str, tmp_
     from_config(config, head="sequence-classification").save_pretrained(tmp_path / "model")
     (tmp_path / "copy").mkdir()
     with pytest.raises(ConfigError, match=f"{reason}.*'openvino' and 'torch' can"):
-        AmxRuntime().quantize(resolve(tmp_path / "model"), "sequence-classification", [], tmp_path / "copy")
+        NativeRuntime().quantize(resolve(tmp_path / "model"), "sequence-classification", [], tmp_path / "copy")
     assert "not for masked-lm" in unfit(transformers.BertConfig(**SHAPE).to_dict(), "masked-lm")
     assert "not distilbert" in unfit(transformers.DistilBertConfig().to_dict(), "none")
 

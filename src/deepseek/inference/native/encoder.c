@@ -1,4 +1,4 @@
-/* An encoder's pass (BERT's layers) in 8 bits, for CPUs with AMX.
+/* An encoder's pass (BERT's layers) in 8 bits, for CPUs with AVX-512 VNNI or AMX.
  *
  * Rows are ragged: tokens of all rows one after the other, none of them padding. Weights are int8 with a scale for each
  * output, tokens are quantised with a scale each where they are multiplied; attention is in bfloat16, all else float32.
@@ -10,20 +10,16 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
+#include "blocks.h"
 #include "team.h"
 #include "vectors.h"
-
-#define TILE 16
-#define PAIR 32
-#define DEEP 64 /* columns of a tile of int8 */
 
 typedef struct {
     const int8_t *data; /* (N / 32, K / 64, 2, 16, 64): four columns of sixteen outputs in a row of 64 bytes */
     const float *scale, *bias; /* (N) */
     const float *smooth;       /* (K) or null: tokens are multiplied by it before they are quantised */
+    const int32_t *low;        /* (N) without tiles: -128 times the sum of an output's weights */
     int64_t rows, columns;
 } Matrix;
 
@@ -33,7 +29,7 @@ typedef struct {
 } Layer;
 
 typedef struct {
-    int64_t layers, hidden, heads, head_size, inner, threads;
+    int64_t layers, hidden, heads, head_size, inner, threads, tiles;
     float epsilon;
     const float *words, *places, *types, *weight, *bias; /* embeddings and their LayerNorm */
     const Layer *layer;
@@ -52,16 +48,6 @@ typedef struct {
     int8_t *narrow;          /* (padded, max(F, E)) */
     uint16_t *qkv;           /* (padded, 3E) */
 } Buffers;
-
-typedef struct { uint8_t palette, start, zero[14]; uint16_t bytes[16]; uint8_t rows[16]; } Tiles;
-
-static void tiles_on(void) {
-    Tiles t;
-    memset(&t, 0, sizeof t);
-    t.palette = 1;
-    for (int i = 0; i < 8; i++) t.rows[i] = 16, t.bytes[i] = 64;
-    _tile_loadconfig(&t);
-}
 
 /* x (1 + erf(x / sqrt 2)) / 2 to 4e-5, a hundredth of what 8 bits round to: erf is x times a polynomial of x x up to
  * 4.4, fitted by least squares at Chebyshev's points, and 1 beyond. With an exponential it would take as long as the
@@ -82,11 +68,9 @@ ALWAYS __m512 gelu(__m512 x) {
     return _mm512_mul_ps(_mm512_mul_ps(x, _mm512_set1_ps(0.5f)), _mm512_add_ps(one, erf));
 }
 
-ALWAYS void to_bf16(uint16_t *out, __m512 v) {
-    _mm256_storeu_si256((__m256i *)out, (__m256i)_mm512_cvtneps_pbh(v));
-}
-
-static void narrow(const float *x, const float *smooth, int64_t size, int8_t *out, float *scale) {
+/* A token in 8 bits: out times scale; without tiles 128 higher. */
+static void narrow(const float *x, const float *smooth, int64_t size, int64_t tiles, int8_t *out, float *scale) {
+    const __m128i lift = _mm_set1_epi8(tiles ? 0 : (char)LIFT);
     __m512 top = _mm512_setzero_ps();
     for (int64_t i = 0; i < size; i += 16) {
         __m512 v = _mm512_loadu_ps(x + i);
@@ -98,7 +82,8 @@ static void narrow(const float *x, const float *smooth, int64_t size, int8_t *ou
     for (int64_t i = 0; i < size; i += 16) {
         __m512 v = _mm512_loadu_ps(x + i);
         if (smooth) v = _mm512_mul_ps(v, _mm512_loadu_ps(smooth + i));
-        _mm_storeu_si128((__m128i *)(out + i), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(v, inverse))));
+        const __m128i whole = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(v, inverse)));
+        _mm_storeu_si128((__m128i *)(out + i), _mm_xor_si128(whole, lift));
     }
     *scale = most / 127.0f;
 }
@@ -121,7 +106,7 @@ static void normed(float *x, const float *weight, const float *bias, int64_t siz
 enum { AS_BF16, ONTO, GELU };
 
 /* Outputs 32 * first to 32 * last for all tokens: into bfloat16, onto float32, or through GELU into float32. */
-ALWAYS void product(const int how, const Matrix *w, const Buffers *b, int64_t first, int64_t last, void *out) {
+ALWAYS void product(const int how, const int tiles, const Matrix *w, const Buffers *b, int64_t first, int64_t last, void *out) {
     const int64_t K = w->columns, N = w->rows, depth = K / DEEP;
     int32_t sums[PAIR * PAIR] __attribute__((aligned(64)));
     for (int64_t n = first; n < last; n++) {
@@ -130,30 +115,8 @@ ALWAYS void product(const int how, const Matrix *w, const Buffers *b, int64_t fi
         const __m512 bias[2] = {_mm512_loadu_ps(w->bias + n * PAIR), _mm512_loadu_ps(w->bias + n * PAIR + 16)};
         for (int64_t t = 0; t < b->padded; t += PAIR) {
             const int8_t *tokens = b->narrow + t * K;
-            const int both = b->tokens - t > TILE;
-            _tile_zero(0); _tile_zero(1);
-            if (both) {
-                _tile_zero(2); _tile_zero(3);
-                for (int64_t k = 0; k < depth; k++) {
-                    _tile_loadd(4, tokens + k * DEEP, K);
-                    _tile_loadd(5, tokens + TILE * K + k * DEEP, K);
-                    _tile_loadd(6, weights + k * 2048, 64);
-                    _tile_loadd(7, weights + k * 2048 + 1024, 64);
-                    _tile_dpbssd(0, 4, 6); _tile_dpbssd(1, 4, 7); _tile_dpbssd(2, 5, 6); _tile_dpbssd(3, 5, 7);
-                }
-                _tile_stored(2, sums + TILE * PAIR, PAIR * 4);
-                _tile_stored(3, sums + TILE * PAIR + TILE, PAIR * 4);
-            } else {
-                for (int64_t k = 0; k < depth; k++) {
-                    _tile_loadd(4, tokens + k * DEEP, K);
-                    _tile_loadd(6, weights + k * 2048, 64);
-                    _tile_loadd(7, weights + k * 2048 + 1024, 64);
-                    _tile_dpbssd(0, 4, 6); _tile_dpbssd(1, 4, 7);
-                }
-            }
-            _tile_stored(0, sums, PAIR * 4);
-            _tile_stored(1, sums + TILE, PAIR * 4);
             const int64_t there = b->tokens - t < PAIR ? b->tokens - t : PAIR;
+            whole_sums(tiles, tokens, K, weights, t == 0 && n + 1 < last, tiles ? 0 : w->low + n * PAIR, there, sums);
             for (int64_t m = 0; m < there; m++) {
                 const __m512 own = _mm512_set1_ps(b->scale[t + m]);
                 for (int half = 0; half < 2; half++) {
@@ -170,7 +133,7 @@ ALWAYS void product(const int how, const Matrix *w, const Buffers *b, int64_t fi
 }
 
 /* One head of one row of T tokens; the place of a token's query is qkv, keys E further, values 2E. */
-static void attend(const uint16_t *qkv, int64_t T, int64_t E, int64_t D, float *out, uint8_t *memory) {
+static void attend(const int tiles, const uint16_t *qkv, int64_t T, int64_t E, int64_t D, float *out, uint8_t *memory) {
     const int64_t stride = 3 * E, P = (T + 31) / 32 * 32, parts = D / 32, wide = D / 16;
     uint16_t *keys = (uint16_t *)memory;     /* (P / 16, D / 32, 16, 32): pairs of a head's numbers of sixteen keys */
     uint16_t *values = keys + P * D;         /* (P / 32, D / 16, 16, 32): pairs of tokens of sixteen numbers */
@@ -178,12 +141,14 @@ static void attend(const uint16_t *qkv, int64_t T, int64_t E, int64_t D, float *
     float *scores = (float *)(shares + 16 * P); /* (16, P) */
     float *mixed = scores + 16 * P;          /* (16, D) */
     uint16_t *queries = (uint16_t *)(mixed + 16 * D); /* (16, D) */
-    const float factor = 1.0f / sqrtf((float)D);
-    for (int64_t t = 0; t < P; t++)
-        for (int64_t d = 0; d < D; d += 2) {
-            uint32_t pair = 0;
-            if (t < T) memcpy(&pair, qkv + t * stride + E + d, 4);
-            memcpy(keys + ((t / 16 * parts + d / 32) * 16 + d % 32 / 2) * 32 + t % 16 * 2, &pair, 4);
+    const float factor = 1.44269504f / sqrtf((float)D); /* of scores as powers of two */
+    const int64_t whole = T / 16 * 16;
+    const __mmask16 rest = (__mmask16)((1u << (T - whole)) - 1);
+    for (int64_t t = 0; t < P; t += 16)
+        for (int64_t d = 0; d < D; d += 32) {
+            __m512i rows[16];
+            for (int m = 0; m < 16; m++) rows[m] = t + m < T ? _mm512_loadu_si512(qkv + (t + m) * stride + E + d) : _mm512_setzero_si512();
+            turned(rows, keys + (t / 16 * parts + d / 32) * 512);
         }
     for (int64_t t = 0; t < P; t += 2)
         for (int64_t d = 0; d < D; d += 16) {
@@ -198,41 +163,27 @@ static void attend(const uint16_t *qkv, int64_t T, int64_t E, int64_t D, float *
             if (m < there) memcpy(queries + m * D, qkv + (q + m) * stride, 2 * D);
             else memset(queries + m * D, 0, 2 * D);
         }
-        for (int64_t k = 0; k < P; k += TILE) {
-            _tile_zero(0);
-            for (int64_t p = 0; p < parts; p++) {
-                _tile_loadd(4, queries + p * 32, D * 2);
-                _tile_loadd(5, keys + (k / 16 * parts + p) * 512, 64);
-                _tile_dpbf16ps(0, 4, 5);
-            }
-            _tile_stored(0, scores + k, P * 4);
-        }
-        for (int64_t m = 0; m < TILE; m++) {
+        for (int64_t k = 0; k < P; k += TILE) halves_sums(tiles, queries, D, keys + k / 16 * parts * 512, 512, parts, scores + k, P);
+        for (int64_t m = 0; m < there; m++) {
             float *row = scores + m * P;
-            __m512 top = _mm512_set1_ps(-INFINITY), total = _mm512_setzero_ps();
-            for (int64_t k = 0; k < P; k += 16) {
-                __mmask16 in = T - k >= 16 ? 0xffff : T > k ? (__mmask16)((1u << (T - k)) - 1) : 0;
-                top = _mm512_mask_max_ps(top, in, top, _mm512_loadu_ps(row + k));
-            }
-            const __m512 most = _mm512_set1_ps(_mm512_reduce_max_ps(top));
-            for (int64_t k = 0; k < P; k += 16) {
-                __mmask16 in = T - k >= 16 ? 0xffff : T > k ? (__mmask16)((1u << (T - k)) - 1) : 0;
-                __m512 e = exponential(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(row + k), most), _mm512_set1_ps(factor)));
-                e = _mm512_maskz_mov_ps(in, e);
+            uint16_t *share = shares + m * P;
+            __m512 top = _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), rest, row + whole), total = _mm512_setzero_ps();
+            for (int64_t k = 0; k < whole; k += 16) top = _mm512_max_ps(top, _mm512_loadu_ps(row + k));
+            const __m512 most = _mm512_set1_ps(factor * _mm512_reduce_max_ps(top)), factors = _mm512_set1_ps(factor);
+            for (int64_t k = 0; k < whole; k += 16) {
+                const __m512 e = power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(row + k), factors, most));
                 total = _mm512_add_ps(total, e);
-                to_bf16(shares + m * P + k, e);
+                to_bf16(share + k, e);
             }
+            if (rest) {
+                const __m512 e = power_of_two(_mm512_fmsub_ps(_mm512_maskz_loadu_ps(rest, row + whole), factors, most));
+                total = _mm512_mask_add_ps(total, rest, total, e);
+                to_bf16(share + whole, _mm512_maskz_mov_ps(rest, e));
+            }
+            for (int64_t k = whole + (rest ? 16 : 0); k < P; k += 16) _mm256_storeu_si256((__m256i *)(share + k), _mm256_setzero_si256());
             row[0] = 1.0f / _mm512_reduce_add_ps(total); /* scores are read no more */
         }
-        for (int64_t d = 0; d < wide; d++) {
-            _tile_zero(0);
-            for (int64_t k = 0; k < P; k += 32) {
-                _tile_loadd(4, shares + k, P * 2);
-                _tile_loadd(5, values + (k / 32 * wide + d) * 512, 64);
-                _tile_dpbf16ps(0, 4, 5);
-            }
-            _tile_stored(0, mixed + d * 16, D * 4);
-        }
+        for (int64_t d = 0; d < wide; d++) halves_sums(tiles, shares, P, values + d * 512, wide * 512, P / 32, mixed + d * 16, D);
         for (int64_t m = 0; m < there; m++) {
             const __m512 inverse = _mm512_set1_ps(scores[m * P]);
             for (int64_t d = 0; d < D; d += 16)
@@ -256,28 +207,28 @@ static void encode(const Encoder *e, const Batch *batch, int64_t first_row, int6
         const float *type = e->types ? e->types + batch->types[begin + t] * E : 0;
         for (int64_t i = 0; i < E; i++) x[i] = word[i] + place[i] + (type ? type[i] : 0.0f);
         normed(x, e->weight, e->bias, E, e->epsilon);
-        narrow(x, e->layer[0].qkv.smooth, E, b->narrow + t * E, b->scale + t);
+        narrow(x, e->layer[0].qkv.smooth, E, e->tiles, b->narrow + t * E, b->scale + t);
     )
     for (int64_t number = 0; number < e->layers; number++) {
         const Layer *layer = e->layer + number;
-        while (take(team, layer->qkv.rows / PAIR, &first, &last)) product(AS_BF16, &layer->qkv, b, first, last, b->qkv);
+        while (take(team, layer->qkv.rows / PAIR, &first, &last)) product(AS_BF16, e->tiles, &layer->qkv, b, first, last, b->qkv);
         while (take(team, rows * H, &first, &last))
             for (int64_t unit = first; unit < last; unit++) {
                 const int64_t row = first_row + unit / H, head = unit % H, at = batch->starts[row] - begin;
-                attend(b->qkv + at * 3 * E + head * D, batch->starts[row + 1] - batch->starts[row], E, D, b->wide + at * E + head * D, memory);
+                attend(e->tiles, b->qkv + at * 3 * E + head * D, batch->starts[row + 1] - batch->starts[row], E, D, b->wide + at * E + head * D, memory);
             }
-        TOKENS(narrow(b->wide + t * E, layer->output.smooth, E, b->narrow + t * E, b->scale + t);)
-        while (take(team, E / PAIR, &first, &last)) product(ONTO, &layer->output, b, first, last, b->x);
+        TOKENS(narrow(b->wide + t * E, layer->output.smooth, E, e->tiles, b->narrow + t * E, b->scale + t);)
+        while (take(team, E / PAIR, &first, &last)) product(ONTO, e->tiles, &layer->output, b, first, last, b->x);
         TOKENS(
             normed(b->x + t * E, layer->attention_weight, layer->attention_bias, E, e->epsilon);
-            narrow(b->x + t * E, layer->up.smooth, E, b->narrow + t * E, b->scale + t);
+            narrow(b->x + t * E, layer->up.smooth, E, e->tiles, b->narrow + t * E, b->scale + t);
         )
-        while (take(team, F / PAIR, &first, &last)) product(GELU, &layer->up, b, first, last, b->wide);
-        TOKENS(narrow(b->wide + t * F, layer->down.smooth, F, b->narrow + t * F, b->scale + t);)
-        while (take(team, E / PAIR, &first, &last)) product(ONTO, &layer->down, b, first, last, b->x);
+        while (take(team, F / PAIR, &first, &last)) product(GELU, e->tiles, &layer->up, b, first, last, b->wide);
+        TOKENS(narrow(b->wide + t * F, layer->down.smooth, F, e->tiles, b->narrow + t * F, b->scale + t);)
+        while (take(team, E / PAIR, &first, &last)) product(ONTO, e->tiles, &layer->down, b, first, last, b->x);
         TOKENS(
             normed(b->x + t * E, layer->feed_weight, layer->feed_bias, E, e->epsilon);
-            if (number + 1 < e->layers) narrow(b->x + t * E, e->layer[number + 1].qkv.smooth, E, b->narrow + t * E, b->scale + t);
+            if (number + 1 < e->layers) narrow(b->x + t * E, e->layer[number + 1].qkv.smooth, E, e->tiles, b->narrow + t * E, b->scale + t);
         )
     }
     TOKENS(memcpy(batch->out + (begin + t) * E, b->x + t * E, E * sizeof(float));)
@@ -312,10 +263,24 @@ static Buffers buffers(const Encoder *e, int64_t tokens, uint8_t **memory) {
     return b;
 }
 
-#define CHUNK 512 /* tokens of a thread's part of a batch */
+/* Tokens of a thread's part of a batch: what AMX reads all weights for, and what stays in a core's cache without. */
+#define CHUNK(tiles) ((tiles) ? 512 : 128)
 
-/* Asks the system for AMX; 0, or 1 if it does not give it. */
-int deepseek_encoder_permitted(void) { return syscall(SYS_arch_prctl, 0x1023, 18) != 0; }
+/* Whether AMX's tiles multiply: the processor has them and the system gives them to this process. */
+int deepseek_encoder_tiles(void) { return tiles_given(); }
+
+/* What Matrix has as low, from data. */
+void deepseek_encoder_low(const int8_t *data, int64_t rows, int64_t columns, int32_t *low) {
+    const __m512i ones = _mm512_set1_epi8(1), zero = _mm512_setzero_si512();
+    for (int64_t n = 0; n < rows; n += PAIR)
+        for (int64_t half = 0; half < 2; half++) {
+            __m512i sum = zero;
+            for (int64_t k = 0; k < columns / DEEP; k++)
+                for (int64_t i = 0; i < 16; i++)
+                    sum = _mm512_dpbusd_epi32(sum, ones, _mm512_loadu_si512(data + n * columns + k * 2048 + half * 1024 + i * 64));
+            _mm512_storeu_si512(low + n + half * TILE, _mm512_sub_epi32(zero, _mm512_slli_epi32(sum, 7)));
+        }
+}
 
 /* Computes the last hidden states of a batch; 0, or 1 if memory is short. */
 int deepseek_encode(const Encoder *e, const Batch *batch) {
@@ -323,10 +288,11 @@ int deepseek_encode(const Encoder *e, const Batch *batch) {
     int64_t longest = 0;
     for (int64_t r = 0; r < rows; r++) longest = starts[r + 1] - starts[r] > longest ? starts[r + 1] - starts[r] : longest;
     int64_t alone = threads > 1 && rows >= 2 * threads; /* enough rows that each thread takes some for itself */
-    /* parts of rows with at most CHUNK tokens, or one row */
+    /* parts of rows with at most a chunk's tokens, or one row */
     int64_t *parts = malloc(sizeof(int64_t) * (rows + 1)), count = 0, most = 0;
     if (!parts) return 1;
-    const int64_t total = starts[rows], limit = alone && total / threads < CHUNK ? total / threads + 1 : CHUNK;
+    const int64_t total = starts[rows], chunk = CHUNK(e->tiles);
+    const int64_t limit = alone && total / threads < chunk ? total / threads + 1 : chunk;
     parts[0] = 0;
     for (int64_t r = 1; r <= rows; r++)
         if (r == rows || starts[r + 1] - starts[parts[count]] > limit) {
@@ -342,7 +308,7 @@ int deepseek_encode(const Encoder *e, const Batch *batch) {
     uint8_t *room = memory + phases;
 #pragma omp parallel num_threads(threads)
     {
-        tiles_on();
+        if (e->tiles) tiles_on();
         if (alone) {
             uint8_t *mine = room + each * omp_get_thread_num();
 #pragma omp for schedule(dynamic, 1)
@@ -360,7 +326,7 @@ int deepseek_encode(const Encoder *e, const Batch *batch) {
                 encode(e, batch, parts[p], parts[p + 1], &b, own + omp_get_thread_num() * attention_size(e, longest), &team);
             }
         }
-        _tile_release();
+        if (e->tiles) tiles_off();
     }
     free(memory);
     free(parts);

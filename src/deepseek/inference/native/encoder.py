@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import ConfigError
-from deepseek.inference.amx.weights import EMBEDDINGS, FILE, FORM, NORMS, PARTS
 from deepseek.inference.conversion.feeding import arrays
 from deepseek.inference.conversion.keeping import read_about
+from deepseek.inference.native.weights import DEEP, EMBEDDINGS, FILE, FORM, NORMS, PAIR, PARTS
 
 if TYPE_CHECKING:
     import torch
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from deepseek.tasks.base import Generated
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-_POINTERS = ("data", "scale", "bias", "smooth")
+_STORED = ("data", "scale", "bias", "smooth")
 
 
 class _Matrix(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_void_p) for n in _POINTERS] + [(n, ctypes.c_int64) for n in ("rows", "columns")]
+    _fields_ = [(n, ctypes.c_void_p) for n in (*_STORED, "low")] + [(n, ctypes.c_int64) for n in ("rows", "columns")]
 
 
 class _Layer(ctypes.Structure):
@@ -33,7 +33,7 @@ class _Layer(ctypes.Structure):
 
 class _Encoder(ctypes.Structure):
     _fields_ = [
-        *((n, ctypes.c_int64) for n in ("layers", "hidden", "heads", "head_size", "inner", "threads")),
+        *((n, ctypes.c_int64) for n in ("layers", "hidden", "heads", "head_size", "inner", "threads", "tiles")),
         ("epsilon", ctypes.c_float),
         *((n, ctypes.c_void_p) for n in (*EMBEDDINGS, "weight", "bias")),
         ("layer", ctypes.POINTER(_Layer)),
@@ -44,36 +44,41 @@ class _Batch(ctypes.Structure):
     _fields_ = [("count", ctypes.c_int64)] + [(n, ctypes.c_void_p) for n in ("starts", "ids", "places", "types", "out")]
 
 
-class AmxEncoder:
+class NativeEncoder:
     """Runs batches of any shape; padding is left out of all that is computed. Threads may share it.
 
     Args:
         compiled: the C source.
-        folder: what :func:`deepseek.inference.amx.weights.quantized` wrote.
+        folder: what :func:`deepseek.inference.native.weights.quantized` wrote.
         threads: of one batch.
+        tiles: whether AMX multiplies, where the processor has it; AVX-512's lanes do without.
 
     Raises:
         ConfigError: another version wrote the folder.
     """
 
-    def __init__(self, compiled: ctypes.CDLL, folder: Path, threads: int) -> None:
+    def __init__(self, compiled: ctypes.CDLL, folder: Path, threads: int, *, tiles: bool = True) -> None:
         from safetensors import safe_open
 
         about = read_about(folder)
         if (form := about.get("form")) != FORM:
             raise ConfigError(
                 f"the int8 copy is of the form {form!r}, this version reads {FORM!r}; `deepseek quantize BUNDLE ROWS "
-                "--runtime amx` makes it again"
+                "--runtime native` makes it again"
             )
         with safe_open(folder / FILE, framework="pt") as stored:
             self._tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - no mapping
+        tiles = tiles and bool(compiled.deepseek_encoder_tiles())
         self.context_length: int | None = about["context_length"]
         self._head, self._hidden, self._first_place = about["head"], about["hidden"], about["first_place"]
         self._vocabulary, self._types = (len(self._tensors[name]) for name in ("words", "types"))
         self._places = len(self._tensors["places"])
+        if not tiles:
+            self._add_low(compiled)
         self._layers = (_Layer * about["layers"])(*(self._layer(number) for number in range(about["layers"])))
         self._encoder = _Encoder(
             threads=threads,
+            tiles=tiles,
             head_size=about["hidden"] // about["heads"],
             layer=self._layers,
             **{name: about[name] for name in ("layers", "hidden", "heads", "inner", "epsilon")},
@@ -98,7 +103,7 @@ class AmxEncoder:
             return {"logits": F.linear(pooled, self._tensors["head.out.weight"], self._tensors["head.out.bias"])}
 
     def generate(self, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> list[Generated]:
-        raise ConfigError("the runtime 'amx' does not generate text; use 'torch'")
+        raise ConfigError("the runtime 'native' does not generate text; use 'torch'")
 
     def _states(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Last hidden states, (rows, tokens, E); zeros at padding."""
@@ -138,7 +143,19 @@ class AmxEncoder:
 
     def _matrix(self, name: str) -> _Matrix:
         data = self._tensors[f"{name}.data"]
-        return _Matrix(*(self._address(f"{name}.{n}") for n in _POINTERS), 32 * data.shape[0], 64 * data.shape[1])
+        pointers = (self._address(f"{name}.{n}") for n in (*_STORED, "low"))
+        return _Matrix(*pointers, PAIR * data.shape[0], DEEP * data.shape[1])
+
+    def _add_low(self, compiled: ctypes.CDLL) -> None:
+        """What is taken off each matrix's outputs because lanes multiply tokens that are 128 higher, int32 (N)."""
+        import torch
+
+        fill = compiled.deepseek_encoder_low
+        fill.argtypes, fill.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p], None
+        for name, data in [(n, t) for n, t in self._tensors.items() if n.endswith(".data")]:
+            rows, columns = PAIR * data.shape[0], DEEP * data.shape[1]
+            low = self._tensors[f"{name.removesuffix('.data')}.low"] = torch.empty(rows, dtype=torch.int32)
+            fill(data.data_ptr(), rows, columns, low.data_ptr())
 
     def _address(self, name: str) -> int | None:
         found = self._tensors.get(name)

@@ -1,4 +1,4 @@
-"""The runtime: runs int8 copies that bundles have for it.
+"""The runtime: runs int8 copies that bundles have for it, by AMX's tiles or AVX-512's lanes.
 
 Each token is rounded with a scale of its own where it is multiplied, attention is in bfloat16, all else in float32.
 """
@@ -17,18 +17,20 @@ from deepseek.inference.runtime import Availability, Runtime
 from deepseek.models.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from deepseek.inference.amx.encoder import AmxEncoder
+    from deepseek.inference.native.encoder import NativeEncoder
 
 SOURCE = Source(
     Path(__file__).with_name("encoder.c"),
-    needs=("avx512f", "avx512bw", "avx512vl", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"),
+    needs=("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "fma"),
 )
 
 
-class AmxRuntime(Runtime):
-    """BERT and its likes in 8 bits on CPUs with AMX; ``auto`` is int8, of a copy that ``deepseek quantize`` made."""
+class NativeRuntime(Runtime):
+    """BERT and its likes in 8 bits on CPUs with AVX-512 VNNI or AMX; ``auto`` is int8, of a copy that
+    ``deepseek quantize`` made.
+    """
 
-    name: ClassVar[str] = "amx"
+    name: ClassVar[str] = "native"
     makes_copies: ClassVar[tuple[str, ...]] = (INT8,)
 
     @classmethod
@@ -45,11 +47,11 @@ class AmxRuntime(Runtime):
     def quantize(
         self, checkpoint: Checkpoint, head: str, batches: Sequence[Batch], folder: Path, dtype: str = INT8
     ) -> None:
-        from deepseek.inference.amx.weights import quantized
+        from deepseek.inference.native.weights import quantized
 
         quantized(checkpoint, head, batches, folder)
 
-    def load(self, checkpoint: Checkpoint, head: str, *, device: str = "auto", dtype: str = "auto") -> AmxEncoder:
+    def load(self, checkpoint: Checkpoint, head: str, *, device: str = "auto", dtype: str = "auto") -> NativeEncoder:
         _refuse_device(device)
         if dtype not in ("auto", INT8):
             raise UnknownNameError(
@@ -57,20 +59,18 @@ class AmxRuntime(Runtime):
             )
         return self.open_copy(needed_copy(checkpoint, self.name))
 
-    def open_copy(self, folder: Path, *, device: str = "auto") -> AmxEncoder:
+    def open_copy(self, folder: Path, *, device: str = "auto") -> NativeEncoder:
         _refuse_device(device)
         compiled = SOURCE.library()
         if compiled is None:
-            raise ConfigError(f"the runtime 'amx' does not run here: {SOURCE.missing() or 'the compiler failed'}")
-        if compiled.deepseek_encoder_permitted():
-            raise ConfigError("the system does not give AMX to this process; the runtime 'openvino' runs without")
+            raise ConfigError(f"the runtime 'native' does not run here: {SOURCE.missing() or 'the compiler failed'}")
         import torch
 
-        from deepseek.inference.amx.encoder import AmxEncoder
+        from deepseek.inference.native.encoder import NativeEncoder
 
-        return AmxEncoder(compiled, folder, torch.get_num_threads())
+        return NativeEncoder(compiled, folder, torch.get_num_threads())
 
 
 def _refuse_device(device: str) -> None:
     if device not in ("auto", "cpu"):
-        raise ConfigError(f"the runtime 'amx' runs on the CPU, received device {device!r}")
+        raise ConfigError(f"the runtime 'native' runs on the CPU, received device {device!r}")

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import ConfigError
-from deepseek.inference.amx.calibration import Seen, seen
-from deepseek.inference.amx.families import unfit
 from deepseek.inference.conversion.keeping import ABOUT
+from deepseek.inference.native.calibration import Seen, seen
+from deepseek.inference.native.families import unfit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from deepseek.models.checkpoint import Checkpoint
 
 FILE = "encoder.safetensors"
-FORM = "amx encoder 1"
+FORM = "native encoder 1"
 """With a number that is raised when the C source comes to read other files."""
 PAIR, DEEP = 32, 64
 """Rows and columns of a matrix are multiples of these."""
@@ -54,7 +54,7 @@ def quantized(checkpoint: Checkpoint, head: str, batches: Sequence[Batch], folde
     given = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if reason := unfit(given, head):
         raise ConfigError(
-            f"the runtime 'amx' cannot run {checkpoint.name!r}: {reason}. The runtimes 'openvino' and 'torch' can"
+            f"the runtime 'native' cannot run {checkpoint.name!r}: {reason}. The runtimes 'openvino' and 'torch' can"
         )
     model = from_pretrained(checkpoint, head=head).eval()
     base, config = model.base_model, model.config
