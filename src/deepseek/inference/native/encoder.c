@@ -42,11 +42,18 @@ typedef struct {
     float *out; /* (tokens, E) */
 } Batch;
 
+/* Tokens in 8 bits; a number is scale times a whole one. */
 typedef struct {
-    int64_t tokens, padded;
-    float *x, *wide, *scale; /* (padded, E), (padded, max(F, E)), (padded) */
-    int8_t *narrow;          /* (padded, max(F, E)) */
-    uint16_t *qkv;           /* (padded, 3E) */
+    int8_t *whole; /* (padded, columns) */
+    float *scale;  /* (padded) */
+} Narrow;
+
+typedef struct {
+    int64_t tokens, block;  /* T, and how many of them pass the feed-forward together */
+    float *x, *mixed;       /* (padded, E); hidden states, and what attention mixed */
+    float *wide;            /* (padded block, F) */
+    Narrow narrow, deep;    /* of E columns, and of a block's F */
+    uint16_t *qkv;          /* (padded, 3E) */
 } Buffers;
 
 /* x (1 + erf(x / sqrt 2)) / 2 to 4e-5, a hundredth of what 8 bits round to: erf is x times a polynomial of x x up to
@@ -105,20 +112,20 @@ static void normed(float *x, const float *weight, const float *bias, int64_t siz
 
 enum { AS_BF16, ONTO, GELU };
 
-/* Outputs 32 * first to 32 * last for all tokens: into bfloat16, onto float32, or through GELU into float32. */
-ALWAYS void product(const int how, const int tiles, const Matrix *w, const Buffers *b, int64_t first, int64_t last, void *out) {
+/* Outputs 32 * first to 32 * last for T tokens: into bfloat16, onto float32, or through GELU into float32. */
+ALWAYS void product(const int how, const int tiles, const Matrix *w, int64_t T, const int8_t *x, const float *x_scale, int64_t first,
+                    int64_t last, void *out) {
     const int64_t K = w->columns, N = w->rows, depth = K / DEEP;
     int32_t sums[PAIR * PAIR] __attribute__((aligned(64)));
     for (int64_t n = first; n < last; n++) {
         const int8_t *weights = w->data + n * depth * 2 * 1024;
         const __m512 scale[2] = {_mm512_loadu_ps(w->scale + n * PAIR), _mm512_loadu_ps(w->scale + n * PAIR + 16)};
         const __m512 bias[2] = {_mm512_loadu_ps(w->bias + n * PAIR), _mm512_loadu_ps(w->bias + n * PAIR + 16)};
-        for (int64_t t = 0; t < b->padded; t += PAIR) {
-            const int8_t *tokens = b->narrow + t * K;
-            const int64_t there = b->tokens - t < PAIR ? b->tokens - t : PAIR;
-            whole_sums(tiles, tokens, K, weights, t == 0 && n + 1 < last, tiles ? 0 : w->low + n * PAIR, there, sums);
+        for (int64_t t = 0; t < T; t += PAIR) {
+            const int64_t there = T - t < PAIR ? T - t : PAIR;
+            whole_sums(tiles, x + t * K, K, weights, t == 0 && n + 1 < last, tiles ? 0 : w->low + n * PAIR, there, sums);
             for (int64_t m = 0; m < there; m++) {
-                const __m512 own = _mm512_set1_ps(b->scale[t + m]);
+                const __m512 own = _mm512_set1_ps(x_scale[t + m]);
                 for (int half = 0; half < 2; half++) {
                     __m512 v = _mm512_cvtepi32_ps(_mm512_load_si512(sums + m * PAIR + half * TILE));
                     v = _mm512_fmadd_ps(_mm512_mul_ps(own, scale[half]), v, bias[half]);
@@ -198,44 +205,58 @@ static void encode(const Encoder *e, const Batch *batch, int64_t first_row, int6
     const int64_t E = e->hidden, D = e->head_size, H = e->heads, F = e->inner, rows = last_row - first_row;
     const int64_t begin = batch->starts[first_row], T = b->tokens;
     int64_t first, last;
-#define TOKENS(...)                        \
-    while (take(team, T, &first, &last))    \
+    const Narrow *small = &b->narrow, *deep = &b->deep;
+#define TOKENS(count, ...)                   \
+    while (take(team, count, &first, &last)) \
         for (int64_t t = first; t < last; t++) { __VA_ARGS__ }
+#define NARROW(x, smooth, size, into, at) narrow(x, smooth, size, e->tiles, (into)->whole + (at) * (size), (into)->scale + (at))
     TOKENS(
-        float *x = b->x + t * E;
+        T, float *x = b->x + t * E;
         const float *word = e->words + batch->ids[begin + t] * E, *place = e->places + batch->places[begin + t] * E;
         const float *type = e->types ? e->types + batch->types[begin + t] * E : 0;
         for (int64_t i = 0; i < E; i++) x[i] = word[i] + place[i] + (type ? type[i] : 0.0f);
         normed(x, e->weight, e->bias, E, e->epsilon);
-        narrow(x, e->layer[0].qkv.smooth, E, e->tiles, b->narrow + t * E, b->scale + t);
+        NARROW(x, e->layer[0].qkv.smooth, E, small, t);
     )
     for (int64_t number = 0; number < e->layers; number++) {
         const Layer *layer = e->layer + number;
-        while (take(team, layer->qkv.rows / PAIR, &first, &last)) product(AS_BF16, e->tiles, &layer->qkv, b, first, last, b->qkv);
+        while (take(team, layer->qkv.rows / PAIR, &first, &last)) product(AS_BF16, e->tiles, &layer->qkv, T, small->whole, small->scale, first, last, b->qkv);
         while (take(team, rows * H, &first, &last))
             for (int64_t unit = first; unit < last; unit++) {
                 const int64_t row = first_row + unit / H, head = unit % H, at = batch->starts[row] - begin;
-                attend(e->tiles, b->qkv + at * 3 * E + head * D, batch->starts[row + 1] - batch->starts[row], E, D, b->wide + at * E + head * D, memory);
+                attend(e->tiles, b->qkv + at * 3 * E + head * D, batch->starts[row + 1] - batch->starts[row], E, D, b->mixed + at * E + head * D, memory);
             }
-        TOKENS(narrow(b->wide + t * E, layer->output.smooth, E, e->tiles, b->narrow + t * E, b->scale + t);)
-        while (take(team, E / PAIR, &first, &last)) product(ONTO, e->tiles, &layer->output, b, first, last, b->x);
+        TOKENS(T, NARROW(b->mixed + t * E, layer->output.smooth, E, small, t);)
+        while (take(team, E / PAIR, &first, &last)) product(ONTO, e->tiles, &layer->output, T, small->whole, small->scale, first, last, b->x);
         TOKENS(
-            normed(b->x + t * E, layer->attention_weight, layer->attention_bias, E, e->epsilon);
-            narrow(b->x + t * E, layer->up.smooth, E, e->tiles, b->narrow + t * E, b->scale + t);
+            T, normed(b->x + t * E, layer->attention_weight, layer->attention_bias, E, e->epsilon);
+            NARROW(b->x + t * E, layer->up.smooth, E, small, t);
         )
-        while (take(team, F / PAIR, &first, &last)) product(GELU, e->tiles, &layer->up, b, first, last, b->wide);
-        TOKENS(narrow(b->wide + t * F, layer->down.smooth, F, e->tiles, b->narrow + t * F, b->scale + t);)
-        while (take(team, E / PAIR, &first, &last)) product(ONTO, e->tiles, &layer->down, b, first, last, b->x);
+        for (int64_t from = 0; from < T; from += b->block) {
+            const int64_t now = T - from < b->block ? T - from : b->block;
+            const int8_t *whole = small->whole + from * E;
+            while (take(team, F / PAIR, &first, &last)) product(GELU, e->tiles, &layer->up, now, whole, small->scale + from, first, last, b->wide);
+            TOKENS(now, NARROW(b->wide + t * F, layer->down.smooth, F, deep, t);)
+            while (take(team, E / PAIR, &first, &last))
+                product(ONTO, e->tiles, &layer->down, now, deep->whole, deep->scale, first, last, b->x + from * E);
+        }
         TOKENS(
-            normed(b->x + t * E, layer->feed_weight, layer->feed_bias, E, e->epsilon);
-            if (number + 1 < e->layers) narrow(b->x + t * E, e->layer[number + 1].qkv.smooth, E, e->tiles, b->narrow + t * E, b->scale + t);
+            T, normed(b->x + t * E, layer->feed_weight, layer->feed_bias, E, e->epsilon);
+            if (number + 1 < e->layers) NARROW(b->x + t * E, e->layer[number + 1].qkv.smooth, E, small, t);
         )
     }
-    TOKENS(memcpy(batch->out + (begin + t) * E, b->x + t * E, E * sizeof(float));)
+    TOKENS(T, memcpy(batch->out + (begin + t) * E, b->x + t * E, E * sizeof(float));)
 }
 
-/* Calls of take that encode waits for: nine a layer, one before and one after. */
-static int64_t phases_of(const Encoder *e) { return 2 + 9 * e->layers; }
+/* Tokens of a thread's part of a batch, and of a block: what AMX reads all weights for, and what stays in a core's cache
+ * without. */
+#define CHUNK(tiles) ((tiles) ? 512 : 128)
+
+/* Calls of take that encode waits for: six a layer and three a block of it, one before and one after. */
+static int64_t phases_of(const Encoder *e, int64_t tokens) {
+    const int64_t blocks = (tokens + CHUNK(e->tiles) - 1) / CHUNK(e->tiles);
+    return 2 + (6 + 3 * blocks) * e->layers;
+}
 
 static size_t ceiling(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -244,27 +265,26 @@ static size_t attention_size(const Encoder *e, int64_t longest) {
     return ceiling(4 * P * D + 32 * P + 64 * P + 64 * D + 32 * D);
 }
 
-static size_t size_of(const Encoder *e, int64_t tokens, int64_t longest, int64_t team) {
-    const size_t T = (tokens + 31) / 32 * 32, widest = e->inner > e->hidden ? e->inner : e->hidden;
-    return ceiling(T * e->hidden * 4) + ceiling(T * widest * 4) + ceiling(T * 4) + ceiling(T * widest) + ceiling(T * e->hidden * 6) +
-           team * attention_size(e, longest);
-}
+static int64_t padded(int64_t tokens) { return (tokens + 31) / 32 * 32; }
 
+/* Where all is in memory, which moves on by as much; from null it tells how much. */
 static Buffers buffers(const Encoder *e, int64_t tokens, uint8_t **memory) {
-    const size_t T = (tokens + 31) / 32 * 32, widest = e->inner > e->hidden ? e->inner : e->hidden;
-    Buffers b = {tokens, (int64_t)T, 0, 0, 0, 0, 0};
+    const int64_t chunk = CHUNK(e->tiles), block = tokens < chunk ? tokens : chunk;
+    const size_t T = padded(tokens), B = padded(block), E = e->hidden, F = e->inner;
+    Buffers b = {.tokens = tokens, .block = block};
     uint8_t *at = *memory;
-    b.x = (float *)at, at += ceiling(T * e->hidden * 4);
-    b.wide = (float *)at, at += ceiling(T * widest * 4);
-    b.scale = (float *)at, at += ceiling(T * 4);
-    b.narrow = (int8_t *)at, at += ceiling(T * widest);
-    b.qkv = (uint16_t *)at, at += ceiling(T * e->hidden * 6);
+#define PLACE(what, bytes) what = (void *)at, at += ceiling(bytes)
+    PLACE(b.x, T * E * 4);
+    PLACE(b.mixed, T * E * 4);
+    PLACE(b.wide, B * F * 4);
+    PLACE(b.narrow.whole, T * E);
+    PLACE(b.narrow.scale, T * 4);
+    PLACE(b.deep.whole, B * F);
+    PLACE(b.deep.scale, B * 4);
+    PLACE(b.qkv, T * E * 6);
     *memory = at;
     return b;
 }
-
-/* Tokens of a thread's part of a batch: what AMX reads all weights for, and what stays in a core's cache without. */
-#define CHUNK(tiles) ((tiles) ? 512 : 128)
 
 /* Whether AMX's tiles multiply: the processor has them and the system gives them to this process. */
 int deepseek_encoder_tiles(void) { return tiles_given(); }
@@ -299,8 +319,10 @@ int deepseek_encode(const Encoder *e, const Batch *batch) {
             parts[++count] = r;
             most = starts[r] - starts[parts[count - 1]] > most ? starts[r] - starts[parts[count - 1]] : most;
         }
-    const size_t each = size_of(e, most, longest, alone ? 1 : threads);
-    const size_t phases = count * phases_of(e) * sizeof(Phase); /* of a team; threads alone need none */
+    uint8_t *end = 0;
+    buffers(e, most, &end);
+    const size_t each = (size_t)end + (alone ? 1 : threads) * attention_size(e, longest);
+    const size_t phases = count * phases_of(e, most) * sizeof(Phase); /* of a team; threads alone need none */
     uint8_t *memory = aligned_alloc(64, each * (alone ? threads : 1) + phases);
     if (!memory) { free(parts); return 1; }
     Phase *phase = (Phase *)memory;
