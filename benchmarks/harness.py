@@ -239,9 +239,13 @@ def write_results(
 
 
 def command(name: str) -> str:
-    """The command that measures this again: all parts, also when only some were run to bring a file up to date."""
+    """The command that measures this again: all parts, also when only some were run to bring a file up to
+    date, and without the folder that finished work was kept in."""
     given = sys.argv[1:]
-    arguments = shlex.join(a for before, a in zip(["", *given], given, strict=False) if "--only" not in (before, a))
+    left_out = ("--only", "--workspace")  # parts, and a folder of this machine
+    arguments = shlex.join(
+        a for before, a in zip(["", *given], given, strict=False) if not {before, a.split("=")[0]} & set(left_out)
+    )
     return f"make bench NAME={name}" + (f' ARGS="{arguments}"' if arguments else "")
 
 
