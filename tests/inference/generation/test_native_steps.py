@@ -206,9 +206,21 @@ def test_as_many_tokens_as_fit_are_near_to_float32(made: Make) -> None:
 
 
 @here
+@pytest.mark.parametrize("up_to", [MOST, 128])
+def test_steps_of_several_passes_answer_as_openvino_does(made: Make, up_to: int) -> None:
+    folder = made(**FITTING)
+    ours, theirs = opened(folder, "int8"), opened(folder, "int8")
+    ours._up_to, theirs._few = up_to, None
+    pieces = [Piece(list(p), 0, [b, b + 1], rows=2) for p, b in zip(prompts_of(40, 25, 50), (0, 2, 4), strict=True)]
+    found, expected = ours.forward(pieces).clone(), theirs.forward(pieces)
+    assert found.shape == expected.shape
+    assert off(found, expected) < (0.05 if up_to > MOST else 1e-5)
+
+
+@here
 def test_a_text_is_scored_alike_as_a_prompt_and_as_an_answer(made: Make) -> None:
     core = OpenVinoCore.load(resolve(made(**FITTING)), dtype="int8", settings=CoreSettings(cache_tokens=512))
-    ids = next(iter(prompts_of(100)))
+    ids = next(iter(prompts_of(150)))
     [whole], [steps] = core.logits([ids]), core.logits([ids], step_tokens=8)
     assert not torch.equal(whole, steps)  # the steps were computed otherwise
     assert off(steps, whole) < 0.05

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import ConfigError
 from deepseek.inference.conversion.keeping import read_about
-from deepseek.inference.generation.native.decoder import MOST, few_tokens
+from deepseek.inference.generation.native.decoder import MOST, fast_up_to, few_tokens
 from deepseek.inference.generation.openvino.conversion import MODEL
 from deepseek.inference.generation.openvino.request import PagedRequest, cache
 from deepseek.inference.generation.paged.blocks import BLOCK
@@ -54,6 +54,7 @@ class OpenVinoModel(PagedModel):
         threads = torch.get_num_threads()
         narrow = (precision, cache_precision) == ("bf16", "bf16")
         self._few = few_tokens(folder, threads) if narrow else None
+        self._up_to = fast_up_to()
         background = ThreadPoolExecutor(1, "openvino-compile")
         self._compiling: Future[PagedRequest] = background.submit(
             PagedRequest, folder, precision=precision, cache_precision=cache_precision, threads=threads
@@ -90,9 +91,10 @@ class OpenVinoModel(PagedModel):
         import torch
 
         few = self._few
-        if few is not None and sum(len(piece.ids) for piece in pieces) <= MOST:
+        tokens = sum(len(piece.ids) for piece in pieces)
+        if few is not None and tokens <= MOST:
             return few.forward(pieces)
-        if few is not None and not self._compiling.done():
+        if few is not None and (tokens <= self._up_to or not self._compiling.done()):
             return torch.cat([few.forward(part) for part in parts(pieces, MOST)])
         return self._request().forward(pieces)
 
