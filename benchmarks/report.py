@@ -66,7 +66,7 @@ INFERENCE = (
     ("utilisation_decode", "Decoding, share of the machine's memory bandwidth", "90% is the goal"),
     ("cold_start_s", "Start of a process to the first generated token", "under 5 s"),
 )
-"""Claims of inference on a CPU: what AMX multiplies decides, so that both kinds of processors are measured."""
+"""Claims of inference on a CPU, for processors with AMX and without: that decides the figures."""
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(

@@ -81,12 +81,6 @@ static void tiles_off(void) {}
 static int tiles_given(void) { return 0; }
 #endif
 
-ALWAYS __m512i repeated(const void *four_bytes) {
-    int32_t bits;
-    memcpy(&bits, four_bytes, 4);
-    return _mm512_set1_epi32(bits);
-}
-
 /* _mm512_dpbusd_epi32, onto a sum where it is: from the intrinsic GCC 12 makes copies of half the sums in each turn. */
 #define add_fours(sum, a, b) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
 

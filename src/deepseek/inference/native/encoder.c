@@ -139,9 +139,11 @@ ALWAYS void product(const int how, const int tiles, const Matrix *w, int64_t T, 
     }
 }
 
+static int64_t padded(int64_t tokens) { return (tokens + 31) / 32 * 32; }
+
 /* One head of one row of T tokens; the place of a token's query is qkv, keys E further, values 2E. */
 static void attend(const int tiles, const uint16_t *qkv, int64_t T, int64_t E, int64_t D, float *out, uint8_t *memory) {
-    const int64_t stride = 3 * E, P = (T + 31) / 32 * 32, parts = D / 32, wide = D / 16;
+    const int64_t stride = 3 * E, P = padded(T), parts = D / 32, wide = D / 16;
     uint16_t *keys = (uint16_t *)memory;     /* (P / 16, D / 32, 16, 32): pairs of a head's numbers of sixteen keys */
     uint16_t *values = keys + P * D;         /* (P / 32, D / 16, 16, 32): pairs of tokens of sixteen numbers */
     uint16_t *shares = values + P * D;       /* (16, P) */
@@ -261,11 +263,9 @@ static int64_t phases_of(const Encoder *e, int64_t tokens) {
 static size_t ceiling(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 static size_t attention_size(const Encoder *e, int64_t longest) {
-    const size_t P = (longest + 31) / 32 * 32, D = e->head_size;
+    const size_t P = padded(longest), D = e->head_size;
     return ceiling(4 * P * D + 32 * P + 64 * P + 64 * D + 32 * D);
 }
-
-static int64_t padded(int64_t tokens) { return (tokens + 31) / 32 * 32; }
 
 /* Where all is in memory, which moves on by as much; from null it tells how much. */
 static Buffers buffers(const Encoder *e, int64_t tokens, uint8_t **memory) {

@@ -84,12 +84,6 @@ static void narrow(const float *x, int64_t columns, int8_t *whole, float *scale,
     }
 }
 
-ALWAYS __m512i four_columns(const int8_t *whole) {
-    int32_t bits;
-    memcpy(&bits, whole, 4);
-    return _mm512_set1_epi32(bits);
-}
-
 ALWAYS void store(float *out, __m512 value, const float *bias, int add) {
     if (bias) value = _mm512_add_ps(value, _mm512_loadu_ps(bias));
     if (add) value = _mm512_add_ps(value, _mm512_loadu_ps(out));
@@ -100,8 +94,8 @@ ALWAYS void store(float *out, __m512 value, const float *bias, int add) {
 ALWAYS void multiply(const int M, __m512i a, __m512i c, const int8_t *tokens, int64_t columns, __m512i *one, __m512i *other) {
     for (int m = 0; m < M; m++) {
         const int8_t *q = tokens + m * columns;
-        one[m] = _mm512_dpbusd_epi32(one[m], a, four_columns(q));
-        other[m] = _mm512_dpbusd_epi32(other[m], c, four_columns(q + 16));
+        one[m] = _mm512_dpbusd_epi32(one[m], a, repeated(q));
+        other[m] = _mm512_dpbusd_epi32(other[m], c, repeated(q + 16));
     }
 }
 

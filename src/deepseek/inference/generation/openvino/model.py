@@ -92,10 +92,9 @@ class OpenVinoModel(PagedModel):
 
         few = self._few
         tokens = sum(len(piece.ids) for piece in pieces)
-        if few is not None and tokens <= MOST:
-            return few.forward(pieces)
         if few is not None and (tokens <= self._up_to or not self._compiling.done()):
-            return torch.cat([few.forward(part) for part in parts(pieces, MOST)])
+            found = [few.forward(part) for part in parts(pieces, MOST)]
+            return found[0] if len(found) == 1 else torch.cat(found)
         return self._request().forward(pieces)
 
     def _request(self) -> PagedRequest:
