@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import grpc
 import httpx
 import pytest
-from serving_fakes import CONFIG, FakeArrays, FakeClassifier
+from serving_fakes import CONFIG, fake_models
 
 from deepseek.serving import Server
 from deepseek.serving.proto import open_inference_pb2_grpc as pb_grpc
@@ -13,8 +13,7 @@ from deepseek.serving.proto import open_inference_pb2_grpc as pb_grpc
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    models = [FakeClassifier(), FakeClassifier("sentiment", "10"), FakeClassifier("org/topic"), FakeArrays()]
-    with Server(CONFIG, models) as running:
+    with Server(CONFIG.model_copy(update={"grpc_transport": "native"}), fake_models()) as running:
         yield running
 
 
@@ -24,10 +23,18 @@ def http(server: Server) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="session")
-def channel(server: Server) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(server.grpc_address) as open_channel:
+@pytest.fixture(scope="session", params=["native", "grpcio"])
+def channel(request: pytest.FixtureRequest, server: Server) -> Iterator[grpc.Channel]:
+    """A channel to a server of each transport; the first is the one that REST is tested on."""
+    if request.param == server.config.grpc_transport:
+        address, other = server.grpc_address, None
+    else:
+        other = Server(CONFIG.model_copy(update={"grpc_transport": request.param}), fake_models()).start()
+        address = other.grpc_address
+    with grpc.insecure_channel(address) as open_channel:
         yield open_channel
+    if other is not None:
+        other.stop()
 
 
 @pytest.fixture(scope="session")

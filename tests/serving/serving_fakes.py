@@ -105,3 +105,8 @@ class FakeArrays:
             }
             for row in rows
         ]
+
+
+def fake_models() -> list[Any]:
+    """What the tests' server serves."""
+    return [FakeClassifier(), FakeClassifier("sentiment", "10"), FakeClassifier("org/topic"), FakeArrays()]

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from serving_fakes import CONFIG, FakeClassifier
 
 import deepseek.serving.proto as proto_package
-from deepseek.serving.grpc_server import SERVICE
+from deepseek.serving.grpc.oip_service import SERVICE
 from deepseek.serving.proto import open_inference_pb2 as pb
 from deepseek.serving.proto.generate import OUTPUTS, generate
 
@@ -66,7 +66,7 @@ def test_infer_echoes_the_id_selects_outputs_and_mirrors_raw(stub: Any) -> None:
         (infer_request(["a"], parameters={"top_k": {"string_param": "x"}}), grpc.StatusCode.INVALID_ARGUMENT, "top_k"),
         (infer_request(["a"], parameters={"top_k": {}}), grpc.StatusCode.INVALID_ARGUMENT, "no value"),
         (infer_request(["crash"]), grpc.StatusCode.INTERNAL, "incident"),
-        (infer_request(["a" * CONFIG.max_body_bytes]), grpc.StatusCode.RESOURCE_EXHAUSTED, "larger than max"),
+        (infer_request(["a" * CONFIG.max_body_bytes]), grpc.StatusCode.RESOURCE_EXHAUSTED, str(CONFIG.max_body_bytes)),
     ],
 )
 def test_refusals(stub: Any, request_: pb.ModelInferRequest, code: grpc.StatusCode, message: str) -> None:
@@ -105,6 +105,11 @@ def test_health_and_reflection(channel: grpc.Channel) -> None:
         "ServerMetadata",
         "ModelMetadata",
         "ModelInfer",
+        "ModelStreamInfer",
+        "ModelStatistics",
+        "RepositoryIndex",
+        "RepositoryModelLoad",
+        "RepositoryModelUnload",
     ]
 
 

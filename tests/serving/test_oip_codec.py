@@ -54,7 +54,7 @@ def plain(rows: Any) -> list[Any]:
 def test_json_round_trip(case: Any) -> None:
     signature, rows = case
     codec = Codec(signature)
-    body = json_codec.encode("m", "1", Inference(rows, {}, codec.select(()), "id"), rows)
+    body = json_codec.encode("m", "1", Inference(rows, {}, codec.select(()), "id"), rows)[0]
     answer = msgspec.json.decode(body)
     assert answer["id"] == "id"
     request = msgspec.json.encode({"inputs": answer["outputs"]})

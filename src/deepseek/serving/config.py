@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+from deepseek.serving.tls import TlsConfig
 
 
 class ServingConfig(BaseModel):
@@ -34,6 +38,18 @@ class ServingConfig(BaseModel):
     )
     max_body_bytes: int = Field(
         default=8 * 1024 * 1024, ge=1024, description="Largest request body (REST) and message (gRPC), in bytes."
+    )
+    tls: TlsConfig | None = Field(
+        default=None, description="Certificate and key for both protocols; without it they are spoken in the clear."
+    )
+    model_control: bool = Field(
+        default=False,
+        description="Whether clients may load, reload and unload models (Triton's model repository extension).",
+    )
+    grpc_transport: Literal["auto", "native", "grpcio"] = Field(
+        default="auto",
+        description="What speaks gRPC: 'native' (pygrpc-native, in Rust), 'grpcio' (grpc.aio: the reference, and TLS), "
+        "or, with 'auto', the native one where it is installed and can do what is asked for.",
     )
     drain_seconds: float = Field(
         default=10.0, ge=0, description="Longest time, in seconds, that requests in flight get to finish at shutdown."

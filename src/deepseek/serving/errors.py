@@ -36,6 +36,26 @@ class NotReadyError(DeepSeekError):
     """The model is still loading, or the server is shutting down."""
 
 
+class AuthenticationError(DeepSeekError):
+    """The request has no key, or one that is not known, was revoked or has expired."""
+
+
+class PermissionDeniedError(DeepSeekError):
+    """The key is known, but does not cover this model or operation."""
+
+
+class QuotaExceededError(DeepSeekError):
+    """The key has used up what its plan allows; ``retry_after`` is the time, in seconds, until there is more."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlineError(DeepSeekError, TimeoutError):
+    """The request could not be answered within the time that its client, or the server, gives it."""
+
+
 class Failure(NamedTuple):
     """How an exception is told to a client."""
 
@@ -49,10 +69,16 @@ class Failure(NamedTuple):
 
 def describe(error: BaseException) -> Failure:
     """Map an exception to statuses; an unexpected one is logged with its traceback and told without its details."""
-    if isinstance(error, QueueFullError):
+    if isinstance(error, QueueFullError | QuotaExceededError):
         return Failure(429, "RESOURCE_EXHAUSTED", str(error), error.retry_after)
     if isinstance(error, NotReadyError):
         return Failure(503, "UNAVAILABLE", str(error), 1.0)
+    if isinstance(error, AuthenticationError):
+        return Failure(401, "UNAUTHENTICATED", str(error))
+    if isinstance(error, PermissionDeniedError):
+        return Failure(403, "PERMISSION_DENIED", str(error))
+    if isinstance(error, DeadlineError):
+        return Failure(504, "DEADLINE_EXCEEDED", str(error))
     if isinstance(error, BodyTooLargeError):
         return Failure(413, "RESOURCE_EXHAUSTED", str(error))
     if isinstance(error, UnsupportedMediaError):

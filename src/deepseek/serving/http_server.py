@@ -23,6 +23,7 @@ from granian.log import LogLevels
 from granian.server.embed import Server as EmbeddedGranian
 
 from deepseek.errors import DeepSeekError
+from deepseek.serving.tls import TlsConfig
 
 BACKLOG = 2048
 MAX_CONNECTIONS = 16384
@@ -55,7 +56,7 @@ def port_error(setting: str, address: str, port: int, reason: str) -> DeepSeekEr
 class _Granian(EmbeddedGranian):  # type: ignore[misc]  # granian ships no usable types for this class
     """granian's embedded server on a given listening socket."""
 
-    def __init__(self, target: Any, listener: socket.socket) -> None:
+    def __init__(self, target: Any, listener: socket.socket, tls: TlsConfig | None) -> None:
         address, port = listener.getsockname()[:2]
         self._listener = listener
         super().__init__(
@@ -69,6 +70,7 @@ class _Granian(EmbeddedGranian):  # type: ignore[misc]  # granian ships no usabl
             backpressure=MAX_CONNECTIONS,
             log_level=LogLevels.error,
             log_dictconfig=_KEEP_LOGGING,
+            **(tls.http_options() if tls is not None else {}),
         )
 
     def _init_shared_socket(self) -> None:
@@ -85,8 +87,8 @@ class _Granian(EmbeddedGranian):  # type: ignore[misc]  # granian ships no usabl
 class HttpServer:
     """Serves an RSGI application on the running event loop."""
 
-    def __init__(self, target: Any, listener: socket.socket) -> None:
-        self._granian = _Granian(target, listener)
+    def __init__(self, target: Any, listener: socket.socket, tls: TlsConfig | None = None) -> None:
+        self._granian = _Granian(target, listener, tls)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> asyncio.Task[None]:

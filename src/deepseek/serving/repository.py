@@ -1,66 +1,44 @@
-"""The models of one server: by name and version, each with its batcher and its codec."""
+"""The models of one server: by name and version; loaded, swapped and unloaded while it runs.
+
+A model comes from a :class:`ModelSource`, which can load it again. Loading happens in a thread, and the new model is
+warmed up beside the old one before it takes its place, so that no request waits for it or is lost: requests that
+reached the old one are answered by it, and those that are between two steps at that moment go to the new one.
+
+Triton's model repository extension is the interface (github.com/triton-inference-server/server, docs/protocol).
+"""
 
 from __future__ import annotations
 
-import logging
-import time
+import asyncio
+import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple, Protocol
 
-from deepseek.errors import ConfigError, DeepSeekError, UnknownNameError
-from deepseek.serving.batching import MicroBatcher
+from deepseek.errors import ConfigError, UnknownNameError
 from deepseek.serving.config import ServingConfig
-from deepseek.serving.errors import NotReadyError
-from deepseek.serving.model import Outputs, Parameters, ServedModel
-from deepseek.serving.oip.codec import Codec
-from deepseek.tasks.signature import Field
-
-logger = logging.getLogger("deepseek.serving")
+from deepseek.serving.loaded_model import LoadedModel
+from deepseek.serving.model import ServedModel
 
 
-class LoadedModel:
-    """A model with what serving adds to it: a batcher, a codec compiled from its signature, and readiness."""
+class ModelSource(Protocol):
+    """Where a model comes from; loads it as often as asked."""
 
-    def __init__(self, model: ServedModel, config: ServingConfig) -> None:
-        self.model = model
-        self.name = model.name
-        self.version = model.version
-        self.task = model.task
-        self.codec = Codec(model.signature)
-        self.loaded_at = int(time.time())
-        self.ready = False
-        self.batcher = MicroBatcher(
-            self._predict,
-            name=model.name,
-            max_batch_size=config.max_batch_size,
-            max_batch_delay_ms=config.max_batch_delay_ms,
-            max_queue=config.max_queue,
-        )
+    @property
+    def name(self) -> str:
+        """The name under which its models are served."""
 
-    def _predict(self, rows: Any, parameters: Parameters) -> Outputs:
-        return self.model.predict(rows, parameters or None)
+    def load(self) -> ServedModel:
+        """Load the model as it is now; blocks. Raises a :class:`~deepseek.errors.DeepSeekError` saying why not."""
 
-    def require_ready(self) -> None:
-        """Raise :class:`NotReadyError` while the model is warming up."""
-        if not self.ready:
-            raise NotReadyError(f"model {self.name!r} is still loading; retry later")
 
-    async def warm_up(self) -> None:
-        """Run one tiny row, so that the first client does not pay for lazy initialisation, then become ready.
+class Entry(NamedTuple):
+    """A line of the repository's index; without a version when the model is not loaded."""
 
-        A model may refuse our made-up row (``ValueError``): it answered, so it is ready. Any other exception is raised
-        as :class:`DeepSeekError`, because every real request would meet it too.
-        """
-        parameters = {"max_new_tokens": 1} if "max_new_tokens" in self.codec.parameters else None
-        try:
-            await self.batcher.submit([sample_row(self.model.signature.inputs)], parameters)
-        except ValueError as error:
-            logger.warning("model %r refused the warm-up row: %s", self.name, error)
-        except Exception as error:
-            raise DeepSeekError(
-                f"model {self.name!r} failed on its warm-up row with {type(error).__name__}: {error}"
-            ) from error
-        self.ready = True
+    name: str
+    version: str
+    state: str
+    """``READY``, ``LOADING`` or ``UNAVAILABLE``."""
+    reason: str = ""
 
 
 class ModelRepository:
@@ -69,6 +47,9 @@ class ModelRepository:
     def __init__(self, config: ServingConfig) -> None:
         self._config = config
         self._models: dict[str, dict[str, LoadedModel]] = {}
+        self._sources: dict[str, ModelSource] = {}
+        self._failures: dict[str, str] = {}
+        self._loading: dict[str, asyncio.Lock] = {}
 
     def __iter__(self) -> Iterator[LoadedModel]:
         for versions in self._models.values():
@@ -84,24 +65,87 @@ class ModelRepository:
         """Whether every model is ready."""
         return all(loaded.ready for loaded in self)
 
-    def add(self, model: ServedModel) -> LoadedModel:
-        """Add a model, not ready until :meth:`LoadedModel.warm_up`; raises :class:`ConfigError` on a duplicate."""
+    def register(self, source: ModelSource) -> None:
+        """Make a model known that can be loaded later; raises :class:`ConfigError` on a duplicate."""
+        if source.name in self._sources:
+            raise ConfigError(f"two sources have models of the name {source.name!r}; give one of them another name")
+        self._sources[source.name] = source
+
+    def add(self, model: ServedModel, source: ModelSource | None = None) -> LoadedModel:
+        """Add a model, not ready until :meth:`LoadedModel.warm_up`; raises :class:`ConfigError` on a duplicate.
+
+        ``source`` is what it came from, if it can be loaded again.
+        """
         if not model.name or not model.version:
             raise ConfigError(f"a served model needs a name and a version, received {model.name!r}, {model.version!r}")
         versions = self._models.setdefault(model.name, {})
         if model.version in versions:
             raise ConfigError(f"model {model.name!r} version {model.version!r} is served already")
-        loaded = versions[model.version] = LoadedModel(model, self._config)
+        loaded = versions[model.version] = LoadedModel(model, self._config, source)
         return loaded
 
+    async def load(self, name: str) -> LoadedModel:
+        """Load a model from its source, and put it in the place of what came from there before.
+
+        When loading or the warm-up fails, what was served goes on. Raises :class:`UnknownNameError` for a name without
+        a source, and what the source raises.
+        """
+        source = self._sources.get(name)
+        if source is None:
+            raise UnknownNameError("model to load", name, self._sources, "Only models with a source can be loaded.")
+        async with self._loading.setdefault(name, asyncio.Lock()):
+            self._failures.pop(name, None)
+            try:
+                model = await asyncio.to_thread(source.load)
+                loaded = LoadedModel(model, self._config, source)
+                try:
+                    await loaded.warm_up()
+                except BaseException:
+                    loaded.batcher.close()
+                    loaded.release()
+                    raise
+            except Exception as error:
+                self._failures[name] = str(error) or type(error).__name__
+                raise
+            versions = self._models.setdefault(loaded.name, {})
+            replaced = [old for old in versions.values() if old.source is source or old.version == loaded.version]
+            for old in replaced:
+                del versions[old.version]
+                old.successor = loaded
+            versions[loaded.version] = loaded
+            for old in replaced:
+                await old.retire(loaded)
+            return loaded
+
+    async def unload(self, name: str) -> None:
+        """Stop serving every version of a model: new requests get "unknown model", queued ones are still answered."""
+        self.get(name)
+        async with self._loading.setdefault(name, asyncio.Lock()):
+            for loaded in self._models.pop(name, {}).values():
+                await loaded.retire()
+
     async def remove(self, name: str, version: str = "") -> None:
-        """Stop serving a model: new requests get "unknown model", queued ones are still answered."""
+        """Stop serving one version of a model, as :meth:`unload` does for all."""
         loaded = self.get(name, version)
         versions = self._models[name]
         del versions[loaded.version]
         if not versions:
             del self._models[name]
-        await loaded.batcher.drain()
+        await loaded.retire()
+
+    def index(self, *, ready: bool = False) -> list[Entry]:
+        """All models that are served, then all that could be loaded; ``ready``: only those that answer now."""
+        entries = [
+            Entry(loaded.name, loaded.version, "READY" if loaded.ready else "LOADING")
+            for name in self.names
+            for loaded in self._models[name].values()
+        ]
+        for name in sorted(self._sources):
+            lock = self._loading.get(name)
+            if name not in self._models:
+                state = "LOADING" if lock is not None and lock.locked() else "UNAVAILABLE"
+                entries.append(Entry(name, "", state, self._failures.get(name, "unloaded")))
+        return [entry for entry in entries if entry.state == "READY"] if ready else entries
 
     def get(self, name: str, version: str = "") -> LoadedModel:
         """Return a model; without a version the newest. Raises :class:`UnknownNameError` with the nearest names."""
@@ -113,6 +157,14 @@ class ModelRepository:
                 raise UnknownNameError(f"version of model {name!r}", version, versions)
             return versions[version]
         return next(iter(versions.values())) if len(versions) == 1 else max(versions.values(), key=_age)
+
+    def chosen(self, name: str = "", version: str = "") -> list[LoadedModel]:
+        """Models of a name and version, each of which may be left open; raises :class:`UnknownNameError`."""
+        if name and version:
+            return [self.get(name, version)]
+        if name:
+            return [self.get(name, each) for each in self.versions(name)]
+        return [loaded for known in self.names for loaded in self.chosen(known)]
 
     def versions(self, name: str) -> list[str]:
         """Versions of a model, oldest first; raises :class:`UnknownNameError`."""
@@ -130,34 +182,17 @@ class ModelRepository:
     async def drain(self) -> None:
         """Answer everything that waits, then end the models' threads."""
         for loaded in list(self):
-            await loaded.batcher.drain()
+            await loaded.retire()
 
     def close(self) -> None:
         """End the models' threads; whatever waits fails with :class:`NotReadyError`."""
         for loaded in self:
             loaded.batcher.close()
+            with contextlib.suppress(Exception):  # the server ends anyway, and the other models must be freed too
+                loaded.release()
 
 
 def _age(loaded: LoadedModel) -> tuple[bool, int, int]:
     """Sorts numeric versions by number ("10" after "9"), after all others, which keep their order of loading."""
     numeric = loaded.version.isdecimal()
     return numeric, int(loaded.version) if numeric else 0, loaded.loaded_at
-
-
-def sample_row(inputs: tuple[Field, ...]) -> dict[str, Any]:
-    """A smallest plausible row for a signature: short text, zeros, sizes that vary set to 1."""
-    import numpy as np
-
-    samples: dict[str, Any] = {"string": "warm up", "bytes": b"warm up", "bool": False, "float32": 0.0, "float64": 0.0}
-    row: dict[str, Any] = {}
-    for field in inputs:
-        if field.optional:
-            continue
-        value = samples.get(field.dtype, 0)
-        if field.shape:
-            shape = tuple(1 if size < 0 else size for size in field.shape)
-            array = np.full(shape, value, dtype=object if field.dtype in ("string", "bytes") else field.dtype)
-            row[field.name] = array.tolist() if array.dtype == object else array
-        else:
-            row[field.name] = value
-    return row

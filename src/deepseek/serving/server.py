@@ -13,6 +13,7 @@ import http.client
 import logging
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -20,11 +21,13 @@ from types import TracebackType
 
 from deepseek.errors import ConfigError, DeepSeekError
 from deepseek.serving.config import ServingConfig
-from deepseek.serving.grpc_server import GrpcServer
+from deepseek.serving.gateway import Gateway
+from deepseek.serving.grpc.front import Front, open_front
+from deepseek.serving.grpc.oip_service import OipService
 from deepseek.serving.http_server import HttpServer, bind
 from deepseek.serving.lifecycle import Lifecycle, Phase
 from deepseek.serving.model import ServedModel
-from deepseek.serving.repository import ModelRepository
+from deepseek.serving.repository import ModelRepository, ModelSource
 from deepseek.serving.rest.app import RestApp
 
 logger = logging.getLogger("deepseek.serving")
@@ -44,16 +47,24 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 class Server:
     """Serves ``models`` with ``config``, either blocking (:meth:`run`) or in a background thread (:meth:`start`).
 
+    ``sources`` are where models can be loaded from while the server runs; one of the same name as a model is where
+    that model came from.
+
     A server runs once. As a context manager it starts on entry and stops on exit.
     """
 
-    def __init__(self, config: ServingConfig, models: Sequence[ServedModel]) -> None:
-        if not models:
+    def __init__(
+        self, config: ServingConfig, models: Sequence[ServedModel], *, sources: Sequence[ModelSource] = ()
+    ) -> None:
+        if not models and not sources:
             raise ConfigError("expected at least one model to serve, received none")
         self.config = config
         self.repository = ModelRepository(config)
+        by_name = {source.name: source for source in sources}
+        for source in sources:
+            self.repository.register(source)
         for model in models:
-            self.repository.add(model)
+            self.repository.add(model, by_name.get(model.name))
         self._lifecycle = Lifecycle()
         self._used = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -66,7 +77,7 @@ class Server:
     def http_url(self) -> str:
         """Where REST answers, e.g. ``"http://127.0.0.1:8000"``; raises :class:`DeepSeekError` before the start."""
         host, http_port, _ = self._bound()
-        return f"http://{host}:{http_port}"
+        return f"{'http' if self.config.tls is None else 'https'}://{host}:{http_port}"
 
     @property
     def grpc_address(self) -> str:
@@ -140,7 +151,9 @@ class Server:
 
     def _confirm_ready(self) -> None:
         host, port, _ = self._bound()
-        connection = http.client.HTTPConnection(host.strip("[]"), port, timeout=10)
+        connection = self._connection(host.strip("[]"), port)
+        if connection is None:
+            return
         try:
             connection.request("GET", "/v2/health/ready", headers={"connection": "close"})
             status = connection.getresponse().status
@@ -153,9 +166,21 @@ class Server:
             self.stop()
             raise DeepSeekError(f"the server started, but is not ready: {self.http_url}/v2/health/ready says {status}")
 
+    def _connection(self, host: str, port: int) -> http.client.HTTPConnection | None:
+        """A connection to ourselves; ``None`` where that takes a client's certificate, which we do not have."""
+        if self.config.tls is None:
+            return http.client.HTTPConnection(host, port, timeout=10)
+        if self.config.tls.client_ca is not None:
+            return None
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # to the socket that we bound ourselves
+        return http.client.HTTPSConnection(host, port, timeout=10, context=context)
+
     async def _serve(self, on_ready: Callable[[], None] | None, signals: bool) -> None:
         self._check_unused()
         self._used = True
+        if self.config.tls is not None:
+            self.config.tls.check()
         self._loop = loop = asyncio.get_running_loop()
         self._stop, self._hurry = asyncio.Event(), asyncio.Event()
         if signals:
@@ -163,16 +188,18 @@ class Server:
         family, address = await _resolve(self.config.host)
         listener = bind(address, self.config.http_port, family)
         try:
-            grpc_server = GrpcServer(
-                self.repository, self._lifecycle, address, self.config.grpc_port, self.config.max_body_bytes
-            )
+            gateway = Gateway(self.repository, self._lifecycle)
+            oip = OipService(gateway, self.config.model_control)
+            tls = self.config.tls
+            credentials = None if tls is None else tls.grpc_credentials()
+            grpc_server = open_front([oip.service()], self.config, address, credentials)
         except BaseException:
             listener.close()
             raise
         host = _WILDCARDS.get(address, address)
         host = f"[{host}]" if ":" in host else host
         self._address = (host, listener.getsockname()[1], grpc_server.port)
-        http_server = HttpServer(RestApp(self.config, self.repository, self._lifecycle), listener)
+        http_server = HttpServer(RestApp(self.config, gateway), listener, self.config.tls)
         try:
             http_task = http_server.start()
             await grpc_server.start()
@@ -193,13 +220,13 @@ class Server:
         finally:
             await self._shut_down(http_server, grpc_server)
 
-    async def _warm_up(self, grpc_server: GrpcServer) -> None:
+    async def _warm_up(self, grpc_server: Front) -> None:
         for loaded in list(self.repository):
             await loaded.warm_up()
         self._lifecycle.phase = Phase.SERVING
         await grpc_server.set_ready(True)
 
-    async def _shut_down(self, http_server: HttpServer, grpc_server: GrpcServer) -> None:
+    async def _shut_down(self, http_server: HttpServer, grpc_server: Front) -> None:
         assert self._hurry is not None
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.config.drain_seconds

@@ -11,8 +11,8 @@ from deepseek.serving.model import Row
 from deepseek.serving.oip.tensor_field import TensorField
 from deepseek.tasks.signature import Signature
 
-PROTOCOL_PARAMETERS = frozenset({"binary_data_output"})
-"""Request parameters that speak to the protocol layer; Triton's HTTP client sets this one by default."""
+PROTOCOL_PARAMETERS = frozenset({"binary_data_output", "priority", "timeout", "triton_enable_empty_final_response"})
+"""Request parameters that speak to the protocol layer rather than to the model; Triton's clients set them."""
 
 
 class Inference(NamedTuple):
@@ -23,7 +23,13 @@ class Inference(NamedTuple):
     outputs: list[TensorField]
     id: str = ""
     raw: bool = False
-    """Whether the inputs came as raw bytes; the outputs then go back the same way."""
+    """gRPC: whether the inputs came as raw bytes; the outputs then go back the same way."""
+    binary: frozenset[str] = frozenset()
+    """REST: outputs that go back as binary tensors."""
+    priority: int = 0
+    """1 is the most urgent; 0: the default."""
+    timeout: float | None = None
+    """How long the client waits, in seconds."""
 
 
 class Codec:
@@ -83,6 +89,20 @@ class Codec:
             for name, value in parameters.items()
             if value is not None and name not in PROTOCOL_PARAMETERS
         }
+
+
+def urgency(parameters: Mapping[str, Any] | None) -> tuple[int, float | None]:
+    """Triton's request parameters ``priority`` and ``timeout`` (there in microseconds), as a number and seconds."""
+    if not parameters:
+        return 0, None
+    priority, timeout = parameters.get("priority", 0), parameters.get("timeout")
+    if type(priority) is not int or not 0 <= priority <= 255:
+        raise RequestError(f"parameter 'priority': expected an integer from 0 to 255, received {priority!r:.60}")
+    if timeout is None or timeout == 0:
+        return priority, None
+    if type(timeout) is not int or timeout < 0:
+        raise RequestError(f"parameter 'timeout': expected microseconds, at least 0, received {timeout!r:.60}")
+    return priority, timeout / 1e6
 
 
 def _look_up(kind: str, name: str, known: Mapping[str, TensorField]) -> TensorField:

@@ -11,8 +11,7 @@ from typing import Any
 from deepseek.serving.errors import RequestError
 from deepseek.serving.model import Outputs
 from deepseek.serving.oip import raw
-from deepseek.serving.oip.codec import Codec, Inference
-from deepseek.serving.oip.tensor_field import TensorField
+from deepseek.serving.oip.codec import Codec, Inference, urgency
 from deepseek.serving.proto import open_inference_pb2 as pb
 
 
@@ -40,21 +39,18 @@ def decode(codec: Codec, request: pb.ModelInferRequest) -> Inference:
             if not flat:
                 hint = f" in contents.{field.kind.contents}"
         field.check_length(len(flat), expected, tensor.shape, hint)
-        columns[tensor.name] = field.column(_text(field, flat) if field.dtype == "string" else flat, tensor.shape)
+        columns[tensor.name] = field.column(raw.text(field, flat) if field.dtype == "string" else flat, tensor.shape)
+    parameters = _parameters(request.parameters) if request.parameters else None
+    priority, timeout = urgency(parameters)
     return Inference(
         rows=codec.rows(columns),
-        parameters=codec.check_parameters(_parameters(request.parameters)),
+        parameters=codec.check_parameters(parameters),
         outputs=codec.select(output.name for output in request.outputs),
         id=request.id,
         raw=bool(raw_contents),
+        priority=priority,
+        timeout=timeout,
     )
-
-
-def _text(field: TensorField, flat: list[bytes]) -> list[str]:
-    try:
-        return [element.decode() for element in flat]
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{field.where}: expected UTF-8 text, received other bytes ({error.reason})") from error
 
 
 def _parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Any]:

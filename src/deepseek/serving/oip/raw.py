@@ -45,3 +45,13 @@ def pack(field: TensorField, flat: list[Any]) -> bytes:
     if field.kind.raw:
         return np.asarray(flat, dtype=field.kind.raw).tobytes()
     return b"".join(_LENGTH.pack(len(element)) + element for element in flat)
+
+
+def text(field: TensorField, elements: list[bytes]) -> list[Any]:
+    """The elements of a ``BYTES`` tensor as the field takes them: text is decoded; raises :class:`RequestError`."""
+    if field.dtype != "string":
+        return elements
+    try:
+        return [element.decode() for element in elements]
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{field.where}: expected UTF-8 text, received other bytes ({error.reason})") from error

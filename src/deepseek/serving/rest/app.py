@@ -8,9 +8,14 @@ from typing import NamedTuple
 
 from deepseek.errors import UnknownNameError
 from deepseek.serving.config import ServingConfig
-from deepseek.serving.errors import BodyTooLargeError, NotReadyError, UnsupportedMediaError, describe
-from deepseek.serving.lifecycle import Lifecycle
-from deepseek.serving.repository import ModelRepository
+from deepseek.serving.errors import (
+    AuthenticationError,
+    BodyTooLargeError,
+    NotReadyError,
+    UnsupportedMediaError,
+    describe,
+)
+from deepseek.serving.gateway import Gateway
 from deepseek.serving.rest.http import JSON_HEADERS, Response, Scope, Transport, failure_response, json_response, linger
 from deepseek.serving.rest.information import Information
 from deepseek.serving.rest.oip_routes import OipRoutes
@@ -19,6 +24,8 @@ from deepseek.serving.rest.task_routes import TaskRoutes
 Handler = Callable[[Scope, Transport], Awaitable[Response]]
 _MODELS = "/v2/models/"
 _TASKS = "/v1/tasks/"
+_REPOSITORY = "/v2/repository/models/"
+_REMEMBERED = 1024
 
 
 class _Route(NamedTuple):
@@ -27,13 +34,14 @@ class _Route(NamedTuple):
 
 
 class RestApp:
-    """Answers every REST route over one repository; give it to granian as the RSGI target."""
+    """Answers every REST route of one gateway; give it to granian as the RSGI target."""
 
-    def __init__(self, config: ServingConfig, repository: ModelRepository, lifecycle: Lifecycle) -> None:
+    def __init__(self, config: ServingConfig, gateway: Gateway) -> None:
         self._limit = config.max_body_bytes
-        self._oip = OipRoutes(repository, lifecycle, self._limit)
-        self._tasks = TaskRoutes(repository, lifecycle, self._limit)
-        information = Information(repository)
+        self._oip = OipRoutes(gateway, self._limit, config.model_control)
+        self._tasks = TaskRoutes(gateway, self._limit)
+        self._routes: dict[str, _Route] = {}
+        information = Information(gateway.repository)
         self._static: dict[str, _Route] = {
             "/": _Route("GET", information.index),
             "/openapi.json": _Route("GET", information.openapi),
@@ -41,12 +49,14 @@ class RestApp:
             "/v2": _Route("GET", self._oip.server_metadata),
             "/v2/health/live": _Route("GET", self._oip.live),
             "/v2/health/ready": _Route("GET", self._oip.ready),
+            "/v2/models/stats": _Route("GET", self._oip.statistics()),
+            "/v2/repository/index": _Route("POST", self._oip.index),
         }
 
     async def __rsgi__(self, scope: Scope, transport: Transport) -> None:
         """Answer one request."""
         path, method = scope.path, scope.method
-        route = self._static.get(path) or self._match(path)
+        route = self._static.get(path) or self._routes.get(path) or self._match(path)
         if route is None or (method != route.method and not (method == "HEAD" and route.method == "GET")):
             response = self._unknown(path) if route is None else _method_not_allowed(method, path, route.method)
             await self._refuse(transport, response)
@@ -56,7 +66,7 @@ class RestApp:
         except asyncio.CancelledError:
             # The client left, or the drain ran out of time; in the second case somebody still listens.
             response = failure_response(describe(NotReadyError("the request was cancelled before it was answered")))
-        except (BodyTooLargeError, UnsupportedMediaError, NotReadyError) as error:
+        except (BodyTooLargeError, UnsupportedMediaError, NotReadyError, AuthenticationError) as error:
             await self._refuse(transport, failure_response(describe(error)))
             return
         except Exception as error:  # noqa: BLE001  the boundary: every request gets an answer
@@ -69,7 +79,7 @@ class RestApp:
         await linger(transport, self._limit)
 
     def _unknown(self, path: str) -> Response:
-        patterns = ("/v2/models/{model}", "/v2/models/{model}/infer", "/v1/tasks/{task}")
+        patterns = ("/v2/models/{model}", "/v2/models/{model}/infer", "/v1/tasks/{task}", "/v2/repository/index")
         error = UnknownNameError("URL", path, [*self._static, *patterns], "GET / lists the URLs.")
         return failure_response(describe(error))
 
@@ -78,13 +88,26 @@ class RestApp:
         if path.startswith(_MODELS):
             name, _, action = path.removeprefix(_MODELS).rpartition("/")
             if action == "infer" and name:
-                return _Route("POST", self._oip.infer(*_versioned(name)))
+                return self._remember(path, _Route("POST", self._oip.infer(*_versioned(name))))
             if action == "ready" and name:
                 return _Route("GET", self._oip.model_ready(*_versioned(name)))
+            if action == "stats" and name:
+                return _Route("GET", self._oip.statistics(*_versioned(name)))
             return _Route("GET", self._oip.model_metadata(*_versioned(path.removeprefix(_MODELS).rstrip("/"))))
         if path.startswith(_TASKS):
             return _Route("POST", self._tasks.run(path.removeprefix(_TASKS).rstrip("/")))
+        if path.startswith(_REPOSITORY):
+            name, _, action = path.removeprefix(_REPOSITORY).rpartition("/")
+            if action in ("load", "unload") and name:
+                return _Route("POST", (self._oip.load if action == "load" else self._oip.unload)(name))
         return self._static.get(path.rstrip("/"))
+
+    def _remember(self, path: str, route: _Route) -> _Route:
+        """Keep a route that clients ask for again and again; a handler knows names, not models, so it never ages."""
+        if len(self._routes) >= _REMEMBERED:
+            self._routes.clear()
+        self._routes[path] = route
+        return route
 
 
 def _versioned(name: str) -> tuple[str, str]:

@@ -11,6 +11,9 @@ import msgspec
 from deepseek.serving.errors import BodyTooLargeError, Failure, RequestError, UnsupportedMediaError, whole_seconds
 
 JSON_HEADERS = [("content-type", "application/json")]
+OCTETS = [("content-type", "application/octet-stream")]
+JSON_LENGTH = "inference-header-content-length"
+"""The binary tensor extension's header: how many bytes of the body are JSON."""
 _LINGER_SECONDS = 5.0
 _LINGER_BODIES = 8
 
@@ -51,9 +54,14 @@ def json_response(content: Any, status: int = 200) -> Response:
 def failure_response(failure: Failure) -> Response:
     """The protocol's error object, ``{"error": message}``, with ``Retry-After`` where retrying helps."""
     response = json_response({"error": failure.message}, failure.http_status)
+    return response._replace(headers=[*JSON_HEADERS, *failure_headers(failure)])
+
+
+def failure_headers(failure: Failure) -> list[tuple[str, str]]:
+    """``Retry-After`` where retrying helps, ``WWW-Authenticate`` where a key does (RFC 9110, 10.2.3 and 11.6.1)."""
     if failure.retry_after is not None:
-        return response._replace(headers=[*JSON_HEADERS, ("retry-after", whole_seconds(failure.retry_after))])
-    return response
+        return [("retry-after", whole_seconds(failure.retry_after))]
+    return [("www-authenticate", "Bearer")] if failure.http_status == 401 else []
 
 
 def _plain(value: Any) -> Any:
@@ -62,21 +70,37 @@ def _plain(value: Any) -> Any:
     raise NotImplementedError(f"cannot encode {type(value).__name__}")
 
 
-async def read_json_body(scope: Scope, transport: Transport, limit: int) -> bytes:
-    """Read a JSON request's body of at most ``limit`` bytes.
+def json_length(headers: Any) -> int | None:
+    """How many bytes of the body are JSON, in the binary tensor extension; ``None``: all of them."""
+    text = headers.get(JSON_LENGTH)
+    if text is None:
+        return None
+    if not text.isdecimal() or len(text) > 12:
+        raise RequestError(f"expected {JSON_LENGTH} to be a number of bytes, received {text!r:.60}")
+    return int(text)
 
-    Raises :class:`BodyTooLargeError` (from the content-length, or while reading a chunked body),
-    :class:`UnsupportedMediaError` for other media types, compression or the binary tensor extension, and
-    :class:`RequestError` for an empty body.
+
+async def read_json_body(scope: Scope, transport: Transport, limit: int) -> bytes:
+    """Read a JSON request's body of at most ``limit`` bytes; raises what :func:`read_body` raises."""
+    return await read_body(scope.headers, transport, limit)
+
+
+async def read_body(
+    headers: Any, transport: Transport, limit: int, *, binary: bool = False, empty: bool = False
+) -> bytes:
+    """Read a request's body of at most ``limit`` bytes.
+
+    Args:
+        binary: it may be of any media type; otherwise it must be JSON.
+        empty: there need not be one.
+
+    Raises:
+        BodyTooLargeError: from the content-length, or while reading a chunked body.
+        UnsupportedMediaError: another media type, or compression.
+        RequestError: it is empty.
     """
-    headers = scope.headers
-    if "inference-header-content-length" in headers:
-        raise UnsupportedMediaError(
-            "binary tensor data in REST bodies is not supported; "
-            "send JSON (tritonclient: binary_data=False), or use gRPC"
-        )
     kind = headers.get("content-type")
-    if kind is not None and not _is_json(kind):
+    if not binary and kind is not None and kind != "application/json" and not _is_json(kind):
         raise UnsupportedMediaError(f"expected content-type application/json, received {kind!r:.80}")
     encoding = headers.get("content-encoding")
     if encoding is not None and encoding.strip().lower() != "identity":
@@ -88,7 +112,7 @@ async def read_json_body(scope: Scope, transport: Transport, limit: int) -> byte
         body = await transport()
     else:
         body = await _read_chunks(transport, limit)
-    if not body:
+    if not body and not empty:
         raise RequestError("expected a JSON body, received an empty one")
     return body
 

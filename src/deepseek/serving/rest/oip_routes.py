@@ -1,30 +1,48 @@
-"""Open Inference Protocol v2 over REST (specification: open-inference-protocol, inference_rest.md)."""
+"""Open Inference Protocol v2 over REST (specification: open-inference-protocol, inference_rest.md), with the binary
+tensor extension, and Triton's extensions for statistics and the model repository.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
-from deepseek.serving.lifecycle import Lifecycle
+import msgspec
+
+from deepseek.serving.errors import PermissionDeniedError, RequestError
+from deepseek.serving.gateway import Gateway
 from deepseek.serving.oip import json_codec
-from deepseek.serving.repository import ModelRepository
 from deepseek.serving.rest.disconnect import result_or_disconnect
-from deepseek.serving.rest.http import JSON_HEADERS, Response, Scope, Transport, json_response, read_json_body
+from deepseek.serving.rest.http import (
+    JSON_HEADERS,
+    JSON_LENGTH,
+    OCTETS,
+    Response,
+    Scope,
+    Transport,
+    json_length,
+    json_response,
+    read_body,
+)
 from deepseek.serving.version import server_version
 
 Handler = Callable[[Scope, Transport], Awaitable[Response]]
+EXTENSIONS = ["binary_tensor_data", "statistics", "model_repository"]
+"""Names as Triton's server metadata has them."""
 
 
 class OipRoutes:
     """Handlers of ``/v2``; those that concern a model are made for its name and version."""
 
-    def __init__(self, repository: ModelRepository, lifecycle: Lifecycle, body_limit: int) -> None:
-        self._repository = repository
-        self._lifecycle = lifecycle
+    def __init__(self, gateway: Gateway, body_limit: int, model_control: bool = False) -> None:
+        self._gateway = gateway
+        self._repository = gateway.repository
         self._limit = body_limit
+        self._model_control = model_control
 
     async def server_metadata(self, scope: Scope, transport: Transport) -> Response:
         """``GET /v2``."""
-        return json_response({"name": "deepseek", "version": server_version(), "extensions": []})
+        return json_response({"name": "deepseek", "version": server_version(), "extensions": EXTENSIONS})
 
     async def live(self, scope: Scope, transport: Transport) -> Response:
         """``GET /v2/health/live``: the loop answers."""
@@ -32,7 +50,7 @@ class OipRoutes:
 
     async def ready(self, scope: Scope, transport: Transport) -> Response:
         """``GET /v2/health/ready``: 503 while models load and while shutting down."""
-        ready = self._lifecycle.ready and self._repository.ready
+        ready = self._gateway.lifecycle.ready and self._repository.ready
         return json_response({"ready": ready}, 200 if ready else 503)
 
     def model_metadata(self, name: str, version: str) -> Handler:
@@ -57,7 +75,7 @@ class OipRoutes:
 
         async def handle(scope: Scope, transport: Transport) -> Response:
             loaded = self._repository.get(name, version)
-            ready = loaded.ready and self._lifecycle.ready
+            ready = loaded.ready and self._gateway.lifecycle.ready
             return json_response({"name": loaded.name, "ready": ready}, 200 if ready else 503)
 
         return handle
@@ -66,19 +84,72 @@ class OipRoutes:
         """``POST /v2/models/{name}[/versions/{version}]/infer``."""
 
         async def handle(scope: Scope, transport: Transport) -> Response:
-            lifecycle = self._lifecycle
-            lifecycle.enter()
-            try:
+            headers = scope.headers
+            with self._gateway.begin("rest", "infer", headers) as call:
                 # First, whatever follows: a body left unread costs the client its connection.
-                body = await read_json_body(scope, transport, self._limit)
-                loaded = self._repository.get(name, version)
-                loaded.require_ready()
-                inference = json_codec.decode(loaded.codec, body)
-                future = loaded.batcher.submit(inference.rows, inference.parameters)
+                length = json_length(headers)
+                body = await read_body(headers, transport, self._limit, binary=length is not None)
+                loaded = call.model(name, version)
+                inference = json_codec.decode(loaded.codec, body, length)
+                call.within(inference.timeout)
+                await call.admit(len(inference.rows))
+                future = call.submit(inference.rows, inference.parameters)
                 rows = await result_or_disconnect(transport, future)
-                answer = json_codec.encode(loaded.name, loaded.version, inference, rows)
-                return Response(200, JSON_HEADERS, answer)
-            finally:
-                lifecycle.leave()
+                answer, length = json_codec.encode(loaded.name, loaded.version, inference, rows)
+                if length is None:
+                    return Response(200, JSON_HEADERS, answer)
+                return Response(200, [*OCTETS, (JSON_LENGTH, str(length))], answer)
 
         return handle
+
+    def statistics(self, name: str = "", version: str = "") -> Handler:
+        """``GET /v2/models[/{name}[/versions/{version}]]/stats`` (Triton's statistics extension)."""
+
+        async def handle(scope: Scope, transport: Transport) -> Response:
+            chosen = self._repository.chosen(name, version)
+            return json_response({"model_stats": [loaded.statistics.report(loaded) for loaded in chosen]})
+
+        return handle
+
+    async def index(self, scope: Scope, transport: Transport) -> Response:
+        """``POST /v2/repository/index``: served models and those that could be loaded."""
+        with self._gateway.begin("rest", "repository_index", scope.headers):
+            request = await self._object(scope, transport)
+            entries = self._repository.index(ready=request.get("ready") is True)
+            return json_response([entry._asdict() for entry in entries])
+
+    def load(self, name: str) -> Handler:
+        """``POST /v2/repository/models/{name}/load``: load, or load again and swap in."""
+        return self._control(name, "repository_load", self._repository.load)
+
+    def unload(self, name: str) -> Handler:
+        """``POST /v2/repository/models/{name}/unload``."""
+        return self._control(name, "repository_unload", self._repository.unload)
+
+    def _control(self, name: str, operation: str, act: Callable[[str], Awaitable[Any]]) -> Handler:
+        async def handle(scope: Scope, transport: Transport) -> Response:
+            with self._gateway.begin("rest", operation, scope.headers) as call:
+                await self._object(scope, transport)
+                call.permit(name)
+                require_model_control(self._model_control)
+                await act(name)
+                return json_response({})
+
+        return handle
+
+    async def _object(self, scope: Scope, transport: Transport) -> dict[str, Any]:
+        """A JSON object from the body; an empty body is an empty one."""
+        body = await read_body(scope.headers, transport, self._limit, empty=True)
+        try:
+            return msgspec.json.decode(body, type=dict[str, Any]) if body else {}
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RequestError(f"expected a JSON object or no body: {error}") from error
+
+
+def require_model_control(allowed: bool) -> None:
+    """Raise :class:`PermissionDeniedError` unless the server was started with ``model_control``."""
+    if not allowed:
+        raise PermissionDeniedError(
+            "models cannot be loaded or unloaded over the network here; start the server with model_control=True "
+            "(deepseek serve --model-control)"
+        )

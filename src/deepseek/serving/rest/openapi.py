@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from deepseek.serving.loaded_model import LoadedModel
 from deepseek.serving.oip.codec import Codec
 from deepseek.serving.oip.tensor_field import TensorField
-from deepseek.serving.repository import LoadedModel, ModelRepository
+from deepseek.serving.repository import ModelRepository
 from deepseek.serving.version import server_version
 
 Schema = dict[str, Any]

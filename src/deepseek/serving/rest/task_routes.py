@@ -19,8 +19,8 @@ from typing import Any
 import msgspec
 
 from deepseek.serving.errors import RequestError
-from deepseek.serving.lifecycle import Lifecycle
-from deepseek.serving.repository import LoadedModel, ModelRepository
+from deepseek.serving.gateway import Gateway
+from deepseek.serving.loaded_model import LoadedModel
 from deepseek.serving.rest.disconnect import result_or_disconnect
 from deepseek.serving.rest.http import Response, Scope, Transport, json_response, read_json_body
 
@@ -39,33 +39,30 @@ _decoder = msgspec.json.Decoder(TaskRequest)
 class TaskRoutes:
     """Handlers of ``/v1/tasks``, made for a task's name."""
 
-    def __init__(self, repository: ModelRepository, lifecycle: Lifecycle, body_limit: int) -> None:
-        self._repository = repository
-        self._lifecycle = lifecycle
+    def __init__(self, gateway: Gateway, body_limit: int) -> None:
+        self._gateway = gateway
+        self._repository = gateway.repository
         self._limit = body_limit
 
     def run(self, task: str) -> Callable[[Scope, Transport], Awaitable[Response]]:
         """``POST /v1/tasks/{task}``."""
 
         async def handle(scope: Scope, transport: Transport) -> Response:
-            lifecycle = self._lifecycle
-            lifecycle.enter()
-            try:
+            with self._gateway.begin("rest", "task", scope.headers) as call:
                 body = await read_json_body(scope, transport, self._limit)
                 default = self._repository.for_task(task)
                 try:
                     request = _decoder.decode(body)
                 except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                     raise RequestError(f"the body is not a task request: {error}") from error
-                loaded = default if request.model is None else self._named(request.model, task)
-                loaded.require_ready()
+                chosen = default if request.model is None else self._named(request.model, task)
+                loaded = call.model(chosen.name, chosen.version)
                 items = request.inputs if isinstance(request.inputs, list) else [request.inputs]
                 rows = [loaded.codec.row(item) for item in items]
                 parameters = loaded.codec.check_parameters(request.parameters)
-                outputs = await result_or_disconnect(transport, loaded.batcher.submit(rows, parameters))
+                await call.admit(len(rows))
+                outputs = await result_or_disconnect(transport, call.submit(rows, parameters))
                 return json_response({"model": loaded.name, "outputs": outputs})
-            finally:
-                lifecycle.leave()
 
         return handle
 

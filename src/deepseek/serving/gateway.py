@@ -1,0 +1,202 @@
+"""One request's way through the server, whatever its protocol: who asks, whether they may, what it used, how it ended.
+
+Every route of every protocol does the same five things in the same order, and this is where they are::
+
+    with gateway.begin("rest", "infer", headers) as call:   # drain, identity; counts the request in, and out again
+        loaded = call.model(name, version)                   # unknown, not ready, or not allowed for this key
+        await call.admit(rows)                               # rate limits and quotas
+        ...                                                  # run it
+        call.use(input_tokens=12, output_tokens=80)          # what it used, beyond its rows
+
+Leaving the block records the outcome, an exception by the status that :func:`deepseek.serving.errors.describe` tells.
+
+Access control and measuring are interfaces here, so that a server without keys, or without metrics, runs none of their
+code. All of this runs on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from time import perf_counter
+from types import TracebackType
+from typing import Protocol
+
+from deepseek.serving.errors import DeadlineError, PermissionDeniedError
+from deepseek.serving.lifecycle import Lifecycle
+from deepseek.serving.loaded_model import LoadedModel
+from deepseek.serving.model import Outputs, Parameters, Row
+from deepseek.serving.repository import ModelRepository
+
+
+class Headers(Protocol):
+    """What is used of a request's headers or metadata; names are in lower case."""
+
+    def get(self, name: str, default: str | None = None) -> str | None: ...
+
+
+class Principal(Protocol):
+    """Who asks."""
+
+    @property
+    def key_id(self) -> str:
+        """Public identifier of the key; empty for the anonymous one."""
+
+    def allows(self, model: str) -> bool:
+        """Whether the key's scopes cover a model."""
+
+
+class Access(Protocol):
+    """Who may ask, and how often. See :mod:`deepseek.serving.access`."""
+
+    def authenticate(self, headers: Headers) -> Principal:
+        """Find out who asks; raises :class:`~deepseek.serving.errors.AuthenticationError`."""
+
+    def admit(self, principal: Principal, model: str, rows: int) -> Awaitable[None] | None:
+        """Take a request of ``rows`` inferences from the key's limits, at once or after a round trip.
+
+        Raises :class:`~deepseek.serving.errors.QuotaExceededError`, which says when to come again.
+        """
+
+    def charge(self, principal: Principal, model: str, rows: int, input_tokens: int, output_tokens: int) -> None:
+        """Record what an answered request used."""
+
+
+class Meter(Protocol):
+    """Counts the requests of one protocol, operation and model."""
+
+    def record(self, seconds: float, error: BaseException | None) -> None:
+        """Count one request that took ``seconds``."""
+
+
+class Meters(Protocol):
+    """Makes meters. See :mod:`deepseek.monitoring`."""
+
+    def meter(self, protocol: str, operation: str, model: str, version: str) -> Meter:
+        """The meter for these labels; the same one each time."""
+
+
+class Call:
+    """One request, from its headers to its answer."""
+
+    __slots__ = (
+        "_gateway", "_loaded", "deadline", "headers", "input_tokens", "operation", "output_tokens", "principal",
+        "priority", "protocol", "rows", "started",
+    )  # fmt: skip
+
+    def __init__(self, gateway: Gateway, protocol: str, operation: str, headers: Headers) -> None:
+        self._gateway = gateway
+        self._loaded: LoadedModel | None = None
+        self.protocol = protocol
+        self.operation = operation
+        self.headers = headers
+        self.principal: Principal | None = None
+        self.deadline: float | None = None
+        """When the client stops waiting, on the event loop's clock; ``None``: it did not say."""
+        self.priority = 0
+        self.rows = 0
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.started = perf_counter()
+
+    def model(self, name: str, version: str = "") -> LoadedModel:
+        """The model that answers.
+
+        Raises:
+            PermissionDeniedError: the key does not cover it.
+            UnknownNameError: there is none.
+            NotReadyError: it is warming up.
+        """
+        self.permit(name)
+        self._loaded = loaded = self._gateway.repository.get(name, version)
+        loaded.require_ready()
+        return loaded
+
+    def permit(self, name: str) -> None:
+        """Raise :class:`~deepseek.serving.errors.PermissionDeniedError` unless the key covers a model."""
+        if self.principal is not None and not self.principal.allows(name):
+            raise PermissionDeniedError(f"this key does not cover the model {name!r}; ask for one whose scopes do")
+
+    def within(self, seconds: float | None) -> None:
+        """The client waits no longer than so many seconds from now; the sooner deadline counts."""
+        if seconds is not None:
+            deadline = asyncio.get_running_loop().time() + seconds
+            self.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
+
+    async def admit(self, rows: int) -> None:
+        """Take ``rows`` inferences from the key's limits; raises ``QuotaExceededError``."""
+        self.rows = rows
+        access, loaded = self._gateway.access, self._loaded
+        if access is not None and self.principal is not None and loaded is not None:
+            waiting = access.admit(self.principal, loaded.name, rows)
+            if waiting is not None:
+                await waiting
+
+    def submit(self, rows: Sequence[Row], parameters: Parameters | None = None) -> asyncio.Future[Outputs]:
+        """Queue admitted rows at the model; raises what :meth:`LoadedModel.submit` raises."""
+        assert self._loaded is not None
+        if self.deadline is not None and self.deadline <= asyncio.get_running_loop().time():
+            raise DeadlineError("the time that the client gives this request was over before the model could start")
+        return self._loaded.submit(rows, parameters)
+
+    def use(self, *, input_tokens: int = 0, output_tokens: int = 0) -> None:
+        """Add to what this request used."""
+        self.input_tokens += input_tokens
+        self.output_tokens += output_tokens
+
+    def __enter__(self) -> Call:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._gateway.end(self, error)
+
+
+class Gateway:
+    """What every protocol asks before it answers and tells afterwards."""
+
+    def __init__(
+        self,
+        repository: ModelRepository,
+        lifecycle: Lifecycle,
+        *,
+        access: Access | None = None,
+        meters: Meters | None = None,
+    ) -> None:
+        self.repository, self.lifecycle = repository, lifecycle
+        self.access, self.meters = access, meters
+        self._unnamed: dict[tuple[str, str], Meter] = {}
+
+    def begin(self, protocol: str, operation: str, headers: Headers) -> Call:
+        """Count a request in; raises ``NotReadyError`` while draining, ``AuthenticationError``."""
+        call = Call(self, protocol, operation, headers)
+        try:
+            if self.access is not None:
+                call.principal = self.access.authenticate(headers)
+            self.lifecycle.enter()
+        except Exception as error:
+            self._record(call, error)
+            raise
+        return call
+
+    def end(self, call: Call, error: BaseException | None) -> None:
+        """Count a request out, and record it."""
+        self.lifecycle.leave()
+        self._record(call, error)
+        loaded = call._loaded
+        if error is None and loaded is not None and call.principal is not None and self.access is not None:
+            self.access.charge(call.principal, loaded.name, call.rows, call.input_tokens, call.output_tokens)
+
+    def _record(self, call: Call, error: BaseException | None) -> None:
+        seconds = perf_counter() - call.started
+        loaded = call._loaded
+        if loaded is not None:
+            loaded.statistics.answered(seconds, call.rows, error is None)
+        if self.meters is None:
+            return
+        known = self._unnamed if loaded is None else loaded.meters
+        key = (call.protocol, call.operation)
+        meter = known.get(key)
+        if meter is None:
+            name, version = (loaded.name, loaded.version) if loaded is not None else ("", "")
+            meter = known[key] = self.meters.meter(*key, name, version)
+        meter.record(seconds, error)
