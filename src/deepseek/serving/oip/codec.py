@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
 
 from deepseek.errors import nearest
 from deepseek.serving.errors import RequestError
@@ -15,7 +17,15 @@ PROTOCOL_PARAMETERS = frozenset({"binary_data_output", "priority", "timeout", "t
 """Request parameters that speak to the protocol layer rather than to the model; Triton's clients set them."""
 
 
-class Inference(NamedTuple):
+class Named(Protocol):
+    """A requested output, in any protocol."""
+
+    @property
+    def name(self) -> str:
+        """The output's name."""
+
+
+class Inference(msgspec.Struct, gc=False):
     """A decoded request: what to run, and which outputs to return."""
 
     rows: list[Row]
@@ -46,9 +56,11 @@ class Codec:
         """Return the input called ``name``."""
         return _look_up("input", name, self.inputs)
 
-    def select(self, names: Iterable[str]) -> list[TensorField]:
+    def select(self, requested: Sequence[Named]) -> list[TensorField]:
         """Return the requested outputs in the requested order; all of them when none is named."""
-        return [_look_up("output", name, self.outputs) for name in names] or self._all_outputs
+        if not requested:
+            return self._all_outputs
+        return [_look_up("output", output.name, self.outputs) for output in requested]
 
     def rows(self, columns: Mapping[str, list[Any]]) -> list[Row]:
         """Join columns of equal length into rows; optional inputs that are absent are absent in the rows too."""

@@ -20,6 +20,8 @@ from deepseek.serving.oip import raw
 from deepseek.serving.oip.codec import Codec, Inference, urgency
 from deepseek.serving.oip.tensor_field import TensorField
 
+JSON_LENGTH = "inference-header-content-length"
+"""The binary tensor extension's header: how many bytes of the body are JSON."""
 BASE64 = {"content_type": "base64"}
 
 
@@ -83,22 +85,23 @@ def decode(codec: Codec, body: bytes, json_length: int | None = None) -> Inferen
         request = _decoder.decode(body if json_length is None else memoryview(body)[:json_length])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(f"the body is not an OIP v2 inference request: {error}") from error
-    binary = _Binary(body, len(body) if json_length is None else json_length)
+    binary = None if json_length is None else _Binary(body, json_length)
     columns: dict[str, list[Any]] = {}
     for tensor in request.inputs:
         field = codec.input(tensor.name)
         if tensor.name in columns:
             raise RequestError(f"input {tensor.name!r} is given twice")
         columns[tensor.name] = _column(field, tensor, binary)
-    binary.check_end()
+    if binary is not None:
+        binary.check_end()
     priority, timeout = urgency(request.parameters)
-    outputs = codec.select(output.name for output in request.outputs or ())
+    outputs = codec.select(request.outputs or ())
     return Inference(
         rows=codec.rows(columns),
         parameters=codec.check_parameters(request.parameters),
         outputs=outputs,
         id=request.id or "",
-        binary=_binary_outputs(request, outputs),
+        binary=frozenset() if request.outputs is None is request.parameters else _binary_outputs(request, outputs),
         priority=priority,
         timeout=timeout,
     )
@@ -136,9 +139,11 @@ def _binary_outputs(request: InferenceRequest, outputs: list[TensorField]) -> fr
     return frozenset(o.name for o in request.outputs if (o.parameters or {}).get("binary_data", usual) is True)
 
 
-def _column(field: TensorField, tensor: RequestInput, binary: _Binary) -> list[Any]:
+def _column(field: TensorField, tensor: RequestInput, binary: _Binary | None) -> list[Any]:
     expected = field.count(tensor.datatype, tensor.shape)
     if tensor.parameters is not None and "binary_data_size" in tensor.parameters:
+        if binary is None:
+            raise RequestError(f"{field.where}: has binary_data_size, but the header {JSON_LENGTH} is missing")
         if tensor.data is not None:
             raise RequestError(f"{field.where}: expected data or binary_data_size, received both")
         elements = raw.unpack(field, binary.take(field, tensor.parameters["binary_data_size"]))
@@ -164,13 +169,13 @@ def encode(name: str, version: str, inference: Inference, rows: Outputs) -> tupl
     for field in inference.outputs:
         if field.field.optional and all(row.get(field.name) is None for row in rows):
             continue
-        shape, flat = field.flatten_rows([row[field.name] for row in rows])
+        values = [row[field.name] for row in rows]
         if field.name in inference.binary:
-            part = raw.pack(field, [element.encode() for element in flat] if field.dtype == "string" else flat)
+            shape, part = raw.pack_rows(field, values)
             parts.append(part)
             output = ResponseOutput(field.name, field.datatype, shape, None, {"binary_data_size": len(part)})
         else:
-            output = _json_output(field, shape, flat)
+            output = _json_output(field, *field.flatten_rows(values))
         outputs.append(output)
     body = _encoder.encode(InferenceResponse(name, version, outputs, inference.id or None))
     return (b"".join([body, *parts]), len(body)) if inference.binary else (body, None)

@@ -45,7 +45,7 @@ def decode(codec: Codec, request: pb.ModelInferRequest) -> Inference:
     return Inference(
         rows=codec.rows(columns),
         parameters=codec.check_parameters(parameters),
-        outputs=codec.select(output.name for output in request.outputs),
+        outputs=codec.select(request.outputs),
         id=request.id,
         raw=bool(raw_contents),
         priority=priority,
@@ -69,12 +69,15 @@ def encode(name: str, version: str, inference: Inference, rows: Outputs) -> pb.M
     for field in inference.outputs:
         if field.field.optional and all(row.get(field.name) is None for row in rows):
             continue
-        shape, flat = field.flatten_rows([row[field.name] for row in rows])
+        values = [row[field.name] for row in rows]
+        if inference.raw:
+            shape, part = raw.pack_rows(field, values)
+            response.outputs.add(name=field.name, datatype=field.datatype, shape=shape)
+            response.raw_output_contents.append(part)
+            continue
+        shape, flat = field.flatten_rows(values)
         if field.dtype == "string":
             flat = [element.encode() for element in flat]
         tensor = response.outputs.add(name=field.name, datatype=field.datatype, shape=shape)
-        if inference.raw:
-            response.raw_output_contents.append(raw.pack(field, flat))
-        else:
-            getattr(tensor.contents, field.kind.contents).extend(flat)
+        getattr(tensor.contents, field.kind.contents).extend(flat)
     return response

@@ -41,10 +41,23 @@ def unpack(field: TensorField, data: bytes) -> list[bytes] | np.ndarray[Any, Any
 
 
 def pack(field: TensorField, flat: list[Any]) -> bytes:
-    """Return the raw bytes of row-major elements (``bytes`` for a ``BYTES`` field)."""
+    """Return the raw bytes of row-major elements (``str`` or ``bytes`` for a ``BYTES`` field)."""
     if field.kind.raw:
         return np.asarray(flat, dtype=field.kind.raw).tobytes()
-    return b"".join(_LENGTH.pack(len(element)) + element for element in flat)
+    encoded = [element.encode() for element in flat] if field.dtype == "string" else flat
+    return b"".join(_LENGTH.pack(len(element)) + element for element in encoded)
+
+
+def pack_rows(field: TensorField, values: list[Any]) -> tuple[list[int], bytes]:
+    """Turn one output value a row into ``(shape, raw bytes)``; raises what ``flatten_rows`` raises."""
+    first = values[0]
+    if field.row_shape and field.kind.raw and isinstance(first, np.ndarray) and first.ndim == len(field.row_shape):
+        if len(values) == 1:
+            return [1, *first.shape], first.astype(field.kind.raw, copy=False).tobytes()
+        if all(isinstance(value, np.ndarray) and value.shape == first.shape for value in values):
+            return [len(values), *first.shape], np.stack(values).astype(field.kind.raw, copy=False).tobytes()
+    shape, flat = field.flatten_rows(values)
+    return shape, pack(field, flat)
 
 
 def text(field: TensorField, elements: list[bytes]) -> list[Any]:

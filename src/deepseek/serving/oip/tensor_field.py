@@ -42,6 +42,9 @@ KINDS: dict[DType, Kind] = {
 }
 
 
+_FLOATS = frozenset({"fp32_contents", "fp64_contents"})
+
+
 class TensorField:
     """A signature's field compiled for the hot path; all its errors name the field, the expected and the received."""
 
@@ -55,6 +58,8 @@ class TensorField:
         self.where = f"{role} {field.name!r}"
         self.batch_shape = [-1, *field.shape]
         self.metadata = {"name": field.name, "datatype": field.oip_datatype, "shape": self.batch_shape}
+        self._fixed = None if any(size < 0 for size in field.shape) else list(field.shape)
+        self._row_size = math.prod(field.shape)
         sizes = ", ".join("any" if size < 0 else str(size) for size in field.shape)
         self._shapes = f"[rows, {sizes}]" if field.shape else "[rows] or [rows, 1]"
 
@@ -63,6 +68,8 @@ class TensorField:
         if datatype != self.datatype:
             raise RequestError(f"{self.where}: expected datatype {self.datatype}, received {datatype!r}")
         sizes = list(shape)
+        if sizes and sizes[0] > 0 and sizes[1:] == self._fixed:  # as nearly all are
+            return sizes[0] * self._row_size
         if self.row_shape:
             fits = len(sizes) == len(self.row_shape) + 1 and all(
                 want in (-1, got) for want, got in zip(self.row_shape, sizes[1:], strict=True)
@@ -87,7 +94,8 @@ class TensorField:
         if not self.row_shape:
             return flat if isinstance(flat, list) else flat.tolist()
         if self.kind.raw:
-            return list(np.asarray(flat, dtype=self.dtype).reshape(tuple(shape)))
+            array = np.asarray(flat, dtype=self.dtype)
+            return [array.reshape(shape[1:])] if shape[0] == 1 else list(array.reshape(shape))
         nested = list(flat)
         for size in reversed(list(shape)[1:]):
             nested = [nested[i : i + size] for i in range(0, len(nested), size)] if size else []
@@ -108,13 +116,13 @@ class TensorField:
                 raise RequestError(
                     f"{self.where}: {wrong} at position {at} does not fit {self.datatype} ({low} to {high})"
                 )
-        if kind.raw.startswith("<f"):
-            return [float(value) for value in values]
+        if kind.contents in _FLOATS:
+            return values if self.row_shape else [float(value) for value in values]
         return [value.encode() for value in values] if self.dtype == "bytes" else values
 
     def flatten_json(self, data: list[Any], shape: Sequence[int]) -> list[Any]:
         """Return the row-major elements of ``data``, which the protocol allows flat or nested like ``shape``."""
-        if not any(type(item) is list for item in data):
+        if list not in map(type, data):
             return data
         self.check_length(len(data), shape[0], shape[:1])
         for axis, size in enumerate(shape[1:], start=1):
@@ -145,8 +153,10 @@ class TensorField:
 
         Raises :class:`RequestError` when the rows' sizes differ, which no tensor can hold.
         """
-        shape = [len(values)]
         flat = [value.tolist() if hasattr(value, "tolist") else value for value in values]
+        if len(flat) == 1 and len(self.row_shape) == 1:
+            return [1, len(flat[0])], flat[0]
+        shape = [len(values)]
         for _ in self.row_shape:
             sizes = {len(item) for item in flat}
             if len(sizes) > 1:

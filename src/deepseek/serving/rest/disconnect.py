@@ -1,7 +1,7 @@
 """Cancelling the work of HTTP clients that leave.
 
 Watching a connection costs a Rust future and a task, more than a fast prediction does; so a request is watched only
-once it has taken long enough for a client to lose patience.
+once it has taken long enough for a client to lose patience. One timer a loop looks for such requests, not one each.
 
 granian tells when a connection ends, not when an HTTP/2 client resets one of many streams on it: such a request is
 computed and its answer dropped.
@@ -11,25 +11,64 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from deepseek.serving.rest.http import Transport
 
 WATCH_AFTER_SECONDS = 0.1
+"""A request is watched after this time, at twice it at the latest."""
+
+Future = asyncio.Future[Any]
 
 
-async def result_or_disconnect(transport: Transport, future: asyncio.Future[Any]) -> Any:
+class _Watch:
+    """The requests of one event loop that are waiting for a model."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._fresh: dict[Future, Transport] = {}
+        self._seen: dict[Future, Transport] = {}
+        self._watchers: dict[Future, asyncio.Task[None]] = {}
+        self._armed = False
+
+    def add(self, transport: Transport, future: Future) -> None:
+        self._fresh[future] = transport
+        if not self._armed:
+            self._armed = True
+            self._loop.call_later(WATCH_AFTER_SECONDS, self._look)
+
+    def remove(self, future: Future) -> None:
+        if self._fresh.pop(future, None) is None and self._seen.pop(future, None) is None:
+            watcher = self._watchers.pop(future, None)
+            if watcher is not None:
+                watcher.cancel()
+
+    def _look(self) -> None:
+        """Watch what was here at the last look already."""
+        for future, transport in self._seen.items():
+            self._watchers[future] = self._loop.create_task(_cancel_on_disconnect(transport, future))
+        self._seen, self._fresh = self._fresh, {}
+        self._armed = bool(self._seen)
+        if self._armed:
+            self._loop.call_later(WATCH_AFTER_SECONDS, self._look)
+
+
+async def _cancel_on_disconnect(transport: Transport, future: Future) -> None:
+    await transport.client_disconnect()
+    future.cancel("the client disconnected")
+
+
+_watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = WeakKeyDictionary()
+
+
+async def result_or_disconnect(transport: Transport, future: Future) -> Any:
     """Await ``future``; cancel it, and raise ``CancelledError``, when the client disconnects first."""
     loop = asyncio.get_running_loop()
-    watchers: list[asyncio.Task[None]] = []
-
-    async def watch() -> None:
-        await transport.client_disconnect()
-        future.cancel("the client disconnected")
-
-    timer = loop.call_later(WATCH_AFTER_SECONDS, lambda: watchers.append(loop.create_task(watch())))
+    watch = _watches.get(loop)
+    if watch is None:
+        watch = _watches[loop] = _Watch(loop)
+    watch.add(transport, future)
     try:
         return await future
     finally:
-        timer.cancel()
-        for watcher in watchers:
-            watcher.cancel()
+        watch.remove(future)

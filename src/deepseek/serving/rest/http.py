@@ -9,11 +9,10 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from deepseek.serving.errors import BodyTooLargeError, Failure, RequestError, UnsupportedMediaError, whole_seconds
+from deepseek.serving.oip.json_codec import JSON_LENGTH
 
 JSON_HEADERS = [("content-type", "application/json")]
 OCTETS = [("content-type", "application/octet-stream")]
-JSON_LENGTH = "inference-header-content-length"
-"""The binary tensor extension's header: how many bytes of the body are JSON."""
 _LINGER_SECONDS = 5.0
 _LINGER_BODIES = 8
 

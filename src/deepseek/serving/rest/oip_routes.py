@@ -15,7 +15,6 @@ from deepseek.serving.oip import json_codec
 from deepseek.serving.rest.disconnect import result_or_disconnect
 from deepseek.serving.rest.http import (
     JSON_HEADERS,
-    JSON_LENGTH,
     OCTETS,
     Response,
     Scope,
@@ -98,7 +97,7 @@ class OipRoutes:
                 answer, length = json_codec.encode(loaded.name, loaded.version, inference, rows)
                 if length is None:
                     return Response(200, JSON_HEADERS, answer)
-                return Response(200, [*OCTETS, (JSON_LENGTH, str(length))], answer)
+                return Response(200, [*OCTETS, (json_codec.JSON_LENGTH, str(length))], answer)
 
         return handle
 
