@@ -147,6 +147,10 @@ class ModelRepository:
                 entries.append(Entry(name, "", state, self._failures.get(name, "unloaded")))
         return [entry for entry in entries if entry.state == "READY"] if ready else entries
 
+    def failure(self, name: str) -> str:
+        """Why a model could not be loaded the last time; empty when it could."""
+        return self._failures.get(name, "")
+
     def get(self, name: str, version: str = "") -> LoadedModel:
         """Return a model; without a version the newest. Raises :class:`UnknownNameError` with the nearest names."""
         versions = self._models.get(name)

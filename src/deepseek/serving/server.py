@@ -16,8 +16,9 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from types import TracebackType
+from typing import Any
 
 from deepseek.errors import ConfigError, DeepSeekError
 from deepseek.serving.config import ServingConfig
@@ -48,16 +49,24 @@ class Server:
     """Serves ``models`` with ``config``, either blocking (:meth:`run`) or in a background thread (:meth:`start`).
 
     ``sources`` are where models can be loaded from while the server runs; one of the same name as a model is where
-    that model came from.
+    that model came from, and those that ``load`` names are loaded before the server is ready. ``beside`` runs on the
+    server's event loop while it serves.
 
     A server runs once. As a context manager it starts on entry and stops on exit.
     """
 
     def __init__(
-        self, config: ServingConfig, models: Sequence[ServedModel], *, sources: Sequence[ModelSource] = ()
+        self,
+        config: ServingConfig,
+        models: Sequence[ServedModel] = (),
+        *,
+        sources: Sequence[ModelSource] = (),
+        load: Collection[str] = (),
+        beside: Sequence[Callable[[ModelRepository], Coroutine[Any, Any, None]]] = (),
     ) -> None:
         if not models and not sources:
             raise ConfigError("expected at least one model to serve, received none")
+        self._load, self._beside = load, beside
         self.config = config
         self.repository = ModelRepository(config)
         by_name = {source.name: source for source in sources}
@@ -211,7 +220,10 @@ class Server:
                 logger.info("serving REST at %s and gRPC at %s", self.http_url, self.grpc_address)
                 if on_ready is not None:
                     on_ready()
+                others = [loop.create_task(each(self.repository)) for each in self._beside]
                 await asyncio.wait([stopping, http_task], return_when=asyncio.FIRST_COMPLETED)
+                for other in others:
+                    other.cancel()
             warming.cancel()
             stopping.cancel()
             if http_task.done():
@@ -223,6 +235,8 @@ class Server:
     async def _warm_up(self, grpc_server: Front) -> None:
         for loaded in list(self.repository):
             await loaded.warm_up()
+        for name in self._load:
+            await self.repository.load(name)
         self._lifecycle.phase = Phase.SERVING
         await grpc_server.set_ready(True)
 
