@@ -30,6 +30,7 @@ SURFACE = {
         "CATALOGUE", "Checkpoint", "LoRAConfig", "ModelCard", "from_config", "from_pretrained", "processor_for", "resolve",
         "resolve_targets", "tokenizer_for", "train_tokenizer",
     ],
+    "deepseek.monitoring": ["Label", "ModelMeter", "ModelState", "MonitoringConfig", "Objective", "ServerMonitor", "export_rules"],
     "deepseek.plugins": ["Plugin", "Registry", "discover"],
     "deepseek.recipe": ["Recipe", "RecipeError", "RunResult", "json_schema", "load_recipe", "plan_recipe", "read_recipe", "run_recipe", "tune_recipe"],
     "deepseek.serving": ["DeepSeekInference", "MicroBatcher", "ModelRepository", "Server", "ServingConfig"],
