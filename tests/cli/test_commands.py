@@ -74,6 +74,7 @@ DATA_OPTIONS = {
     "versions": [],
     "views": [],
 }
+MONITORING_OPTIONS = {"export": ["--overwrite"]}
 BENCH_OPTIONS = {"hardware": ["--device", "--json", "--seconds"]}
 
 
@@ -86,7 +87,7 @@ def test_the_commands_and_their_options_are_frozen() -> None:
     from deepseek.cli.app import app
 
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    assert set(commands) == {*OPTIONS, "bench", "data", "hub", "plugins"}
+    assert set(commands) == {*OPTIONS, "bench", "data", "hub", "monitoring", "plugins"}
     for name, options in OPTIONS.items():
         there = sorted(o for p in commands[name].params for o in p.opts if o.startswith("--"))
         assert there == options, name
@@ -98,13 +99,17 @@ def test_the_commands_and_their_options_are_frozen() -> None:
         name: sorted(o for p in command.params for o in p.opts if o.startswith("--"))
         for name, command in commands["bench"].commands.items()
     } == BENCH_OPTIONS
+    assert {
+        name: sorted(o for p in command.params for o in p.opts if o.startswith("--"))
+        for name, command in commands["monitoring"].commands.items()
+    } == MONITORING_OPTIONS
     assert set(commands["hub"].commands) == {"list", "pull"}
 
 
 def test_help_teaches() -> None:
     done = run("--help")
     assert done.returncode == 0
-    for name in [*OPTIONS, "bench", "data", "hub", "plugins"]:
+    for name in [*OPTIONS, "bench", "data", "hub", "monitoring", "plugins"]:
         assert name in done.stdout
     assert "runs/quickstart/bundle" in run("predict", "--help").stdout
 
