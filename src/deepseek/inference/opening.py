@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Opened:
-    """A model before its weights are loaded; ``name`` and ``version`` are those that it is served under."""
+    """A model before its weights are loaded; ``name`` and ``version`` are those that it is served under.
+
+    A bundle also knows the statistics of the data that it was trained on, and its scores.
+    """
 
     task: Task
     checkpoint: Checkpoint
     name: str
     version: str
+    reference: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def opened(model: str | os.PathLike[str], task: str | None = None) -> Opened:
@@ -41,7 +47,8 @@ def opened(model: str | os.PathLike[str], task: str | None = None) -> Opened:
         bundle = Bundle.open(model)
         if task not in (None, bundle.manifest.task.name):
             raise ConfigError(f"bundle {bundle.path} is for {bundle.manifest.task.name!r}, not for {task!r}")
-        return Opened(bundle.task, bundle.checkpoint, bundle.name, bundle.manifest.version)
+        told = bundle.manifest
+        return Opened(bundle.task, bundle.checkpoint, bundle.name, told.version, told.reference, told.metrics)
     checkpoint = resolve(model)
     return Opened(_task_of(checkpoint, task), checkpoint, _served_name(model, checkpoint), "1")
 

@@ -28,6 +28,8 @@ class Predictor:
         version: the bundle's version, ``"1"`` for a plain checkpoint.
         task: name of the task.
         platform: name of the runtime.
+        reference: statistics of the training data (:mod:`deepseek.data.profiles`); empty where they are not known.
+        reference_metrics: the model's scores on held-out rows, as its bundle has them.
     """
 
     def __init__(
@@ -40,7 +42,10 @@ class Predictor:
         version: str = "1",
         platform: str = "torch",
         batch_size: int = 32,
+        reference: Mapping[str, Any] | None = None,
+        reference_metrics: Mapping[str, float] | None = None,
     ) -> None:
+        self.reference, self.reference_metrics = reference or {}, reference_metrics or {}
         self.name, self.version, self.platform = name, version, platform
         self.definition, self.tokenizer, self.model = task, tokenizer, model
         self.task = type(task).name
@@ -101,7 +106,14 @@ class Predictor:
             model=loaded,
             platform=runtime,
             batch_size=batch_size,
+            reference=found.reference,
+            reference_metrics=found.metrics,
         )
+
+    @property
+    def answer_column(self) -> str | None:
+        """The training data's column with the answers."""
+        return self.definition.answer_column
 
     @property
     def signature(self) -> Signature:

@@ -28,6 +28,7 @@ from deepseek.serving.model_thread import ModelThread
 
 Predict = Callable[[Sequence[Row], Parameters], Outputs]
 Outcome = Outputs | Exception
+OnBatch = Callable[[int, float, float], None]
 
 
 class _Request:
@@ -49,16 +50,6 @@ class _Chunk:
         self.index = index
         self.rows = rows
         self.arrived = arrived
-
-
-class BatchTotals:
-    """What a batcher has run so far: batches, their rows, how long the oldest row of each waited, how long it ran."""
-
-    __slots__ = ("batches", "rows", "run_seconds", "waited_seconds")
-
-    def __init__(self) -> None:
-        self.batches = self.rows = 0
-        self.run_seconds = self.waited_seconds = 0.0
 
 
 class MicroBatcher:
@@ -90,7 +81,9 @@ class MicroBatcher:
         self._soon = False
         self._closed = False
         self._idle: asyncio.Event | None = None
-        self.totals = BatchTotals()
+        self.on_batch: OnBatch | None = None
+        """Is told of each batch when it has ended: its rows, the seconds that its oldest row waited, the seconds it ran."""
+        self._waited = 0.0
         self._seconds = 0.0
         self._began = 0.0
         self._thread: ModelThread[list[_Chunk], list[Outcome]] = ModelThread(name, self._run, self._finished)
@@ -181,8 +174,7 @@ class MicroBatcher:
         self._target = total
         self._running = batch
         self._began = perf_counter()  # the loop's clock stands still within a turn, and uvloop's counts milliseconds
-        self.totals.rows += total
-        self.totals.waited_seconds += loop.time() - batch[0].arrived
+        self._waited = loop.time() - batch[0].arrived
         self._thread.call(loop, batch)
 
     def _run(self, batch: list[_Chunk]) -> list[Outcome]:
@@ -214,8 +206,8 @@ class MicroBatcher:
         loop = asyncio.get_running_loop()
         self._running = None
         seconds = perf_counter() - self._began
-        self.totals.batches += 1
-        self.totals.run_seconds += seconds
+        if self.on_batch is not None:
+            self.on_batch(sum(len(chunk.rows) for chunk in batch), self._waited, seconds)
         self._seconds = seconds if self._seconds == 0 else 0.8 * self._seconds + 0.2 * seconds
         if isinstance(outcomes, BaseException):
             failed = RuntimeError(f"the thread of model {self.name!r} was interrupted")

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deepseek.monitoring.config import MonitoringConfig
 from deepseek.serving.tls import TlsConfig
 
 
@@ -50,6 +51,9 @@ class ServingConfig(BaseModel):
         default="auto",
         description="What speaks gRPC: 'native' (pygrpc-native, in Rust), 'grpcio' (grpc.aio: the reference, and TLS), "
         "or, with 'auto', the native one where it is installed and can do what is asked for.",
+    )
+    monitoring: MonitoringConfig | None = Field(
+        default=MonitoringConfig(), description="What is watched, and how; null watches nothing."
     )
     drain_seconds: float = Field(
         default=10.0, ge=0, description="Longest time, in seconds, that requests in flight get to finish at shutdown."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import uuid
@@ -67,26 +68,47 @@ class Failure(NamedTuple):
     """Seconds."""
 
 
+_STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
+    (QueueFullError, 429, "RESOURCE_EXHAUSTED"),
+    (QuotaExceededError, 429, "RESOURCE_EXHAUSTED"),
+    (NotReadyError, 503, "UNAVAILABLE"),
+    (AuthenticationError, 401, "UNAUTHENTICATED"),
+    (PermissionDeniedError, 403, "PERMISSION_DENIED"),
+    (DeadlineError, 504, "DEADLINE_EXCEEDED"),
+    (BodyTooLargeError, 413, "RESOURCE_EXHAUSTED"),
+    (UnsupportedMediaError, 415, "INVALID_ARGUMENT"),
+    (UnknownNameError, 404, "NOT_FOUND"),
+)
+"""The first class that an exception is of decides."""
+CLIENT_LEFT = 499
+"""What nginx logs for a client that did not wait; nobody is told it."""
+
+
+def _status(error: BaseException) -> tuple[int, str]:
+    for kind, http_status, grpc_code in _STATUSES:
+        if isinstance(error, kind):
+            return http_status, grpc_code
+    if isinstance(error, DeepSeekError) and isinstance(error, ValueError):
+        return 400, "INVALID_ARGUMENT"
+    return 500, "INTERNAL"
+
+
+def status_of(error: BaseException) -> int:
+    """The HTTP status of an exception, for counting; logs nothing."""
+    return CLIENT_LEFT if isinstance(error, asyncio.CancelledError) else _status(error)[0]
+
+
+def refusal(error: BaseException) -> str:
+    """What a request that got 429 had exhausted, for counting."""
+    return "queue" if isinstance(error, QueueFullError) else "quota"
+
+
 def describe(error: BaseException) -> Failure:
     """Map an exception to statuses; an unexpected one is logged with its traceback and told without its details."""
-    if isinstance(error, QueueFullError | QuotaExceededError):
-        return Failure(429, "RESOURCE_EXHAUSTED", str(error), error.retry_after)
-    if isinstance(error, NotReadyError):
-        return Failure(503, "UNAVAILABLE", str(error), 1.0)
-    if isinstance(error, AuthenticationError):
-        return Failure(401, "UNAUTHENTICATED", str(error))
-    if isinstance(error, PermissionDeniedError):
-        return Failure(403, "PERMISSION_DENIED", str(error))
-    if isinstance(error, DeadlineError):
-        return Failure(504, "DEADLINE_EXCEEDED", str(error))
-    if isinstance(error, BodyTooLargeError):
-        return Failure(413, "RESOURCE_EXHAUSTED", str(error))
-    if isinstance(error, UnsupportedMediaError):
-        return Failure(415, "INVALID_ARGUMENT", str(error))
-    if isinstance(error, UnknownNameError):
-        return Failure(404, "NOT_FOUND", str(error))
-    if isinstance(error, DeepSeekError) and isinstance(error, ValueError):
-        return Failure(400, "INVALID_ARGUMENT", str(error))
+    http_status, grpc_code = _status(error)
+    if http_status != 500:
+        retry_after = 1.0 if isinstance(error, NotReadyError) else getattr(error, "retry_after", None)
+        return Failure(http_status, grpc_code, str(error), retry_after)
     incident = uuid.uuid4().hex[:12]
     logger.error("request failed, incident %s", incident, exc_info=error)
     return Failure(500, "INTERNAL", f"internal error; the server's log has the details under incident {incident}")

@@ -10,8 +10,7 @@ Every route of every protocol does the same five things in the same order, and t
 
 Leaving the block records the outcome, an exception by the status that :func:`deepseek.serving.errors.describe` tells.
 
-Access control and measuring are interfaces here, so that a server without keys, or without metrics, runs none of their
-code. All of this runs on the event loop.
+A server without keys, or without monitoring, runs none of their code. All of this runs on the event loop.
 """
 
 from __future__ import annotations
@@ -20,13 +19,21 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from time import perf_counter
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from deepseek.serving.errors import DeadlineError, PermissionDeniedError
+from deepseek.monitoring.logs.request_ids import request_id
+from deepseek.serving.errors import DeadlineError, PermissionDeniedError, status_of
 from deepseek.serving.lifecycle import Lifecycle
 from deepseek.serving.loaded_model import LoadedModel
 from deepseek.serving.model import Outputs, Parameters, Row
 from deepseek.serving.repository import ModelRepository
+
+if TYPE_CHECKING:
+    from deepseek.monitoring.server_monitor import ServerMonitor
+    from deepseek.monitoring.tracing.tracer import RequestTrace
+
+
+REQUEST_ID = "x-request-id"
 
 
 class Headers(Protocol):
@@ -62,26 +69,12 @@ class Access(Protocol):
         """Record what an answered request used."""
 
 
-class Meter(Protocol):
-    """Counts the requests of one protocol, operation and model."""
-
-    def record(self, seconds: float, error: BaseException | None) -> None:
-        """Count one request that took ``seconds``."""
-
-
-class Meters(Protocol):
-    """Makes meters. See :mod:`deepseek.monitoring`."""
-
-    def meter(self, protocol: str, operation: str, model: str, version: str) -> Meter:
-        """The meter for these labels; the same one each time."""
-
-
 class Call:
     """One request, from its headers to its answer."""
 
     __slots__ = (
         "_gateway", "_loaded", "deadline", "headers", "input_tokens", "operation", "output_tokens", "principal",
-        "priority", "protocol", "rows", "started",
+        "priority", "protocol", "rows", "started", "trace",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, protocol: str, operation: str, headers: Headers) -> None:
@@ -94,6 +87,7 @@ class Call:
         self.deadline: float | None = None
         """When the client stops waiting, on the event loop's clock; ``None``: it did not say."""
         self.priority = 0
+        self.trace: RequestTrace | None = None
         self.rows = 0
         self.input_tokens = 0
         self.output_tokens = 0
@@ -139,6 +133,12 @@ class Call:
             raise DeadlineError("the time that the client gives this request was over before the model could start")
         return self._loaded.submit(rows, parameters)
 
+    def answered(self, rows: Sequence[Row], outputs: Outputs, request_id: str = "") -> None:
+        """Tell the model's quality monitor what was asked and answered; labels are joined by the client's own id."""
+        quality = self._loaded.quality if self._loaded is not None else None
+        if quality is not None:
+            quality.answered(request_id or self.headers.get(REQUEST_ID), rows, outputs)
+
     def use(self, *, input_tokens: int = 0, output_tokens: int = 0) -> None:
         """Add to what this request used."""
         self.input_tokens += input_tokens
@@ -160,15 +160,18 @@ class Gateway:
         lifecycle: Lifecycle,
         *,
         access: Access | None = None,
-        meters: Meters | None = None,
+        monitor: ServerMonitor | None = None,
     ) -> None:
         self.repository, self.lifecycle = repository, lifecycle
-        self.access, self.meters = access, meters
-        self._unnamed: dict[tuple[str, str], Meter] = {}
+        self.access, self.monitor = access, monitor
+        self._meters: dict[tuple[str, str], Any] = {}
+        """Of requests that reached no model."""
 
     def begin(self, protocol: str, operation: str, headers: Headers) -> Call:
         """Count a request in; raises ``NotReadyError`` while draining, ``AuthenticationError``."""
         call = Call(self, protocol, operation, headers)
+        if self.monitor is not None and self.monitor.tracer is not None:
+            call.trace = self.monitor.tracer.begin(protocol, operation, headers)
         try:
             if self.access is not None:
                 call.principal = self.access.authenticate(headers)
@@ -191,12 +194,42 @@ class Gateway:
         loaded = call._loaded
         if loaded is not None:
             loaded.statistics.answered(seconds, call.rows, error is None)
-        if self.meters is None:
+        monitor = self.monitor
+        if monitor is None:
             return
-        known = self._unnamed if loaded is None else loaded.meters
+        known = self._meters if loaded is None else loaded.meters
         key = (call.protocol, call.operation)
         meter = known.get(key)
         if meter is None:
             name, version = (loaded.name, loaded.version) if loaded is not None else ("", "")
-            meter = known[key] = self.meters.meter(*key, name, version)
+            meter = known[key] = monitor.meters.meter(*key, name, version)
         meter.record(seconds, error)
+        if loaded is not None and loaded.meter is not None and error is None:
+            loaded.meter.used(call.rows, call.input_tokens, call.output_tokens)
+        if monitor.logs.access.enabled or call.trace is not None:
+            self._tell(monitor, call, seconds, error)
+
+    def _tell(self, monitor: ServerMonitor, call: Call, seconds: float, error: BaseException | None) -> None:
+        """Write the access line and end the trace, where they are wanted."""
+        loaded, trace = call._loaded, call.trace
+        code = 200 if error is None else status_of(error)
+        if trace is not None:
+            if loaded is not None:
+                trace.model(loaded.name, loaded.version)
+            trace.used(call.rows, call.input_tokens, call.output_tokens)
+            trace.end(code, error)
+        if monitor.logs.access.enabled:
+            monitor.logs.access.record(
+                request_id=request_id(call.headers.get(REQUEST_ID)),
+                protocol=call.protocol,
+                operation=call.operation,
+                model=loaded.name if loaded is not None else "",
+                version=loaded.version if loaded is not None else "",
+                code=code,
+                seconds=seconds,
+                rows=call.rows,
+                input_tokens=call.input_tokens,
+                output_tokens=call.output_tokens,
+                key_id=call.principal.key_id if call.principal is not None else "",
+                trace_id=trace.trace_id if trace is not None else "",
+            )

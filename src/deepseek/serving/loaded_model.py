@@ -17,7 +17,9 @@ from deepseek.serving.oip.codec import Codec
 from deepseek.tasks.signature import Field
 
 if TYPE_CHECKING:
-    from deepseek.serving.gateway import Meter
+    from deepseek.monitoring.metrics.models import ModelMeter
+    from deepseek.monitoring.metrics.requests import RequestMeter
+    from deepseek.monitoring.quality.monitor import QualityMonitor
     from deepseek.serving.repository import ModelSource
 
 logger = logging.getLogger("deepseek.serving")
@@ -26,11 +28,14 @@ logger = logging.getLogger("deepseek.serving")
 class Statistics:
     """What a model has answered since it was loaded (Triton's statistics extension)."""
 
-    __slots__ = ("failed", "failed_seconds", "last_answer", "rows", "succeeded", "succeeded_seconds")
+    __slots__ = (
+        "batches", "failed", "failed_seconds", "last_answer", "rows", "run_seconds", "succeeded", "succeeded_seconds",
+        "waited_seconds",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self.succeeded = self.failed = self.rows = 0
-        self.succeeded_seconds = self.failed_seconds = 0.0
+        self.succeeded = self.failed = self.rows = self.batches = 0
+        self.succeeded_seconds = self.failed_seconds = self.waited_seconds = self.run_seconds = 0.0
         self.last_answer = 0.0
         """Unix seconds; 0 before the first."""
 
@@ -45,20 +50,25 @@ class Statistics:
             self.failed += 1
             self.failed_seconds += seconds
 
+    def ran(self, waited: float, seconds: float) -> None:
+        """Count one batch whose oldest row waited for ``waited`` seconds, and that ran for ``seconds``."""
+        self.batches += 1
+        self.waited_seconds += waited
+        self.run_seconds += seconds
+
     def report(self, loaded: LoadedModel) -> dict[str, Any]:
         """The model's statistics as Triton's extension has them; durations in nanoseconds."""
-        batches = loaded.batcher.totals
         return {
             "name": loaded.name,
             "version": loaded.version,
             "last_inference": round(self.last_answer * 1000),
             "inference_count": self.rows,
-            "execution_count": batches.batches,
+            "execution_count": self.batches,
             "inference_stats": {
                 "success": {"count": self.succeeded, "ns": round(self.succeeded_seconds * 1e9)},
                 "fail": {"count": self.failed, "ns": round(self.failed_seconds * 1e9)},
-                "queue": {"count": batches.batches, "ns": round(batches.waited_seconds * 1e9)},
-                "compute_infer": {"count": batches.batches, "ns": round(batches.run_seconds * 1e9)},
+                "queue": {"count": self.batches, "ns": round(self.waited_seconds * 1e9)},
+                "compute_infer": {"count": self.batches, "ns": round(self.run_seconds * 1e9)},
             },
         }
 
@@ -84,7 +94,9 @@ class LoadedModel:
         self.ready = False
         self.successor: LoadedModel | None = None
         self.statistics = Statistics()
-        self.meters: dict[tuple[str, str], Meter] = {}
+        self.meters: dict[tuple[str, str], RequestMeter] = {}
+        self.meter: ModelMeter | None = None
+        self.quality: QualityMonitor | None = None
         self.batcher = MicroBatcher(
             self._predict,
             name=model.name,
@@ -92,9 +104,16 @@ class LoadedModel:
             max_batch_delay_ms=config.max_batch_delay_ms,
             max_queue=config.max_queue,
         )
+        self.batcher.on_batch = self._ran
 
     def _predict(self, rows: Any, parameters: Parameters) -> Outputs:
         return self.model.predict(rows, parameters or None)
+
+    def _ran(self, rows: int, waited: float, seconds: float) -> None:
+        self.statistics.ran(waited, seconds)
+        if self.meter is not None:
+            self.meter.waited(waited)
+            self.meter.ran(rows, seconds)
 
     def require_ready(self) -> None:
         """Raise :class:`NotReadyError` while the model is warming up."""

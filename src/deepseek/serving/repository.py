@@ -31,6 +31,16 @@ class ModelSource(Protocol):
         """Load the model as it is now; blocks. Raises a :class:`~deepseek.errors.DeepSeekError` saying why not."""
 
 
+class Observer(Protocol):
+    """Is told of models that come and go."""
+
+    def added(self, loaded: LoadedModel) -> None:
+        """A model is served from now on."""
+
+    def removed(self, loaded: LoadedModel) -> None:
+        """A model is not served any more."""
+
+
 class Entry(NamedTuple):
     """A line of the repository's index; without a version when the model is not loaded."""
 
@@ -44,8 +54,8 @@ class Entry(NamedTuple):
 class ModelRepository:
     """Names and versions mapped to loaded models; used on the event loop only, once the server runs."""
 
-    def __init__(self, config: ServingConfig) -> None:
-        self._config = config
+    def __init__(self, config: ServingConfig, observer: Observer | None = None) -> None:
+        self._config, self._observer = config, observer
         self._models: dict[str, dict[str, LoadedModel]] = {}
         self._sources: dict[str, ModelSource] = {}
         self._failures: dict[str, str] = {}
@@ -82,6 +92,8 @@ class ModelRepository:
         if model.version in versions:
             raise ConfigError(f"model {model.name!r} version {model.version!r} is served already")
         loaded = versions[model.version] = LoadedModel(model, self._config, source)
+        if self._observer is not None:
+            self._observer.added(loaded)
         return loaded
 
     async def load(self, name: str) -> LoadedModel:
@@ -112,7 +124,10 @@ class ModelRepository:
             for old in replaced:
                 del versions[old.version]
                 old.successor = loaded
+                self._gone(old)
             versions[loaded.version] = loaded
+            if self._observer is not None:
+                self._observer.added(loaded)
             for old in replaced:
                 await old.retire(loaded)
             return loaded
@@ -122,7 +137,12 @@ class ModelRepository:
         self.get(name)
         async with self._loading.setdefault(name, asyncio.Lock()):
             for loaded in self._models.pop(name, {}).values():
+                self._gone(loaded)
                 await loaded.retire()
+
+    def _gone(self, loaded: LoadedModel) -> None:
+        if self._observer is not None:
+            self._observer.removed(loaded)
 
     async def remove(self, name: str, version: str = "") -> None:
         """Stop serving one version of a model, as :meth:`unload` does for all."""
@@ -131,6 +151,7 @@ class ModelRepository:
         del versions[loaded.version]
         if not versions:
             del self._models[name]
+        self._gone(loaded)
         await loaded.retire()
 
     def index(self, *, ready: bool = False) -> list[Entry]:

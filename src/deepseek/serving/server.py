@@ -21,15 +21,20 @@ from types import TracebackType
 from typing import Any
 
 from deepseek.errors import ConfigError, DeepSeekError
+from deepseek.monitoring.config import MonitoringConfig
+from deepseek.monitoring.server_monitor import ServerMonitor
 from deepseek.serving.config import ServingConfig
+from deepseek.serving.errors import refusal, status_of
 from deepseek.serving.gateway import Gateway
 from deepseek.serving.grpc.front import Front, open_front
 from deepseek.serving.grpc.oip_service import OipService
 from deepseek.serving.http_server import HttpServer, bind
 from deepseek.serving.lifecycle import Lifecycle, Phase
 from deepseek.serving.model import ServedModel
+from deepseek.serving.observing import ModelObserver
 from deepseek.serving.repository import ModelRepository, ModelSource
 from deepseek.serving.rest.app import RestApp
+from deepseek.serving.version import server_version
 
 logger = logging.getLogger("deepseek.serving")
 
@@ -68,13 +73,15 @@ class Server:
             raise ConfigError("expected at least one model to serve, received none")
         self._load, self._beside = load, beside
         self.config = config
-        self.repository = ModelRepository(config)
+        self._lifecycle = lifecycle = Lifecycle()
+        self.monitor = _monitor(config.monitoring, lifecycle)
+        observer = ModelObserver(self.monitor) if self.monitor is not None else None
+        self.repository = ModelRepository(config, observer)
         by_name = {source.name: source for source in sources}
         for source in sources:
             self.repository.register(source)
         for model in models:
             self.repository.add(model, by_name.get(model.name))
-        self._lifecycle = Lifecycle()
         self._used = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -197,7 +204,7 @@ class Server:
         family, address = await _resolve(self.config.host)
         listener = bind(address, self.config.http_port, family)
         try:
-            gateway = Gateway(self.repository, self._lifecycle)
+            gateway = Gateway(self.repository, self._lifecycle, monitor=self.monitor)
             oip = OipService(gateway, self.config.model_control)
             tls = self.config.tls
             credentials = None if tls is None else tls.grpc_credentials()
@@ -210,6 +217,8 @@ class Server:
         self._address = (host, listener.getsockname()[1], grpc_server.port)
         http_server = HttpServer(RestApp(self.config, gateway), listener, self.config.tls)
         try:
+            if self.monitor is not None:
+                await self.monitor.start()
             http_task = http_server.start()
             await grpc_server.start()
             stopping = loop.create_task(self._stop.wait())
@@ -259,6 +268,8 @@ class Server:
         self.repository.close()
         await http_server.stop(max(deadline - loop.time(), _CLOSE_SECONDS))
         await grpc_stop
+        if self.monitor is not None:
+            await self.monitor.close()
 
     def _handle_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         def stop() -> None:
@@ -271,6 +282,18 @@ class Server:
                 loop.add_signal_handler(number, stop)
             except NotImplementedError:  # Windows
                 signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+
+
+def _monitor(config: MonitoringConfig | None, lifecycle: Lifecycle) -> ServerMonitor | None:
+    if config is None:
+        return None
+    return ServerMonitor(
+        config,
+        status_of=status_of,
+        reason_of=refusal,
+        in_flight=lambda: lifecycle.in_flight,
+        version=server_version(),
+    )
 
 
 async def _resolve(host: str) -> tuple[socket.AddressFamily, str]:

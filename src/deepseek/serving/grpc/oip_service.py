@@ -90,6 +90,7 @@ class OipService:
             call.within(inference.timeout)
             await call.admit(len(inference.rows))
             rows = await call.submit(inference.rows, inference.parameters)
+            call.answered(inference.rows, rows, inference.id)
             return proto_codec.encode(loaded.name, loaded.version, inference, rows)
 
     async def stream_infer(

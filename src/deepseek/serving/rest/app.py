@@ -18,6 +18,7 @@ from deepseek.serving.errors import (
 from deepseek.serving.gateway import Gateway
 from deepseek.serving.rest.http import JSON_HEADERS, Response, Scope, Transport, failure_response, json_response, linger
 from deepseek.serving.rest.information import Information
+from deepseek.serving.rest.monitoring_routes import MonitoringRoutes
 from deepseek.serving.rest.oip_routes import OipRoutes
 from deepseek.serving.rest.task_routes import TaskRoutes
 
@@ -40,10 +41,12 @@ class RestApp:
         self._limit = config.max_body_bytes
         self._oip = OipRoutes(gateway, self._limit, config.model_control)
         self._tasks = TaskRoutes(gateway, self._limit)
+        self._monitoring = MonitoringRoutes(gateway, self._limit)
         self._routes: dict[str, _Route] = {}
         information = Information(gateway.repository)
         self._static: dict[str, _Route] = {
             "/": _Route("GET", information.index),
+            "/metrics": _Route("GET", self._monitoring.metrics),
             "/openapi.json": _Route("GET", information.openapi),
             "/v1/models": _Route("GET", information.models),
             "/v2": _Route("GET", self._oip.server_metadata),
@@ -91,6 +94,8 @@ class RestApp:
                 return self._remember(path, _Route("POST", self._oip.infer(*_versioned(name))))
             if action == "ready" and name:
                 return _Route("GET", self._oip.model_ready(*_versioned(name)))
+            if action == "labels" and name:
+                return self._remember(path, _Route("POST", self._monitoring.labels(*_versioned(name))))
             if action == "stats" and name:
                 return _Route("GET", self._oip.statistics(*_versioned(name)))
             return _Route("GET", self._oip.model_metadata(*_versioned(path.removeprefix(_MODELS).rstrip("/"))))

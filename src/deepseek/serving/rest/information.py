@@ -18,6 +18,12 @@ URLS = {
     "GET /v2/models/{model}[/versions/{version}]": "model metadata",
     "GET /v2/models/{model}[/versions/{version}]/ready": "model readiness",
     "POST /v2/models/{model}[/versions/{version}]/infer": "run a model on tensors",
+    "POST /v2/models/{model}[/versions/{version}]/labels": "tell true answers, by request id, for live accuracy",
+    "GET /v2/models[/{model}[/versions/{version}]]/stats": "what models have answered (Triton's statistics)",
+    "POST /v2/repository/index": "models that are served or could be loaded",
+    "POST /v2/repository/models/{model}/load": "load a model, or load it again",
+    "POST /v2/repository/models/{model}/unload": "stop serving a model",
+    "GET /metrics": "Prometheus metrics",
 }
 
 

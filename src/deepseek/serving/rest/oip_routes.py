@@ -94,6 +94,7 @@ class OipRoutes:
                 await call.admit(len(inference.rows))
                 future = call.submit(inference.rows, inference.parameters)
                 rows = await result_or_disconnect(transport, future)
+                call.answered(inference.rows, rows, inference.id)
                 answer, length = json_codec.encode(loaded.name, loaded.version, inference, rows)
                 if length is None:
                     return Response(200, JSON_HEADERS, answer)

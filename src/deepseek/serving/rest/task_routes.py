@@ -62,6 +62,7 @@ class TaskRoutes:
                 parameters = loaded.codec.check_parameters(request.parameters)
                 await call.admit(len(rows))
                 outputs = await result_or_disconnect(transport, call.submit(rows, parameters))
+                call.answered(rows, outputs)
                 return json_response({"model": loaded.name, "outputs": outputs})
 
         return handle
