@@ -82,7 +82,7 @@ class MicroBatcher:
         self._closed = False
         self._idle: asyncio.Event | None = None
         self.on_batch: OnBatch | None = None
-        """Is told of each batch when it has ended: its rows, the seconds that its oldest row waited, the seconds it ran."""
+        """Told of each batch when it has ended: rows, seconds that the oldest row waited, seconds that it ran."""
         self._waited = 0.0
         self._seconds = 0.0
         self._began = 0.0
