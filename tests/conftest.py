@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,3 +109,33 @@ def bundle(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
         license="Apache-2.0",
         metrics={"accuracy": 1.0},
     )
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Redis server, for whatever needs one; empty it before use."""
+    from deepseek.data.features.online import open_online_store
+    from deepseek.errors import OnlineStoreError
+
+    program = shutil.which("redis-server")
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("redis-server is not installed; CI must test against a real one (Debian: redis-server)")
+        pytest.skip("redis-server is not installed (Debian: apt install redis-server)")
+    folder = tmp_path_factory.mktemp("redis")
+    socket = folder / "redis.sock"
+    if len(str(socket)) > 100:  # a socket's path is limited to 107 bytes
+        socket = tmp_path_factory.getbasetemp().parent / "r.sock"
+    command = [program, "--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", ""]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        address = f"unix://{socket}"
+        for _ in range(100):
+            with contextlib.suppress(OnlineStoreError):
+                open_online_store(address).close()
+                break
+            time.sleep(0.05)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(10)
