@@ -74,6 +74,14 @@ DATA_OPTIONS = {
     "versions": [],
     "views": [],
 }
+KEYS_OPTIONS = {
+    "create": ["--config", "--expires", "--model", "--note", "--owner", "--plan", "--store"],
+    "list": ["--all", "--config", "--json", "--store"],
+    "plans": ["--config", "--json"],
+    "revoke": ["--config", "--store"],
+    "rotate": ["--config", "--overlap", "--store"],
+    "usage": ["--config", "--csv", "--from", "--key", "--model", "--store", "--to"],
+}
 MONITORING_OPTIONS = {"export": ["--overwrite"]}
 BENCH_OPTIONS = {"hardware": ["--device", "--json", "--seconds"]}
 
@@ -87,7 +95,7 @@ def test_the_commands_and_their_options_are_frozen() -> None:
     from deepseek.cli.app import app
 
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    assert set(commands) == {*OPTIONS, "bench", "data", "hub", "monitoring", "plugins"}
+    assert set(commands) == {*OPTIONS, "bench", "data", "hub", "keys", "monitoring", "plugins"}
     for name, options in OPTIONS.items():
         there = sorted(o for p in commands[name].params for o in p.opts if o.startswith("--"))
         assert there == options, name
@@ -101,6 +109,8 @@ def test_the_commands_and_their_options_are_frozen() -> None:
     } == BENCH_OPTIONS
     assert {
         name: sorted(o for p in command.params for o in p.opts if o.startswith("--"))
+        for name, command in commands["keys"].commands.items()
+    } == KEYS_OPTIONS
         for name, command in commands["monitoring"].commands.items()
     } == MONITORING_OPTIONS
     assert set(commands["hub"].commands) == {"list", "pull"}
@@ -109,6 +119,7 @@ def test_the_commands_and_their_options_are_frozen() -> None:
 def test_help_teaches() -> None:
     done = run("--help")
     assert done.returncode == 0
+    for name in [*OPTIONS, "bench", "data", "hub", "keys", "plugins"]:
     for name in [*OPTIONS, "bench", "data", "hub", "monitoring", "plugins"]:
         assert name in done.stdout
     assert "runs/quickstart/bundle" in run("predict", "--help").stdout

@@ -14,6 +14,7 @@ from deepseek.cli import (
     explain,
     export,
     hub,
+    keys,
     monitoring,
     plugins,
     predict,
@@ -72,6 +73,7 @@ app.command("quantize")(quantize.command)
 app.command("export")(export.command)
 app.add_typer(data.app, name="data")
 app.add_typer(hub.app, name="hub")
+app.add_typer(keys.app, name="keys")
 app.add_typer(monitoring.app, name="monitoring")
 app.add_typer(plugins.app, name="plugins")
 app.command("doctor")(doctor.command)
