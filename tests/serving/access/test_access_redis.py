@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -162,6 +163,14 @@ class Server:
             time.sleep(0.05)
         raise AssertionError("redis-server does not start")
 
+    def pause(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
@@ -221,6 +230,25 @@ async def test_redis_gone_and_back(server: Server, caplog: pytest.LogCaptureFixt
         found = {u.key_name: u.inferences for u in await control.admin.usage()}
         assert found == {"k": 10, "u": 5}
         assert caplog.text.count("works again") == 1
+
+
+@in_loop
+async def test_a_redis_that_hangs_holds_nobody_up(server: Server) -> None:
+    async with opened(server.url) as control:
+        key = (await control.admin.create("k", plan="three")).key
+        await ask(control, key)
+        server.pause()
+        try:
+            async with asyncio.timeout(60):
+                answers = await asyncio.gather(*(ask(control, key) for _ in range(20)), return_exceptions=True)
+            assert {type(answer) for answer in answers} == {NotReadyError}
+        finally:
+            server.go_on()
+
+        async def answers_again() -> bool:
+            return await allowed(control, key, 9) <= 2  # what was asked while it hung may have been taken
+
+        await eventually(answers_again)
 
 
 @in_loop

@@ -63,9 +63,9 @@ class AccessConfig(BaseModel):
             raise ValueError(
                 f"default_plan: expected one of {', '.join(self.all_plans)}, received {self.default_plan!r}"
             )
-        token = self.token
-        if token is not None and len(token) < SHORTEST_ADMIN_TOKEN:
-            raise ValueError(f"admin_token: expected at least {SHORTEST_ADMIN_TOKEN} characters, received {len(token)}")
+        if self.admin_token is not None and len(self.admin_token) < SHORTEST_ADMIN_TOKEN:
+            received = len(self.admin_token)
+            raise ValueError(f"admin_token: expected at least {SHORTEST_ADMIN_TOKEN} characters, received {received}")
         return self
 
     @property

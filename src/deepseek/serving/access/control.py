@@ -143,6 +143,8 @@ class AccessControl:
             except AccessStoreError:  # the store has told the log
                 if self._store.needs_contact and self._clock.monotonic() - self._contact > CONTACT_SECONDS:
                     self._directory.suspend()
+            except Exception:  # a fault of ours; ending here would let revoked keys in for ever
+                logger.exception("the exchange with the key store failed; it goes on")
 
     async def _decided(self, waiting: Awaitable[None], use: Use) -> None:
         try:

@@ -42,14 +42,14 @@ local format, match, floor = string.format, string.match, math.floor
 
 local function add(place, fields, increments, keeps)
   local old = redis.call('HMGET', place, unpack(fields))
-  local pairs_ = {}
+  local values = {}
   for i, field in ipairs(fields) do
     local sums = {}
     for part in string.gmatch(old[i] or '', '%d+') do sums[#sums + 1] = tonumber(part) end
     for j, more in ipairs(increments[i]) do sums[j] = format('%.0f', (sums[j] or 0) + more) end
-    pairs_[2 * i - 1], pairs_[2 * i] = field, table.concat(sums, ' ')
+    values[2 * i - 1], values[2 * i] = field, table.concat(sums, ' ')
   end
-  redis.call('HSET', place, unpack(pairs_))
+  redis.call('HSET', place, unpack(values))
   redis.call('EXPIRE', place, keeps)
 end
 

@@ -53,8 +53,8 @@ class RedisStore(AccessStore):
                 socket_timeout=TIMEOUT_SECONDS,
                 socket_connect_timeout=TIMEOUT_SECONDS,
                 health_check_interval=30,
-                retry=Retry(NoBackoff(), 1),  # a connection that was closed while it lay idle
-                retry_on_error=[redis.ConnectionError],
+                # once, for a connection that was closed while it lay idle; one that does not answer has had its time
+                retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
             )
         except ValueError as error:
             raise ConfigError(
