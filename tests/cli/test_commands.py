@@ -111,6 +111,8 @@ def test_the_commands_and_their_options_are_frozen() -> None:
         name: sorted(o for p in command.params for o in p.opts if o.startswith("--"))
         for name, command in commands["keys"].commands.items()
     } == KEYS_OPTIONS
+    assert {
+        name: sorted(o for p in command.params for o in p.opts if o.startswith("--"))
         for name, command in commands["monitoring"].commands.items()
     } == MONITORING_OPTIONS
     assert set(commands["hub"].commands) == {"list", "pull"}
@@ -119,8 +121,7 @@ def test_the_commands_and_their_options_are_frozen() -> None:
 def test_help_teaches() -> None:
     done = run("--help")
     assert done.returncode == 0
-    for name in [*OPTIONS, "bench", "data", "hub", "keys", "plugins"]:
-    for name in [*OPTIONS, "bench", "data", "hub", "monitoring", "plugins"]:
+    for name in [*OPTIONS, "bench", "data", "hub", "keys", "monitoring", "plugins"]:
         assert name in done.stdout
     assert "runs/quickstart/bundle" in run("predict", "--help").stdout
 

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from deepseek.monitoring.config import MonitoringConfig
+from deepseek.serving.access.config import AccessConfig
 from deepseek.serving.tls import TlsConfig
 
 
@@ -51,6 +52,15 @@ class ServingConfig(BaseModel):
         default="auto",
         description="What speaks gRPC: 'native' (pygrpc-native, in Rust), 'grpcio' (grpc.aio: the reference, and TLS), "
         "or, with 'auto', the native one where it is installed and can do what is asked for.",
+    )
+    access: AccessConfig = Field(
+        default_factory=AccessConfig, description="Keys, plans and limits; needed everywhere but on loopback."
+    )
+    admin_port: int = Field(
+        default=8002,
+        ge=0,
+        le=65535,
+        description="Port on loopback where keys are managed, if keys are needed and there is an admin token.",
     )
     monitoring: MonitoringConfig | None = Field(
         default=MonitoringConfig(), description="What is watched, and how; null watches nothing."

@@ -181,6 +181,11 @@ class Gateway:
             raise
         return call
 
+    def identify(self, headers: Headers) -> None:
+        """For what is only information: raises ``AuthenticationError`` where keys are needed and there is none."""
+        if self.access is not None:
+            self.access.authenticate(headers)
+
     def end(self, call: Call, error: BaseException | None) -> None:
         """Count a request out, and record it."""
         self.lifecycle.leave()

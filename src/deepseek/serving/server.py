@@ -12,7 +12,6 @@ import contextlib
 import http.client
 import logging
 import signal
-import socket
 import ssl
 import sys
 import threading
@@ -23,23 +22,16 @@ from typing import Any
 from deepseek.errors import ConfigError, DeepSeekError
 from deepseek.monitoring.config import MonitoringConfig
 from deepseek.monitoring.server_monitor import ServerMonitor
+from deepseek.serving.assembly import Assembly
 from deepseek.serving.config import ServingConfig
 from deepseek.serving.errors import refusal, status_of
-from deepseek.serving.gateway import Gateway
-from deepseek.serving.grpc.front import Front, open_front
-from deepseek.serving.grpc.oip_service import OipService
-from deepseek.serving.http_server import HttpServer, bind
-from deepseek.serving.lifecycle import Lifecycle, Phase
+from deepseek.serving.lifecycle import Lifecycle
 from deepseek.serving.model import ServedModel
 from deepseek.serving.observing import ModelObserver
 from deepseek.serving.repository import ModelRepository, ModelSource
-from deepseek.serving.rest.app import RestApp
 from deepseek.serving.version import server_version
 
 logger = logging.getLogger("deepseek.serving")
-
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared with, not listened on
-_CLOSE_SECONDS = 1.0
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -87,24 +79,30 @@ class Server:
         self._stop: asyncio.Event | None = None
         self._hurry: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
-        self._address: tuple[str, int, int] | None = None
+        self._assembly: Assembly | None = None
 
     @property
     def http_url(self) -> str:
         """Where REST answers, e.g. ``"http://127.0.0.1:8000"``; raises :class:`DeepSeekError` before the start."""
-        host, http_port, _ = self._bound()
-        return f"{'http' if self.config.tls is None else 'https'}://{host}:{http_port}"
+        bound = self._bound()
+        return f"{'http' if self.config.tls is None else 'https'}://{bound.host}:{bound.http_port}"
 
     @property
     def grpc_address(self) -> str:
         """Where gRPC answers, e.g. ``"127.0.0.1:8001"``; raises :class:`DeepSeekError` before the start."""
-        host, _, grpc_port = self._bound()
-        return f"{host}:{grpc_port}"
+        bound = self._bound()
+        return f"{bound.host}:{bound.grpc_port}"
 
-    def _bound(self) -> tuple[str, int, int]:
-        if self._address is None:
+    @property
+    def admin_url(self) -> str | None:
+        """Where keys are managed; ``None`` without an admin port. Raises :class:`DeepSeekError` before the start."""
+        port = self._bound().admin_port
+        return None if port is None else f"http://127.0.0.1:{port}/admin"
+
+    def _bound(self) -> Assembly:
+        if self._assembly is None:
             raise DeepSeekError("the server has not started; call start() or run() first")
-        return self._address
+        return self._assembly
 
     def run(self, on_ready: Callable[[Server], None] | None = None) -> None:
         """Serve in this thread until SIGINT or SIGTERM, then drain and return; a second signal ends the drain.
@@ -166,8 +164,8 @@ class Server:
             raise ConfigError("this server has run already; make a new Server to serve again")
 
     def _confirm_ready(self) -> None:
-        host, port, _ = self._bound()
-        connection = self._connection(host.strip("[]"), port)
+        bound = self._bound()
+        connection = self._connection(bound.host.strip("[]"), bound.http_port)
         if connection is None:
             return
         try:
@@ -195,81 +193,41 @@ class Server:
     async def _serve(self, on_ready: Callable[[], None] | None, signals: bool) -> None:
         self._check_unused()
         self._used = True
-        if self.config.tls is not None:
-            self.config.tls.check()
         self._loop = loop = asyncio.get_running_loop()
         self._stop, self._hurry = asyncio.Event(), asyncio.Event()
         if signals:
             self._handle_signals(loop)
-        family, address = await _resolve(self.config.host)
-        listener = bind(address, self.config.http_port, family)
+        assembly = Assembly(self.config, self.repository, self._lifecycle)
+        await assembly.open(self.monitor)
+        self._assembly = assembly
         try:
-            gateway = Gateway(self.repository, self._lifecycle, monitor=self.monitor)
-            oip = OipService(gateway, self.config.model_control)
-            tls = self.config.tls
-            credentials = None if tls is None else tls.grpc_credentials()
-            grpc_server = open_front([oip.service()], self.config, address, credentials)
-        except BaseException:
-            listener.close()
-            raise
-        host = _WILDCARDS.get(address, address)
-        host = f"[{host}]" if ":" in host else host
-        self._address = (host, listener.getsockname()[1], grpc_server.port)
-        http_server = HttpServer(RestApp(self.config, gateway), listener, self.config.tls)
-        try:
-            if self.monitor is not None:
-                await self.monitor.start()
-            http_task = http_server.start()
-            await grpc_server.start()
+            serving = await assembly.start()
             stopping = loop.create_task(self._stop.wait())
-            warming = loop.create_task(self._warm_up(grpc_server))
-            await asyncio.wait([warming, stopping, http_task], return_when=asyncio.FIRST_COMPLETED)
+            warming = loop.create_task(self._warm_up(assembly))
+            await asyncio.wait([warming, stopping, serving], return_when=asyncio.FIRST_COMPLETED)
             if warming.done():
                 await warming
                 logger.info("serving REST at %s and gRPC at %s", self.http_url, self.grpc_address)
                 if on_ready is not None:
                     on_ready()
                 others = [loop.create_task(each(self.repository)) for each in self._beside]
-                await asyncio.wait([stopping, http_task], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([stopping, serving], return_when=asyncio.FIRST_COMPLETED)
                 for other in others:
                     other.cancel()
             warming.cancel()
             stopping.cancel()
-            if http_task.done():
-                http_task.result()
+            if serving.done():
+                serving.result()
                 raise DeepSeekError("the HTTP server ended by itself; the log has the reason")
         finally:
-            await self._shut_down(http_server, grpc_server)
+            await assembly.shut_down(self._hurry)
 
-    async def _warm_up(self, grpc_server: Front) -> None:
+    async def _warm_up(self, assembly: Assembly) -> None:
         for loaded in list(self.repository):
             await loaded.warm_up()
         for name in self._load:
             await self.repository.load(name)
-        self._lifecycle.phase = Phase.SERVING
-        await grpc_server.set_ready(True)
-
-    async def _shut_down(self, http_server: HttpServer, grpc_server: Front) -> None:
-        assert self._hurry is not None
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.config.drain_seconds
-        self._lifecycle.phase = Phase.DRAINING
-        await grpc_server.set_ready(False)
-        grpc_stop = loop.create_task(grpc_server.stop(self.config.drain_seconds))
-        drained = loop.create_task(self._lifecycle.drained())
-        hurry = loop.create_task(self._hurry.wait())
-        await asyncio.wait([drained, hurry], timeout=self.config.drain_seconds, return_when=asyncio.FIRST_COMPLETED)
-        if not drained.done():
-            logger.error("%d requests were still in flight when the drain ended", self._lifecycle.in_flight)
-            drained.cancel()
-        hurry.cancel()
-        # What is left now are health watchers, which never end by themselves, and answers on their way out.
-        await grpc_server.stop(_CLOSE_SECONDS)
-        self.repository.close()
-        await http_server.stop(max(deadline - loop.time(), _CLOSE_SECONDS))
-        await grpc_stop
-        if self.monitor is not None:
-            await self.monitor.close()
+        await assembly.become_ready()
 
     def _handle_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         def stop() -> None:
@@ -294,13 +252,3 @@ def _monitor(config: MonitoringConfig | None, lifecycle: Lifecycle) -> ServerMon
         in_flight=lambda: lifecycle.in_flight,
         version=server_version(),
     )
-
-
-async def _resolve(host: str) -> tuple[socket.AddressFamily, str]:
-    """Resolve a host name once, so that both protocols listen on the same address."""
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise ConfigError(f"cannot listen on host {host!r}: {error}") from error
-    family, _, _, _, address = found[0]
-    return socket.AddressFamily(family), str(address[0])

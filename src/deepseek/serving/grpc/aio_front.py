@@ -10,7 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from deepseek.serving.errors import describe
-from deepseek.serving.grpc.rpc import Metadata, Rpc, Service, Streaming, Unary, pushback
+from deepseek.serving.grpc.rpc import Metadata, Rpc, Service, Streaming, Unary, retry_metadata
 from deepseek.serving.http_server import port_error
 
 
@@ -102,5 +102,5 @@ def _streaming(rpc: Rpc, handler: Streaming) -> Callable[[AsyncIterator[bytes], 
 
 async def _abort(context: Any, error: Exception) -> None:
     failure = describe(error)
-    context.set_trailing_metadata(pushback(failure))
+    context.set_trailing_metadata(retry_metadata(failure, pushback=True))
     await context.abort(getattr(grpc.StatusCode, failure.grpc_code), failure.message)

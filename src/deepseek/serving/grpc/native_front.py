@@ -28,7 +28,7 @@ from pygrpc_native import EVENT_CANCEL, NativeGrpcFront
 
 from deepseek.serving.errors import BodyTooLargeError, NotReadyError, describe
 from deepseek.serving.grpc.aio_front import AioFront
-from deepseek.serving.grpc.rpc import Metadata, Service, Unary, pushback
+from deepseek.serving.grpc.rpc import Metadata, Service, Unary, retry_metadata
 from deepseek.serving.http_server import port_error
 
 _BATCH = 256
@@ -141,4 +141,4 @@ class NativeFront:
     def _fail(self, call_id: int, error: Exception) -> None:
         failure = describe(error)
         code = getattr(grpc.StatusCode, failure.grpc_code).value[0]
-        self._front.fail(call_id, code, failure.message, pushback(failure))
+        self._front.fail(call_id, code, failure.message, retry_metadata(failure, pushback=False))

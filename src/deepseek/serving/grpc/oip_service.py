@@ -73,6 +73,7 @@ class OipService:
 
     async def model_metadata(self, request: pb.ModelMetadataRequest, metadata: Metadata) -> pb.ModelMetadataResponse:
         """Versions, platform, inputs and outputs; NOT_FOUND when there is no such model."""
+        self._gateway.identify(metadata)
         loaded = self._repository.get(request.name, request.version)
         return pb.ModelMetadataResponse(
             name=loaded.name,
@@ -137,6 +138,7 @@ class OipService:
 
     async def statistics(self, request: pb.ModelStatisticsRequest, metadata: Metadata) -> pb.ModelStatisticsResponse:
         """What models have answered since they were loaded."""
+        self._gateway.identify(metadata)
         chosen = self._repository.chosen(request.name, request.version)
         return pb.ModelStatisticsResponse(
             model_stats=[pb.ModelStatistics(**loaded.statistics.report(loaded)) for loaded in chosen]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError, Message
 
-from deepseek.serving.errors import Failure, RequestError
+from deepseek.serving.errors import Failure, RequestError, whole_seconds
 
 Unary = Callable[[Any, "Metadata"], Awaitable[Message]]
 Streaming = Callable[[AsyncIterator[Any], "Metadata"], AsyncIterator[Message]]
@@ -60,8 +60,13 @@ class Service(NamedTuple):
     rpcs: tuple[Rpc, ...]
 
 
-def pushback(failure: Failure) -> tuple[tuple[str, str], ...]:
-    """Trailing metadata that says when to retry, in milliseconds (gRFC A6, "Pushback")."""
+def retry_metadata(failure: Failure, *, pushback: bool) -> tuple[tuple[str, str], ...]:
+    """Trailing metadata that says when to retry: ``retry-after`` in seconds, as over HTTP.
+
+    With ``pushback`` also ``grpc-retry-pushback-ms``, which clients with a retry policy obey (gRFC A6); names that start
+    with ``grpc-`` are refused by the front in Rust.
+    """
     if failure.retry_after is None:
         return ()
-    return (("grpc-retry-pushback-ms", str(max(1, round(failure.retry_after * 1000)))),)
+    hint = (("retry-after", whole_seconds(failure.retry_after)),)
+    return (*hint, ("grpc-retry-pushback-ms", str(max(1, round(failure.retry_after * 1000))))) if pushback else hint

@@ -43,7 +43,7 @@ class RestApp:
         self._tasks = TaskRoutes(gateway, self._limit)
         self._monitoring = MonitoringRoutes(gateway, self._limit)
         self._routes: dict[str, _Route] = {}
-        information = Information(gateway.repository)
+        information = Information(gateway)
         self._static: dict[str, _Route] = {
             "/": _Route("GET", information.index),
             "/metrics": _Route("GET", self._monitoring.metrics),

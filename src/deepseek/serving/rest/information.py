@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deepseek.serving.repository import ModelRepository
+from deepseek.serving.gateway import Gateway
 from deepseek.serving.rest.http import Response, Scope, Transport, json_response
 from deepseek.serving.rest.openapi import openapi_document
 from deepseek.serving.version import server_version
@@ -30,11 +30,13 @@ URLS = {
 class Information:
     """Handlers of the routes that describe the server."""
 
-    def __init__(self, repository: ModelRepository) -> None:
-        self._repository = repository
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._repository = gateway.repository
 
     async def index(self, scope: Scope, transport: Transport) -> Response:
         """``GET /``."""
+        self._gateway.identify(scope.headers)
         models = [
             {"name": loaded.name, "version": loaded.version, "task": loaded.task, "ready": loaded.ready}
             for loaded in self._repository
@@ -43,6 +45,7 @@ class Information:
 
     async def models(self, scope: Scope, transport: Transport) -> Response:
         """``GET /v1/models`` (OpenAI API reference, "List models"); ``created`` is in Unix seconds."""
+        self._gateway.identify(scope.headers)
         data = [
             {"id": loaded.name, "object": "model", "created": loaded.loaded_at, "owned_by": "deepseek"}
             for loaded in (self._repository.get(name) for name in self._repository.names)
@@ -51,4 +54,5 @@ class Information:
 
     async def openapi(self, scope: Scope, transport: Transport) -> Response:
         """``GET /openapi.json``."""
+        self._gateway.identify(scope.headers)
         return json_response(openapi_document(self._repository))

@@ -50,8 +50,7 @@ class MonitoringRoutes:
         monitor = self._gateway.monitor
         if monitor is None:
             raise UnknownNameError("URL", scope.path, (), "This server was started without monitoring.")
-        if self._gateway.access is not None:
-            self._gateway.access.authenticate(scope.headers)
+        self._gateway.identify(scope.headers)
         kind, body = await monitor.scrape(scope.headers.get("accept") or "")
         return Response(200, [("content-type", kind)], body)
 

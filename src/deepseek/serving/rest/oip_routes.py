@@ -56,6 +56,7 @@ class OipRoutes:
         """``GET /v2/models/{name}[/versions/{version}]``."""
 
         async def handle(scope: Scope, transport: Transport) -> Response:
+            self._gateway.identify(scope.headers)
             loaded = self._repository.get(name, version)
             return json_response(
                 {
@@ -106,6 +107,7 @@ class OipRoutes:
         """``GET /v2/models[/{name}[/versions/{version}]]/stats`` (Triton's statistics extension)."""
 
         async def handle(scope: Scope, transport: Transport) -> Response:
+            self._gateway.identify(scope.headers)
             chosen = self._repository.chosen(name, version)
             return json_response({"model_stats": [loaded.statistics.report(loaded) for loaded in chosen]})
 

@@ -1,0 +1,135 @@
+"""The parts of one running server: opened in order, closed in the other, on one event loop.
+
+Ports are bound first, so that a busy one is known before a model has loaded. Then come keys, monitoring, and both
+protocols; the admin port last, if there is a token for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+
+from deepseek.errors import ConfigError
+from deepseek.monitoring.server_monitor import ServerMonitor
+from deepseek.serving.access.admin_app import AdminApp
+from deepseek.serving.access.control import AccessControl
+from deepseek.serving.config import ServingConfig
+from deepseek.serving.gateway import Gateway
+from deepseek.serving.grpc.front import Front, open_front
+from deepseek.serving.grpc.oip_service import OipService
+from deepseek.serving.http_server import HttpServer, bind
+from deepseek.serving.lifecycle import Lifecycle, Phase
+from deepseek.serving.repository import ModelRepository
+from deepseek.serving.rest.app import RestApp
+
+logger = logging.getLogger("deepseek.serving")
+
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared with, not listened on
+_CLOSE_SECONDS = 1.0
+_LOOPBACK = "127.0.0.1"
+
+
+class Assembly:
+    """A server's ports and what answers on them.
+
+    Attributes:
+        host: where this machine reaches the server; IPv6 addresses in brackets.
+        http_port, grpc_port: as bound.
+        admin_port: as bound; ``None`` when there is no admin port.
+    """
+
+    def __init__(self, config: ServingConfig, repository: ModelRepository, lifecycle: Lifecycle) -> None:
+        self._config, self._repository, self._lifecycle = config, repository, lifecycle
+        self._closing = contextlib.AsyncExitStack()
+        self._http: HttpServer
+        self._grpc: Front
+        self._admin: HttpServer | None = None
+        self.host = ""
+        self.http_port = self.grpc_port = 0
+        self.admin_port: int | None = None
+
+    async def open(self, monitor: ServerMonitor | None) -> None:
+        """Bind the ports and open the store of keys; nothing is left open when this raises.
+
+        Raises:
+            ConfigError: a host, certificate or setting is wrong.
+            DeepSeekError: a port is in use, or the store of keys cannot be opened.
+        """
+        config = self._config
+        if config.tls is not None:
+            config.tls.check()
+        family, address = await _resolve(config.host)
+        async with contextlib.AsyncExitStack() as opened:
+            listener = bind(address, config.http_port, family)
+            opened.callback(listener.close)
+            access = None
+            if config.access.applies_to(config.host):
+                access = await AccessControl.open(config.access)
+                opened.push_async_callback(access.close)
+            gateway = Gateway(self._repository, self._lifecycle, access=access, monitor=monitor)
+            oip = OipService(gateway, config.model_control)
+            credentials = None if config.tls is None else config.tls.grpc_credentials()
+            self._grpc = open_front([oip.service()], config, address, credentials)
+            self._http = HttpServer(RestApp(config, gateway), listener, config.tls)
+            if access is not None and config.access.token is not None:
+                admin = bind(_LOOPBACK, config.admin_port, socket.AF_INET)
+                self._admin = HttpServer(AdminApp(access.admin, config.access.token), admin)
+                self.admin_port = admin.getsockname()[1]
+            self.http_port, self.grpc_port = listener.getsockname()[1], self._grpc.port
+            host = _WILDCARDS.get(address, address)
+            self.host = f"[{host}]" if ":" in host else host
+            if access is not None:
+                self._closing.push_async_callback(access.close)
+            if monitor is not None:
+                await monitor.start()
+                self._closing.push_async_callback(monitor.close)
+            opened.pop_all()
+
+    async def start(self) -> asyncio.Task[None]:
+        """Accept on both protocols; the returned task ends only when REST does."""
+        serving = self._http.start()
+        if self._admin is not None:
+            self._admin.start()
+        await self._grpc.start()
+        return serving
+
+    async def become_ready(self) -> None:
+        """Take requests."""
+        self._lifecycle.phase = Phase.SERVING
+        await self._grpc.set_ready(True)
+
+    async def shut_down(self, hurry: asyncio.Event) -> None:
+        """Refuse new requests, let those in flight finish within ``drain_seconds`` or until ``hurry``, close all."""
+        loop = asyncio.get_running_loop()
+        seconds = self._config.drain_seconds
+        deadline = loop.time() + seconds
+        self._lifecycle.phase = Phase.DRAINING
+        await self._grpc.set_ready(False)
+        grpc_stop = loop.create_task(self._grpc.stop(seconds))
+        drained = loop.create_task(self._lifecycle.drained())
+        hurried = loop.create_task(hurry.wait())
+        await asyncio.wait([drained, hurried], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not drained.done():
+            logger.error("%d requests were still in flight when the drain ended", self._lifecycle.in_flight)
+            drained.cancel()
+        hurried.cancel()
+        # What is left now are health watchers, which never end by themselves, and answers on their way out.
+        await self._grpc.stop(_CLOSE_SECONDS)
+        self._repository.close()
+        await self._http.stop(max(deadline - loop.time(), _CLOSE_SECONDS))
+        if self._admin is not None:
+            await self._admin.stop(_CLOSE_SECONDS)
+        await grpc_stop
+        await self._closing.aclose()
+
+
+async def _resolve(host: str) -> tuple[socket.AddressFamily, str]:
+    """Resolve a host name once, so that both protocols listen on the same address."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on host {host!r}: {error}") from error
+    family, _, _, _, address = found[0]
+    return socket.AddressFamily(family), str(address[0])
