@@ -35,6 +35,8 @@ class Grammars:
         self._compiler: Any = None
         self._compiled: OrderedDict[Grammar, Any] = OrderedDict()
         self._lock = threading.Lock()
+        # a large grammar takes seconds, and the engine's thread looks up compiled ones meanwhile
+        self._compiling = threading.Lock()
 
     def compiled(self, grammar: Grammar) -> Any:
         """The grammar as xgrammar has it.
@@ -43,17 +45,29 @@ class Grammars:
             ConfigError: it is wrong, or the model has no token that ends a text.
             MissingExtraError: xgrammar is not installed.
         """
-        with self._lock:
-            if grammar not in self._compiled:
-                self._compiled[grammar] = self._compile(grammar)
-                while len(self._compiled) > KEPT:
-                    self._compiled.popitem(last=False)
-            self._compiled.move_to_end(grammar)
-            return self._compiled[grammar]
+        found = self._kept(grammar)
+        if found is not None:
+            return found
+        with self._compiling:
+            found = self._kept(grammar)
+            if found is None:
+                found = self._compile(grammar)
+                with self._lock:
+                    self._compiled[grammar] = found
+                    while len(self._compiled) > KEPT:
+                        self._compiled.popitem(last=False)
+            return found
 
     def follower(self, grammar: Grammar) -> Follower:
         """Follow one answer through the grammar. Raises as :meth:`compiled`."""
         return Follower(self.compiled(grammar), self._vocabulary, self._ends)
+
+    def _kept(self, grammar: Grammar) -> Any:
+        with self._lock:
+            if grammar not in self._compiled:
+                return None
+            self._compiled.move_to_end(grammar)
+            return self._compiled[grammar]
 
     def _compile(self, grammar: Grammar) -> Any:
         xgrammar = require("xgrammar", "structured")
