@@ -12,7 +12,7 @@ from deepseek.errors import DeepSeekError
 from deepseek.serving.batching import MicroBatcher
 from deepseek.serving.config import ServingConfig
 from deepseek.serving.errors import NotReadyError
-from deepseek.serving.model import Outputs, Parameters, Row, ServedModel
+from deepseek.serving.model import Batcher, BatchingModel, Outputs, Parameters, Row, ServedModel
 from deepseek.serving.oip.codec import Codec
 from deepseek.tasks.signature import Field
 
@@ -97,14 +97,19 @@ class LoadedModel:
         self.meters: dict[tuple[str, str], RequestMeter] = {}
         self.meter: ModelMeter | None = None
         self.quality: QualityMonitor | None = None
-        self.batcher = MicroBatcher(
-            self._predict,
-            name=model.name,
-            max_batch_size=config.max_batch_size,
-            max_batch_delay_ms=config.max_batch_delay_ms,
-            max_queue=config.max_queue,
-        )
-        self.batcher.on_batch = self._ran
+        self.max_queue = config.max_queue
+        self.batcher: Batcher
+        if isinstance(model, BatchingModel):
+            self.batcher = model.batcher(max_queue=config.max_queue)
+        else:
+            self.batcher = batcher = MicroBatcher(
+                self._predict,
+                name=model.name,
+                max_batch_size=config.max_batch_size,
+                max_batch_delay_ms=config.max_batch_delay_ms,
+                max_queue=config.max_queue,
+            )
+            batcher.on_batch = self._ran
 
     def _predict(self, rows: Any, parameters: Parameters) -> Outputs:
         return self.model.predict(rows, parameters or None)
@@ -143,12 +148,6 @@ class LoadedModel:
                 f"model {self.name!r} failed on its warm-up row with {type(error).__name__}: {error}"
             ) from error
         self.ready = True
-
-    async def retire(self, successor: LoadedModel | None = None) -> None:
-        """Answer what waits, then free the model; what comes later goes to the successor, or is refused."""
-        self.successor = successor
-        await self.batcher.drain()
-        self.release()
 
     def release(self) -> None:
         """Let the model free what it holds, if it can (``close``)."""

@@ -7,8 +7,9 @@ a shape as nested lists. A model may return Python values, nested lists or array
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from deepseek.tasks.signature import Signature
 
@@ -46,3 +47,37 @@ class ServedModel(Protocol):
         Raises a ``ValueError`` derived from :class:`~deepseek.errors.DeepSeekError` for values that it cannot take:
         the client sees its message. Any other exception is our fault: the client sees only that it happened.
         """
+
+
+class Batcher(Protocol):
+    """What takes the rows of requests to one model and gives each request its answers; used on the event loop."""
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait for the model (the ones that it is working on are not counted)."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether any row waits or runs."""
+
+    def submit(self, rows: Sequence[Row], parameters: Parameters | None = None) -> asyncio.Future[Outputs]:
+        """Queue the rows of one request; the future gives one output row for each, in order.
+
+        Cancelling the future cancels what has not been answered. Raises
+        :class:`~deepseek.serving.errors.QueueFullError`, :class:`~deepseek.serving.errors.RequestError`,
+        :class:`~deepseek.serving.errors.NotReadyError`.
+        """
+
+    async def drain(self) -> None:
+        """Refuse new requests and wait until every row is answered."""
+
+    def close(self) -> None:
+        """Refuse new requests and fail those that are not answered."""
+
+
+@runtime_checkable
+class BatchingModel(Protocol):
+    """A served model that batches by itself, because it knows better when: continuous batching, say."""
+
+    def batcher(self, *, max_queue: int) -> Batcher:
+        """What takes its rows instead of a micro-batcher; at most ``max_queue`` rows may wait."""

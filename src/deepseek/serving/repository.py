@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from deepseek.errors import ConfigError, UnknownNameError
@@ -84,17 +84,19 @@ class ModelRepository:
     def add(self, model: ServedModel, source: ModelSource | None = None) -> LoadedModel:
         """Add a model, not ready until :meth:`LoadedModel.warm_up`; raises :class:`ConfigError` on a duplicate.
 
-        ``source`` is what it came from, if it can be loaded again.
+        ``source`` is what it came from, if it can be loaded again. The adapters of a model that has some are added
+        with it, under their own names.
         """
-        if not model.name or not model.version:
-            raise ConfigError(f"a served model needs a name and a version, received {model.name!r}, {model.version!r}")
-        versions = self._models.setdefault(model.name, {})
-        if model.version in versions:
-            raise ConfigError(f"model {model.name!r} version {model.version!r} is served already")
-        loaded = versions[model.version] = LoadedModel(model, self._config, source)
-        if self._observer is not None:
-            self._observer.added(loaded)
-        return loaded
+        family = [LoadedModel(each, self._config, source) for each in family_of(model)]
+        for loaded in family:
+            if not loaded.name or not loaded.version:
+                received = f"{loaded.name!r}, {loaded.version!r}"
+                raise ConfigError(f"a served model needs a name and a version, received {received}")
+            if loaded.version in self._models.get(loaded.name, {}):
+                raise ConfigError(f"model {loaded.name!r} version {loaded.version!r} is served already")
+        for loaded in family:
+            self._come(loaded)
+        return family[0]
 
     async def load(self, name: str) -> LoadedModel:
         """Load a model from its source, and put it in the place of what came from there before.
@@ -108,51 +110,64 @@ class ModelRepository:
         async with self._loading.setdefault(name, asyncio.Lock()):
             self._failures.pop(name, None)
             try:
-                model = await asyncio.to_thread(source.load)
-                loaded = LoadedModel(model, self._config, source)
-                try:
-                    await loaded.warm_up()
-                except BaseException:
-                    loaded.batcher.close()
-                    loaded.release()
-                    raise
+                family = await self._warm(await asyncio.to_thread(source.load), source)
             except Exception as error:
                 self._failures[name] = str(error) or type(error).__name__
                 raise
-            versions = self._models.setdefault(loaded.name, {})
-            replaced = [old for old in versions.values() if old.source is source or old.version == loaded.version]
+            successors = {loaded.name: loaded for loaded in family}
+            same = {(loaded.name, loaded.version) for loaded in family}
+            replaced = [old for old in self if old.source is source or (old.name, old.version) in same]
             for old in replaced:
-                del versions[old.version]
-                old.successor = loaded
-                self._gone(old)
-            versions[loaded.version] = loaded
-            if self._observer is not None:
-                self._observer.added(loaded)
-            for old in replaced:
-                await old.retire(loaded)
-            return loaded
+                old.successor = successors.get(old.name)
+                self._go(old)
+            for loaded in family:
+                self._come(loaded)
+            await _retire(replaced)
+            return family[0]
+
+    async def _warm(self, model: ServedModel, source: ModelSource) -> list[LoadedModel]:
+        """A model and its adapters, ready; what cannot be made so is freed."""
+        family: list[LoadedModel] = []
+        try:
+            for each in family_of(model):
+                family.append(LoadedModel(each, self._config, source))
+                await family[-1].warm_up()
+        except BaseException:
+            for loaded in family:
+                loaded.batcher.close()
+            for loaded in family:
+                loaded.release()
+            raise
+        return family
 
     async def unload(self, name: str) -> None:
-        """Stop serving every version of a model: new requests get "unknown model", queued ones are still answered."""
-        self.get(name)
+        """Stop serving a model, every version of it and its adapters; queued requests are still answered."""
+        chosen = [self.get(name, version) for version in self.versions(name)]
+        sources = {loaded.source for loaded in chosen if loaded.source is not None and loaded.source.name == name}
         async with self._loading.setdefault(name, asyncio.Lock()):
-            for loaded in self._models.pop(name, {}).values():
-                self._gone(loaded)
-                await loaded.retire()
-
-    def _gone(self, loaded: LoadedModel) -> None:
-        if self._observer is not None:
-            self._observer.removed(loaded)
+            going = [loaded for loaded in self if loaded in chosen or loaded.source in sources]
+            for loaded in going:
+                self._go(loaded)
+            await _retire(going)
 
     async def remove(self, name: str, version: str = "") -> None:
         """Stop serving one version of a model, as :meth:`unload` does for all."""
         loaded = self.get(name, version)
-        versions = self._models[name]
+        self._go(loaded)
+        await _retire([loaded])
+
+    def _come(self, loaded: LoadedModel) -> None:
+        self._models.setdefault(loaded.name, {})[loaded.version] = loaded
+        if self._observer is not None:
+            self._observer.added(loaded)
+
+    def _go(self, loaded: LoadedModel) -> None:
+        versions = self._models[loaded.name]
         del versions[loaded.version]
         if not versions:
-            del self._models[name]
-        self._gone(loaded)
-        await loaded.retire()
+            del self._models[loaded.name]
+        if self._observer is not None:
+            self._observer.removed(loaded)
 
     def index(self, *, ready: bool = False) -> list[Entry]:
         """All models that are served, then all that could be loaded; ``ready``: only those that answer now."""
@@ -206,8 +221,7 @@ class ModelRepository:
 
     async def drain(self) -> None:
         """Answer everything that waits, then end the models' threads."""
-        for loaded in list(self):
-            await loaded.retire()
+        await _retire(list(self))
 
     def close(self) -> None:
         """End the models' threads; whatever waits fails with :class:`NotReadyError`."""
@@ -215,6 +229,20 @@ class ModelRepository:
             loaded.batcher.close()
             with contextlib.suppress(Exception):  # the server ends anyway, and the other models must be freed too
                 loaded.release()
+
+
+async def _retire(going: Sequence[LoadedModel]) -> None:
+    """Answer what waits, then free the models: all are empty before the first is, because adapters share an engine."""
+    for loaded in going:
+        await loaded.batcher.drain()
+    for loaded in going:
+        loaded.release()
+
+
+def family_of(model: ServedModel) -> Sequence[ServedModel]:
+    """A model and, where it has adapters (``family()``), these as models of their own."""
+    family = getattr(model, "family", None)
+    return [model] if family is None else family()
 
 
 def _age(loaded: LoadedModel) -> tuple[bool, int, int]:

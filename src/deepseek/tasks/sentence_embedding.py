@@ -26,7 +26,7 @@ PARTNER, NEGATIVE, ROLE = "partner_ids", "negative_ids", "role"
 
 
 class SentenceEmbedding(TextTask):
-    """Sentence embedding. Output per row: ``embedding``, float32, shape (width of the model,)."""
+    """Sentence embedding. Outputs per row: ``embedding``, float32, shape (width of the model,); ``prompt_tokens``."""
 
     name: ClassVar[str] = "sentence-embedding"
     head: ClassVar[str] = "none"
@@ -51,7 +51,10 @@ class SentenceEmbedding(TextTask):
     def signature(self) -> Signature:
         return Signature(
             inputs=(Field(name=self.text, dtype="string", description="the text to embed"),),
-            outputs=(Field(name="embedding", dtype="float32", shape=(-1,), description="its vector"),),
+            outputs=(
+                Field(name="embedding", dtype="float32", shape=(-1,), description="its vector"),
+                Field(name="prompt_tokens", dtype="int64", description="tokens of the text that were read"),
+            ),
         )
 
     @property
@@ -181,7 +184,8 @@ class SentenceEmbedding(TextTask):
         batch = self.collate(features, tokenizer)
         mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))
         states = model.forward(batch)["last_hidden_state"]
-        return self.decode(pool(states, mask, self.pooling, normalise=self.normalise), len(features))
+        answers = self.decode(pool(states, mask, self.pooling, normalise=self.normalise), len(features))
+        return [{**a, "prompt_tokens": len(f["input_ids"])} for a, f in zip(answers, features, strict=True)]
 
     def decode(self, outputs: Any, count: int) -> list[dict[str, Any]]:
         """Pooled vectors, (rows, width), to answers."""

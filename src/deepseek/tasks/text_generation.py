@@ -10,7 +10,7 @@ Training rows have a prompt and a completion (the loss is on the completion and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import Field as ConfigField
 
@@ -48,6 +48,44 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "repetition_penalty": (0.01, 100),
     "seed": (0, (1 << 63) - 1),
 }
+
+
+class Decoding(NamedTuple):
+    """What the parameters of a call ask for."""
+
+    options: dict[str, Any]
+    """transformers' generation options, without lengths."""
+    max_length: int | None
+    max_new_tokens: int
+    full_text: bool
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> Decoding:
+        """From parameters that were checked; a sampling option samples, a temperature of 0 does not."""
+        options = dict(parameters)
+        full_text = options.pop("return_full_text", False)
+        limit = options.pop("max_length", None)
+        new_tokens = options.pop("max_new_tokens", DEFAULT_MAX_NEW_TOKENS)
+        if options.get("temperature") == 0:
+            options.update(temperature=1.0, do_sample=False)
+        elif {"temperature", "top_k", "top_p"} & set(options):
+            options.setdefault("do_sample", True)
+        return cls(options, limit, new_tokens, full_text)
+
+    def budget(self, prompt_tokens: int, context: int) -> int:
+        """How many tokens a prompt's answer may have in a context of ``context`` tokens.
+
+        Raises:
+            DataError: ``max_length`` leaves none.
+        """
+        if self.max_length is None:
+            return min(self.max_new_tokens, context - prompt_tokens)
+        if prompt_tokens >= self.max_length:
+            raise DataError(
+                f"the prompt has {prompt_tokens} tokens, which leaves nothing to generate within "
+                f"max_length={self.max_length}; raise max_length, or give max_new_tokens"
+            )
+        return min(self.max_length, context) - prompt_tokens
 
 
 class TextGeneration(TextTask):
@@ -153,31 +191,15 @@ class TextGeneration(TextTask):
         tokenizer: PreTrainedTokenizerBase,
         parameters: Mapping[str, Any],
     ) -> list[dict[str, Any]]:
-        options = dict(parameters)
-        full_text = options.pop("return_full_text", False)
-        limit = options.pop("max_length", None)
-        new_tokens = options.pop("max_new_tokens", DEFAULT_MAX_NEW_TOKENS)
-        lengths = [len(f["input_ids"]) for f in features]
-        for length in lengths:
-            if limit is not None and length >= limit:
-                raise DataError(
-                    f"the prompt has {length} tokens, which leaves nothing to generate within max_length={limit}; "
-                    f"raise max_length, or give max_new_tokens"
-                )
-        if options.get("temperature") == 0:
-            options.update(temperature=1.0, do_sample=False)
-        elif {"temperature", "top_k", "top_p"} & set(options):
-            options.setdefault("do_sample", True)
+        call = Decoding.of(parameters)
         # a batch of unequal prompts has one budget each: generate to the largest, then cut
-        budgets = [
-            min((limit - length) if limit is not None else new_tokens, self.max_length - length) for length in lengths
-        ]
-        generated = model.generate(self.collate(features, tokenizer), {**options, "max_new_tokens": max(budgets)})
+        budgets = [call.budget(len(f["input_ids"]), self.max_length) for f in features]
+        generated = model.generate(self.collate(features, tokenizer), {**call.options, "max_new_tokens": max(budgets)})
         answers = []
         for feature, budget, result in zip(features, budgets, generated, strict=True):
             cut = result if len(result.token_ids) <= budget else Generated(result.token_ids[:budget], "length")
             text = tokenizer.decode(cut.token_ids, skip_special_tokens=True)
-            if full_text:
+            if call.full_text:
                 text = tokenizer.decode(feature["input_ids"], skip_special_tokens=True) + text
             answers.append(
                 {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -79,6 +80,24 @@ class Stream:
             self._error = error
             self._wake()
 
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` in the engine's thread whenever something is new to :meth:`take`; it must not block."""
+        with self._changed:
+            self._listeners.append(listener)
+
+    def unlisten(self, listener: Callable[[], None]) -> None:
+        """Take back :meth:`listen`."""
+        with self._changed:
+            self._listeners.remove(listener)
+
+    def take(self) -> list[Piece]:
+        """Pieces that have come since the last were given out, without waiting; raises what went wrong after them."""
+        with self._changed:
+            if self._taken == len(self._pieces) and self._error is not None:
+                raise self._error
+            fresh, self._taken = self._pieces[self._taken :], len(self._pieces)
+        return fresh
+
     def _wake(self) -> None:
         self._changed.notify_all()
         for listener in self._listeners:
@@ -106,10 +125,10 @@ class Stream:
         loop, news = asyncio.get_running_loop(), asyncio.Event()
 
         def listener() -> None:
-            loop.call_soon_threadsafe(news.set)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody iterates any more
+                loop.call_soon_threadsafe(news.set)
 
-        with self._changed:
-            self._listeners.append(listener)
+        self.listen(listener)
         try:
             while True:
                 with self._changed:
@@ -123,8 +142,7 @@ class Stream:
                 else:
                     await news.wait()
         finally:
-            with self._changed:
-                self._listeners.remove(listener)
+            self.unlisten(listener)
 
     def result(self, timeout: float | None = None) -> Completion:
         """Wait for the whole answer, whatever of it was iterated before.

@@ -1,0 +1,1 @@
+"""Generating models behind every protocol: continuous batching in one engine, whole answers and streams."""
