@@ -73,8 +73,8 @@ class Call:
     """One request, from its headers to its answer."""
 
     __slots__ = (
-        "_gateway", "_loaded", "deadline", "headers", "input_tokens", "operation", "output_tokens", "principal",
-        "priority", "protocol", "rows", "started", "trace",
+        "_gateway", "_loaded", "deadline", "first_output", "headers", "input_tokens", "operation", "output_tokens",
+        "principal", "priority", "protocol", "rows", "started", "trace",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, protocol: str, operation: str, headers: Headers) -> None:
@@ -92,6 +92,8 @@ class Call:
         self.input_tokens = 0
         self.output_tokens = 0
         self.started = perf_counter()
+        self.first_output: float | None = None
+        """When the first part of a generated answer was there (``time.perf_counter``), streamed or not."""
 
     def model(self, name: str, version: str = "") -> LoadedModel:
         """The model that answers.

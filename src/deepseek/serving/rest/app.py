@@ -16,22 +16,31 @@ from deepseek.serving.errors import (
     describe,
 )
 from deepseek.serving.gateway import Gateway
+from deepseek.serving.openai.errors import error_response
+from deepseek.serving.openai.routes import MODELS, OpenAIRoutes
 from deepseek.serving.rest.http import JSON_HEADERS, Response, Scope, Transport, failure_response, json_response, linger
 from deepseek.serving.rest.information import Information
 from deepseek.serving.rest.monitoring_routes import MonitoringRoutes
 from deepseek.serving.rest.oip_routes import OipRoutes
 from deepseek.serving.rest.task_routes import TaskRoutes
 
-Handler = Callable[[Scope, Transport], Awaitable[Response]]
+Handler = Callable[[Scope, Transport], Awaitable[Response | None]]
+"""``None``: the handler has answered by itself."""
 _MODELS = "/v2/models/"
 _TASKS = "/v1/tasks/"
 _REPOSITORY = "/v2/repository/models/"
 _REMEMBERED = 1024
 
 
+def _failed(error: BaseException) -> Response:
+    return failure_response(describe(error))
+
+
 class _Route(NamedTuple):
     method: str
     handler: Handler
+    failed: Callable[[BaseException], Response] = _failed
+    """How the route's protocol tells a failure."""
 
 
 class RestApp:
@@ -39,6 +48,7 @@ class RestApp:
 
     def __init__(self, config: ServingConfig, gateway: Gateway) -> None:
         self._limit = config.max_body_bytes
+        self._openai = OpenAIRoutes(gateway, self._limit)
         self._oip = OipRoutes(gateway, self._limit, config.model_control)
         self._tasks = TaskRoutes(gateway, self._limit)
         self._monitoring = MonitoringRoutes(gateway, self._limit)
@@ -48,33 +58,36 @@ class RestApp:
             "/": _Route("GET", information.index),
             "/metrics": _Route("GET", self._monitoring.metrics),
             "/openapi.json": _Route("GET", information.openapi),
-            "/v1/models": _Route("GET", information.models),
             "/v2": _Route("GET", self._oip.server_metadata),
             "/v2/health/live": _Route("GET", self._oip.live),
             "/v2/health/ready": _Route("GET", self._oip.ready),
             "/v2/models/stats": _Route("GET", self._oip.statistics()),
             "/v2/repository/index": _Route("POST", self._oip.index),
         }
+        for path, (method, handler) in self._openai.static.items():
+            self._static[path] = _Route(method, handler, error_response)
 
     async def __rsgi__(self, scope: Scope, transport: Transport) -> None:
         """Answer one request."""
         path, method = scope.path, scope.method
         route = self._static.get(path) or self._routes.get(path) or self._match(path)
         if route is None or (method != route.method and not (method == "HEAD" and route.method == "GET")):
-            response = self._unknown(path) if route is None else _method_not_allowed(method, path, route.method)
-            await self._refuse(transport, response)
+            refusal = self._unknown(path) if route is None else _method_not_allowed(method, path, route.method)
+            await self._refuse(transport, refusal)
             return
+        response: Response | None
         try:
             response = await route.handler(scope, transport)
         except asyncio.CancelledError:
             # The client left, or the drain ran out of time; in the second case somebody still listens.
-            response = failure_response(describe(NotReadyError("the request was cancelled before it was answered")))
-        except (BodyTooLargeError, UnsupportedMediaError, NotReadyError, AuthenticationError) as error:
-            await self._refuse(transport, failure_response(describe(error)))
+            response = route.failed(NotReadyError("the request was cancelled before it was answered"))
+        except (AuthenticationError, BodyTooLargeError, UnsupportedMediaError, NotReadyError) as error:
+            await self._refuse(transport, route.failed(error))
             return
         except Exception as error:  # noqa: BLE001  the boundary: every request gets an answer
-            response = failure_response(describe(error))
-        transport.response_bytes(*response)
+            response = route.failed(error)
+        if response is not None:
+            transport.response_bytes(*response)
 
     async def _refuse(self, transport: Transport, response: Response) -> None:
         """Answer a request whose body may be unread: the connection cannot be used again."""
@@ -99,6 +112,8 @@ class RestApp:
             if action == "stats" and name:
                 return _Route("GET", self._oip.statistics(*_versioned(name)))
             return _Route("GET", self._oip.model_metadata(*_versioned(path.removeprefix(_MODELS).rstrip("/"))))
+        if path.startswith(MODELS) and len(path) > len(MODELS):
+            return _Route("GET", self._openai.model(path.removeprefix(MODELS)), error_response)
         if path.startswith(_TASKS):
             return _Route("POST", self._tasks.run(path.removeprefix(_TASKS).rstrip("/")))
         if path.startswith(_REPOSITORY):

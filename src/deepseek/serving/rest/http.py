@@ -36,6 +36,8 @@ class Transport(Protocol):
 
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None: ...
 
+    def response_stream(self, status: int, headers: list[tuple[str, str]]) -> Any: ...
+
 
 class Response(NamedTuple):
     """A complete answer."""

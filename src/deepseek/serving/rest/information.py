@@ -10,7 +10,11 @@ from deepseek.serving.version import server_version
 URLS = {
     "GET /": "this page",
     "GET /openapi.json": "OpenAPI 3.1 description",
-    "GET /v1/models": "models, as OpenAI clients list them",
+    "GET /v1/models": "models and adapters (OpenAI API)",
+    "GET /v1/models/{model}": "one of them (OpenAI API)",
+    "POST /v1/chat/completions": "answer a chat (OpenAI API)",
+    "POST /v1/completions": "continue prompts (OpenAI API)",
+    "POST /v1/embeddings": "vectors of texts (OpenAI API)",
     "POST /v1/tasks/{task}": 'run a task in plain JSON: {"inputs": "text", "parameters": {...}}',
     "GET /v2": "server metadata (Open Inference Protocol v2)",
     "GET /v2/health/live": "liveness probe",
@@ -42,15 +46,6 @@ class Information:
             for loaded in self._repository
         ]
         return json_response({"name": "deepseek", "version": server_version(), "models": models, "urls": URLS})
-
-    async def models(self, scope: Scope, transport: Transport) -> Response:
-        """``GET /v1/models`` (OpenAI API reference, "List models"); ``created`` is in Unix seconds."""
-        self._gateway.identify(scope.headers)
-        data = [
-            {"id": loaded.name, "object": "model", "created": loaded.loaded_at, "owned_by": "deepseek"}
-            for loaded in (self._repository.get(name) for name in self._repository.names)
-        ]
-        return json_response({"object": "list", "data": data})
 
     async def openapi(self, scope: Scope, transport: Transport) -> Response:
         """``GET /openapi.json``."""

@@ -7,6 +7,7 @@ from typing import Any
 from deepseek.serving.loaded_model import LoadedModel
 from deepseek.serving.oip.codec import Codec
 from deepseek.serving.oip.tensor_field import TensorField
+from deepseek.serving.openai import openapi as openai
 from deepseek.serving.repository import ModelRepository
 from deepseek.serving.version import server_version
 
@@ -28,7 +29,7 @@ def openapi_document(repository: ModelRepository) -> Schema:
     """Describe every route; each task and each model has a path of its own, with its signature's schema."""
     paths: Schema = {
         "/": _get("Index of URLs and models"),
-        "/v1/models": _get("List models (OpenAI format)"),
+        **openai.paths(),
         "/v2": _get("Server metadata"),
         "/v2/health/live": _get("Liveness"),
         "/v2/health/ready": _get("Readiness", {"503": "Loading or shutting down"}),
@@ -51,7 +52,7 @@ def openapi_document(repository: ModelRepository) -> Schema:
         "openapi": "3.1.0",
         "info": {"title": "deepseek", "version": server_version()},
         "paths": paths,
-        "components": {"schemas": _COMPONENTS},
+        "components": {"schemas": _COMPONENTS | openai.components()},
     }
 
 

@@ -1,0 +1,94 @@
+"""Official clients in environments of their own: they want other versions of shared libraries than the server.
+
+An environment is made at first use, below the cache folder, with pinned versions; its name has their hash, so that other
+pins make another one. A client's script runs in it as a process and prints JSON, which :meth:`ClientEnvironment.run`
+returns. That talks to a server in the test's own process, over loopback.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deepseek.artifacts import cache_dir
+
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+
+
+@dataclass(frozen=True)
+class ClientEnvironment:
+    """A virtual environment with a client; ``pins`` name it and all that it needs, each with its version."""
+
+    name: str
+    pins: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where it is, made or not."""
+        versions = "\n".join([f"{sys.version_info[0]}.{sys.version_info[1]}", *self.pins])
+        return cache_dir() / "clients" / f"{self.name}-{hashlib.sha256(versions.encode()).hexdigest()[:12]}"
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter, once :meth:`make` has made it."""
+        return self.folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+    def make(self) -> Path:
+        """Make the environment unless it is there; returns its interpreter. Test processes wait for each other."""
+        done = self.folder / ".installed"
+        if done.exists():
+            return self.python
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with _only_one(self.folder.with_suffix(".lock")):
+            if not done.exists():
+                shutil.rmtree(self.folder, ignore_errors=True)
+                venv.create(self.folder, with_pip=True)
+                pip = [str(self.python), "-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-deps"]
+                installed = subprocess.run([*pip, *self.pins], capture_output=True, text=True, timeout=240)
+                assert installed.returncode == 0, f"the client {self.name} cannot be installed: {installed.stderr}"
+                done.touch()
+        return self.python
+
+    def run(self, script: str | Path, *arguments: str, timeout: float = 120) -> Any:
+        """Run a script and return the JSON that it printed; its failure is the test's, with what it wrote."""
+        environment = {name: value for name, value in os.environ.items() if name not in PROXIES}
+        environment.pop("PYTHONPATH", None)
+        done = subprocess.run(
+            [str(self.make()), str(script), *arguments],
+            capture_output=True, text=True, timeout=timeout, env=environment,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+@contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+OPENAI = ClientEnvironment(
+    "openai",
+    (
+        "openai==3.57.0", "annotated-types==0.8.0", "anyio==4.16.0", "h11==0.16.0", "httpcore2==2.16.2",
+        "httpx2==2.16.2", "idna==3.20", "jiter==0.19.0", "pydantic==2.14.4", "pydantic_core==2.50.5",
+        "sniffio==1.3.1", "truststore==0.10.5", "typing-inspection==0.4.5", "typing_extensions==4.16.0",
+    ),
+)  # fmt: skip
+"""The official client of OpenAI's API."""
