@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deepseek.cli.options import Runtime
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deepseek.serving.model import ServedModel
 
 
 def command(
@@ -19,10 +24,21 @@ def command(
     max_batch_size: Annotated[int, typer.Option(help="Most rows that a model sees at once.")] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     runtime: Runtime = "torch",
+    core: Annotated[
+        str | None,
+        typer.Option(
+            help="Generation core of text-generation models (torch, openvino, vllm, auto); default: --runtime."
+        ),
+    ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FOLDER: a LoRA adapter of the text-generation model, served under NAME. Repeatable."),
+    ] = None,
 ) -> None:
     """Serve models over REST and gRPC until Ctrl-C.
 
-    Speaks the Open Inference Protocol v2 (KServe and Triton clients) on both ports and plain JSON under /v1/tasks.
+    Speaks the Open Inference Protocol v2 (KServe and Triton clients) on both ports, plain JSON under /v1/tasks, and
+    OpenAI's API under /v1: chat and completions with text-generation models, embeddings with sentence-embedding ones.
 
     Example:
 
@@ -31,7 +47,6 @@ def command(
     from pydantic import ValidationError
 
     from deepseek.errors import ConfigError
-    from deepseek.inference import Predictor
     from deepseek.progress import console
     from deepseek.serving import Server, ServingConfig
 
@@ -41,12 +56,56 @@ def command(
         first = error.errors()[0]
         option = str(first["loc"][0]).replace("_", "-")
         raise ConfigError(f"--{option}: {first['msg']}, received {first['input']!r}") from error
-    predictors = [Predictor.load(model, device=device, batch_size=max_batch_size, runtime=runtime) for model in models]
+    folders = _adapters(adapter or [])
+    served = _load(
+        models, device=device, batch_size=max_batch_size, runtime=runtime, core=core or runtime, adapters=folders
+    )
 
     def announce(server: Server) -> None:
         out = console()
-        out.print(f"serving {', '.join(p.name for p in predictors)}; Ctrl-C stops", highlight=False)
-        out.print(f"  REST {server.http_url}   (try {server.http_url}/v2/models/{predictors[0].name})", highlight=False)
+        out.print(f"serving {', '.join(m.name for m in served)}; Ctrl-C stops", highlight=False)
+        out.print(f"  REST {server.http_url}   (try {server.http_url}/v2/models/{served[0].name})", highlight=False)
         out.print(f"  gRPC {server.grpc_address}", highlight=False)
 
-    Server(config, predictors).run(on_ready=announce)
+    Server(config, served).run(on_ready=announce)
+
+
+def _adapters(given: list[str]) -> dict[str, Path]:
+    from pathlib import Path
+
+    from deepseek.errors import ConfigError
+
+    folders: dict[str, Path] = {}
+    for each in given:
+        name, _, folder = each.partition("=")
+        if not name or not folder or name in folders:
+            raise ConfigError(f"--adapter: expected NAME=FOLDER, each name once, received {each!r}")
+        folders[name] = Path(folder).expanduser()
+    return folders
+
+
+def _load(
+    models: list[str], *, device: str, batch_size: int, runtime: str, core: str, adapters: dict[str, Path]
+) -> list[ServedModel]:
+    """Text-generation models on engines of their own, with their adapters; the others behind a micro-batcher."""
+    from deepseek.errors import ConfigError
+    from deepseek.inference import Predictor
+    from deepseek.inference.opening import opened
+
+    tasks = [opened(model).task.name for model in models]
+    if adapters and tasks.count("text-generation") != 1:
+        raise ConfigError(
+            "--adapter: expected exactly one text-generation model, which the adapters are for, "
+            f"received {tasks.count('text-generation')}"
+        )
+    served: list[ServedModel] = []
+    for model, task in zip(models, tasks, strict=True):
+        if task != "text-generation":
+            served.append(Predictor.load(model, device=device, batch_size=batch_size, runtime=runtime))
+            continue
+        from deepseek.inference.generation.core import CoreSettings
+        from deepseek.serving.generation.generator import ServedGenerator
+
+        settings = CoreSettings(adapters=adapters)
+        served.extend(ServedGenerator.load(model, core=core, device=device, settings=settings).family())
+    return served
