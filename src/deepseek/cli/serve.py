@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deepseek.cli.options import Runtime
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from deepseek.serving.model import ServedModel
+    from deepseek.serving import Server, ServingConfig
+    from deepseek.serving.sources import NamedSource
 
 
 def command(
     models: Annotated[
-        list[str], typer.Argument(help="Bundles, model folders, GGUF files, hub ids or catalogue names.")
-    ],
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every interface.")] = "127.0.0.1",
-    http_port: Annotated[int, typer.Option(help="REST port; 0 picks a free one.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 picks a free one.")] = 8001,
-    max_batch_size: Annotated[int, typer.Option(help="Most rows that a model sees at once.")] = 32,
+        list[str] | None, typer.Argument(help="Bundles, model folders, GGUF files, hub ids or catalogue names.")
+    ] = None,
+    repository: Annotated[
+        Path | None, typer.Option(help="A folder of models; all of them are served, under their names there.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on (127.0.0.1); 0.0.0.0 is every interface, and needs keys.")
+    ] = None,
+    http_port: Annotated[int | None, typer.Option(help="REST port (8000); 0 picks a free one.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="gRPC port (8001); 0 picks a free one.")] = None,
+    max_batch_size: Annotated[int | None, typer.Option(help="Most rows that a model sees at once (32).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     runtime: Runtime = "torch",
     core: Annotated[
@@ -34,45 +39,107 @@ def command(
         list[str] | None,
         typer.Option(help="NAME=FOLDER: a LoRA adapter of the text-generation model, served under NAME. Repeatable."),
     ] = None,
+    keys: Annotated[
+        str | None, typer.Option(help="Whether requests need a key: auto (not on loopback), off, required.")
+    ] = None,
+    model_control: Annotated[
+        bool, typer.Option("--model-control", help="Let clients load, reload and unload models.")
+    ] = False,
+    reload: Annotated[
+        bool,
+        typer.Option("--reload", help="For development: load changed models again, restart when Python code changes."),
+    ] = False,
+    reload_dir: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder whose Python files --reload watches (this one). Repeatable."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file with any of the server's settings; options here go before it.")
+    ] = None,
 ) -> None:
     """Serve models over REST and gRPC until Ctrl-C.
 
     Speaks the Open Inference Protocol v2 (KServe and Triton clients) on both ports, plain JSON under /v1/tasks, and
     OpenAI's API under /v1: chat and completions with text-generation models, embeddings with sentence-embedding ones.
+    Prometheus metrics are at /metrics.
 
     Example:
 
       deepseek serve runs/quickstart/bundle
-    """
-    from pydantic import ValidationError
 
+      deepseek serve --repository models --host 0.0.0.0      (make keys with: deepseek keys create)
+    """
     from deepseek.errors import ConfigError
     from deepseek.progress import console
-    from deepseek.serving import Server, ServingConfig
+    from deepseek.serving import Server
+    from deepseek.serving.loading import ModelLoader
+    from deepseek.serving.sources import NamedSource, sources_in
 
-    try:
-        config = ServingConfig(host=host, http_port=http_port, grpc_port=grpc_port, max_batch_size=max_batch_size)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = str(first["loc"][0]).replace("_", "-")
-        raise ConfigError(f"--{option}: {first['msg']}, received {first['input']!r}") from error
-    folders = _adapters(adapter or [])
-    served = _load(
-        models, device=device, batch_size=max_batch_size, runtime=runtime, core=core or runtime, adapters=folders
+    given = {"host": host, "http_port": http_port, "grpc_port": grpc_port, "max_batch_size": max_batch_size}
+    settings = _settings(config, given, keys, model_control)
+    if not models and repository is None:
+        raise ConfigError("expected models to serve, or --repository with a folder of them")
+    loader = ModelLoader(
+        device=device,
+        runtime=runtime,
+        core=core or runtime,
+        batch_size=settings.max_batch_size,
+        adapters=_adapters(adapter or []),
     )
+    loader.check(models or [])
+    served = [loader(model) for model in models or []]
+    sources = [NamedSource(each.name, model, loader) for each, model in zip(served, models or [], strict=True)]
+    found = sources_in(repository, loader) if repository is not None else []
 
     def announce(server: Server) -> None:
         out = console()
-        out.print(f"serving {', '.join(m.name for m in served)}; Ctrl-C stops", highlight=False)
-        out.print(f"  REST {server.http_url}   (try {server.http_url}/v2/models/{served[0].name})", highlight=False)
+        names = server.repository.names
+        out.print(f"serving {', '.join(names)}; Ctrl-C stops", highlight=False)
+        out.print(f"  REST {server.http_url}   (try {server.http_url}/v2/models/{names[0]})", highlight=False)
         out.print(f"  gRPC {server.grpc_address}", highlight=False)
+        if server.config.access.applies_to(server.config.host):
+            out.print("  keys are needed: deepseek keys create NAME", highlight=False)
+        if server.admin_url is not None:
+            out.print(f"  keys and usage {server.admin_url}", highlight=False)
 
-    Server(config, served).run(on_ready=announce)
+    names = [source.name for source in found]
+    if not reload:
+        Server(settings, served, sources=[*sources, *found], load=names).run(on_ready=announce)
+    elif _run_reloading(settings, served, [*sources, *found], names, reload_dir or [Path.cwd()], announce):
+        _start_again()
+
+
+def _settings(file: Path | None, given: dict[str, Any], keys: str | None, model_control: bool) -> ServingConfig:
+    """The server's settings: those of the file, and over them the options that were given."""
+    import yaml
+    from pydantic import ValidationError
+
+    from deepseek.errors import ConfigError
+    from deepseek.serving import ServingConfig
+
+    told: dict[str, Any] = {}
+    if file is not None:
+        try:
+            told = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"--config: {file} cannot be read: {error}") from error
+        if not isinstance(told, dict):
+            raise ConfigError(f"--config: expected settings by name in {file}, received {type(told).__name__}")
+    told |= {name: value for name, value in given.items() if value is not None}
+    if keys is not None:
+        told["access"] = {**(told.get("access") or {}), "mode": keys}
+    if model_control:
+        told["model_control"] = True
+    try:
+        return ServingConfig.model_validate(told)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        place = f"--{name.replace('_', '-')}" if given.get(name) is not None else f"setting {name}"
+        raise ConfigError(f"{place}: {first['msg']}, received {first['input']!r}") from error
 
 
 def _adapters(given: list[str]) -> dict[str, Path]:
-    from pathlib import Path
-
     from deepseek.errors import ConfigError
 
     folders: dict[str, Path] = {}
@@ -84,28 +151,34 @@ def _adapters(given: list[str]) -> dict[str, Path]:
     return folders
 
 
-def _load(
-    models: list[str], *, device: str, batch_size: int, runtime: str, core: str, adapters: dict[str, Path]
-) -> list[ServedModel]:
-    """Text-generation models on engines of their own, with their adapters; the others behind a micro-batcher."""
-    from deepseek.errors import ConfigError
-    from deepseek.inference import Predictor
-    from deepseek.inference.opening import opened
+def _run_reloading(
+    settings: ServingConfig,
+    served: list[Any],
+    sources: list[NamedSource],
+    names: list[str],
+    code: list[Path],
+    announce: Any,
+) -> bool:
+    """Serve until Ctrl-C or until code has changed; whether it has."""
+    from deepseek.serving import Server
+    from deepseek.serving.reload import Reloader
 
-    tasks = [opened(model).task.name for model in models]
-    if adapters and tasks.count("text-generation") != 1:
-        raise ConfigError(
-            "--adapter: expected exactly one text-generation model, which the adapters are for, "
-            f"received {tasks.count('text-generation')}"
-        )
-    served: list[ServedModel] = []
-    for model, task in zip(models, tasks, strict=True):
-        if task != "text-generation":
-            served.append(Predictor.load(model, device=device, batch_size=batch_size, runtime=runtime))
-            continue
-        from deepseek.inference.generation.core import CoreSettings
-        from deepseek.serving.generation.generator import ServedGenerator
+    changed: list[bool] = []
 
-        settings = CoreSettings(adapters=adapters)
-        served.extend(ServedGenerator.load(model, core=core, device=device, settings=settings).family())
-    return served
+    def code_changed() -> None:
+        changed.append(True)
+        server.request_stop()
+
+    paths = {source.name: source.path for source in sources if source.path is not None}
+    reloader = Reloader(paths, code, code_changed)
+    server = Server(settings, served, sources=sources, load=names, beside=[reloader.run])
+    server.run(on_ready=announce)
+    return bool(changed)
+
+
+def _start_again() -> None:
+    """Replace this process by one with the same command line, which has the new code."""
+    import os
+    import sys
+
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  our own command line, no shell

@@ -213,6 +213,11 @@ class Gateway:
         meter.record(seconds, error)
         if loaded is not None and loaded.meter is not None and error is None:
             loaded.meter.used(call.rows, call.input_tokens, call.output_tokens)
+            if call.first_output is not None:
+                first = call.first_output - call.started
+                loaded.meter.first_token(first)
+                if call.output_tokens > 1:
+                    loaded.meter.per_output_token((seconds - first) / (call.output_tokens - 1))
         if monitor.logs.access.enabled or call.trace is not None:
             self._tell(monitor, call, seconds, error)
 

@@ -144,6 +144,11 @@ class Server:
         self._confirm_ready()
         return self
 
+    def request_stop(self) -> None:
+        """Begin to drain and stop; for the event loop's thread, where :meth:`stop` would wait for itself."""
+        if self._stop is not None:
+            self._stop.set()
+
     def stop(self) -> None:
         """Drain and stop a server that :meth:`start` started; does nothing when it has stopped already."""
         loop, stop, thread = self._loop, self._stop, self._thread

@@ -63,8 +63,8 @@ class Service(NamedTuple):
 def retry_metadata(failure: Failure, *, pushback: bool) -> tuple[tuple[str, str], ...]:
     """Trailing metadata that says when to retry: ``retry-after`` in seconds, as over HTTP.
 
-    With ``pushback`` also ``grpc-retry-pushback-ms``, which clients with a retry policy obey (gRFC A6); names that start
-    with ``grpc-`` are refused by the front in Rust.
+    With ``pushback`` also ``grpc-retry-pushback-ms``, which clients with a retry policy obey (gRFC A6); the front in
+    Rust refuses names that begin with ``grpc-``.
     """
     if failure.retry_after is None:
         return ()

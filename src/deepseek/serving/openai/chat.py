@@ -10,6 +10,7 @@ from msgspec import UNSET
 from deepseek.inference.generation.stream import Completion, Piece
 from deepseek.serving.generation.batching import GenerationBatcher
 from deepseek.serving.generation.host import Ask
+from deepseek.serving.loaded_model import LoadedModel
 from deepseek.serving.openai.errors import ParameterError
 from deepseek.serving.openai.generating import GeneratingRoute, Rendering, finished
 from deepseek.serving.openai.logprobs import chat_logprobs
@@ -26,7 +27,6 @@ from deepseek.serving.openai.responses import (
     Usage,
 )
 from deepseek.serving.openai.sampling import grammar_of, plan_of
-from deepseek.serving.repository import LoadedModel
 
 _decoder = msgspec.json.Decoder(ChatRequest)
 

@@ -11,6 +11,7 @@ from deepseek.inference.generation import stream
 from deepseek.inference.generation.stream import Piece
 from deepseek.serving.generation.batching import GenerationBatcher
 from deepseek.serving.generation.host import Ask
+from deepseek.serving.loaded_model import LoadedModel
 from deepseek.serving.openai.errors import ParameterError
 from deepseek.serving.openai.generating import GeneratingRoute, Rendering, finished
 from deepseek.serving.openai.logprobs import completion_logprobs
@@ -18,7 +19,6 @@ from deepseek.serving.openai.messages import prompts_of
 from deepseek.serving.openai.requests import DEFAULT_COMPLETION_TOKENS, CompletionRequest, Generation, decode
 from deepseek.serving.openai.responses import Completion, CompletionChoice, CompletionLogprobs, Usage
 from deepseek.serving.openai.sampling import plan_of
-from deepseek.serving.repository import LoadedModel
 
 _decoder = msgspec.json.Decoder(CompletionRequest)
 

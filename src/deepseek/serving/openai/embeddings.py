@@ -14,10 +14,10 @@ import msgspec
 import numpy as np
 
 from deepseek.serving.gateway import Gateway
+from deepseek.serving.loaded_model import LoadedModel
 from deepseek.serving.openai.errors import ParameterError
 from deepseek.serving.openai.requests import MOST_INPUTS, EmbeddingRequest, decode
 from deepseek.serving.openai.responses import Embedding, Embeddings, EmbeddingUsage
-from deepseek.serving.repository import LoadedModel
 from deepseek.serving.rest.disconnect import result_or_disconnect
 from deepseek.serving.rest.http import Response, Scope, Transport, json_response, read_json_body
 

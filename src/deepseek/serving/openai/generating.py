@@ -23,11 +23,11 @@ from deepseek.serving.gateway import Call, Gateway
 from deepseek.serving.generation.answers import Answers
 from deepseek.serving.generation.batching import GenerationBatcher
 from deepseek.serving.generation.host import Ask
+from deepseek.serving.loaded_model import LoadedModel
 from deepseek.serving.openai.errors import ParameterError
 from deepseek.serving.openai.event_stream import EventStream
 from deepseek.serving.openai.requests import Generation
 from deepseek.serving.openai.responses import FinishReason, Usage
-from deepseek.serving.repository import LoadedModel
 from deepseek.serving.rest.disconnect import result_or_disconnect
 from deepseek.serving.rest.http import Response, Scope, Transport, json_response, read_json_body
 from deepseek.serving.version import server_version

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from deepseek.serving.gateway import Gateway
 from deepseek.serving.generation.batching import GenerationBatcher
+from deepseek.serving.loaded_model import LoadedModel
 from deepseek.serving.openai.responses import Model, Models
-from deepseek.serving.repository import LoadedModel
 from deepseek.serving.rest.http import Response, Scope, Transport, json_response
 
 
