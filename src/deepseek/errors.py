@@ -24,6 +24,10 @@ class DataError(DeepSeekError, ValueError):
     """Rows, columns or files do not have the expected form."""
 
 
+class TransformationError(DataError):
+    """A function that computes features failed on rows, or returned something else than it said."""
+
+
 class TableError(DeepSeekError, ValueError):
     """A table cannot be created, opened or changed as asked."""
 

@@ -16,7 +16,7 @@ from deepseek.data.features import fragments as fragments_module
 from deepseek.data.features import gathering as gathering_module
 from deepseek.data.features import history as history_module
 from deepseek.data.table import Table
-from deepseek.errors import ConfigError, DataError, TableError, UnknownNameError
+from deepseek.errors import ConfigError, DataError, TableError, TransformationError, UnknownNameError
 
 HERE = "tests.data.features.transformations_for_tests"
 DAY = dt.timedelta(days=1)
@@ -383,7 +383,7 @@ def test_a_transformation_gives_the_same_bits_for_any_number_of_rows(size):
 
 def test_a_transformation_that_looks_at_other_rows_is_refused(store):
     step = OnDemand(function=f"{HERE}:centred", inputs=["score"], outputs={"o": "float64"})
-    with pytest.raises(DataError, match="failed: KeyError"):
+    with pytest.raises(TransformationError, match="failed: KeyError"):
         step.apply({"score": pa.array([1.0])})
     step = OnDemand(function=f"{HERE}:centred", inputs=["amount"], outputs={"o": "float64"})
     with pytest.raises(DataError, match=r"among 3 rows and 0.0 alone"):
@@ -404,7 +404,7 @@ def test_outputs_of_a_transformation():
         name: len(array) for name, array in step.apply({"amount": pa.array([], pa.float64())}).items()
     } == dict.fromkeys(outputs, 0)
     wrong = OnDemand(function=f"{HERE}:described", inputs=["amount"], outputs={"text": "string"})
-    with pytest.raises(DataError, match="expected the outputs"):
+    with pytest.raises(TransformationError, match="expected the outputs"):
         wrong.apply({"amount": pa.array([1.0])})
     wrong = OnDemand(function=f"{HERE}:ratio", inputs=["amount", "limit"], outputs={"share": "timestamp[us]"})
     with pytest.raises(DataError, match="expected timestamp"):

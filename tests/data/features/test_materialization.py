@@ -551,6 +551,8 @@ def test_what_can_go_wrong_is_said(tmp_path):
         store.materialize("spendin")
     with pytest.raises(ConfigError, match="expected 'view' or 'view@version'"):
         store.materialize("spending:amount")
+    everything = key | {"rate": 1.0}
+    assert store.online_reader("spending").rows([everything]) == store.online("spending", [everything])
     with pytest.raises(DataError, match="lack the column 'rate'"):
         store.online("spending", [key])
     with pytest.raises(DataError, match="lacks the entity column 'region'"):

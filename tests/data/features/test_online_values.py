@@ -192,6 +192,8 @@ def test_keys_say_what_is_wrong():
         codec.from_row({"user": 1})
     with pytest.raises(DataError, match="entity column 'user': expected int64, received str '1'"):
         codec.from_row({"user": "1", "day": dt.date(2026, 1, 1)})
+    with pytest.raises(DataError, match="has an integer that no key column can hold: 'user' \\(int64\\)"):
+        codec.from_row({"user": 2**64, "day": dt.date(2026, 1, 1)})
 
 
 @given(

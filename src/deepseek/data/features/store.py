@@ -22,7 +22,7 @@ from deepseek.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
     from deepseek.data.features.materialization import MaterializationReport
-    from deepseek.data.features.online.reader import Keys
+    from deepseek.data.features.online.reader import Keys, OnlineReader
 
 _MOST_INLINE = 1000  # keys; about a millisecond of embedded reads
 CHUNK_ROWS = 4_000_000
@@ -242,6 +242,20 @@ class FeatureStore:
             OnlineStoreError: a view was not materialised, or the online store cannot be reached.
         """
         return self._online.reader(features, online, full_feature_names).rows(keys, at)
+
+    def online_reader(
+        self,
+        features: str | FeatureView | Sequence[str | FeatureView],
+        *,
+        online: Online = None,
+        full_feature_names: bool = False,
+    ) -> OnlineReader:
+        """A prepared read, for servers: it opens nothing any more, and threads may share it.
+
+        It keeps to the definitions as they are now; ask again for later ones. Arguments and errors as in
+        :meth:`online`.
+        """
+        return self._online.reader(features, online, full_feature_names)
 
     def online_batch(
         self,

@@ -23,7 +23,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from deepseek.data.features.arrow_types import parse_type, type_text
-from deepseek.errors import ConfigError, DataError, nearest
+from deepseek.errors import ConfigError, DataError, TransformationError, nearest
 
 _CHECKED_ROWS = 3
 
@@ -141,12 +141,14 @@ class OnDemand(BaseModel):
         try:
             result = self.resolve()(dict(given))
         except Exception as error:
-            raise DataError(f"transformation {self.name!r} ({self.function}) failed: {error!r}") from error
+            raise TransformationError(f"transformation {self.name!r} ({self.function}) failed: {error!r}") from error
         if not isinstance(result, Mapping) and len(kinds) == 1:
             result = {next(iter(kinds)): result}
         if not isinstance(result, Mapping) or set(result) != set(kinds):
             got = sorted(result) if isinstance(result, Mapping) else type(result).__name__
-            raise DataError(f"transformation {self.name!r}: expected the outputs {sorted(kinds)}, received {got}")
+            raise TransformationError(
+                f"transformation {self.name!r}: expected the outputs {sorted(kinds)}, received {got}"
+            )
         return {name: self._output(name, result[name], kind, rows) for name, kind in kinds.items()}
 
     def _output(self, name: str, values: Any, kind: pa.DataType, rows: int) -> pa.Array:
@@ -156,9 +158,11 @@ class OnDemand(BaseModel):
             try:
                 array = pa.array(values, None if hasattr(values, "dtype") else kind)
             except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-                raise DataError(f"transformation {self.name!r}, output {name!r}: expected {kind}: {error}") from error
+                raise TransformationError(
+                    f"transformation {self.name!r}, output {name!r}: expected {kind}: {error}"
+                ) from error
         if len(array) != rows:
-            raise DataError(
+            raise TransformationError(
                 f"transformation {self.name!r}, output {name!r}: expected {rows} values, received {len(array)}"
             )
         return self._cast(array, kind, f"output {name!r}")

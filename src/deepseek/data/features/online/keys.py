@@ -49,7 +49,11 @@ class KeyCodec:
             if value is None:
                 return None
             values.append(value if type(value) is native else self._convert(name, index, value))
-        return _encode(values)
+        try:
+            return _encode(values)
+        except OverflowError:  # beyond 64 bits
+            names = ", ".join(f"{name!r} ({kind})" for name, kind in zip(self.names, self.kinds, strict=True))
+            raise DataError(f"the key {dict(row)!r:.200} has an integer that no key column can hold: {names}") from None
 
     def _convert(self, name: str, index: int, value: Any) -> Any:
         kind = self.kinds[index]
