@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import ConfigError
 from deepseek.monitoring.server_monitor import ServerMonitor
@@ -23,6 +24,10 @@ from deepseek.serving.http_server import HttpServer, bind
 from deepseek.serving.lifecycle import Lifecycle, Phase
 from deepseek.serving.repository import ModelRepository
 from deepseek.serving.rest.app import RestApp
+from deepseek.serving.rest.cors import CorsApp
+
+if TYPE_CHECKING:
+    from deepseek.serving.features.reads import FeatureReads
 
 logger = logging.getLogger("deepseek.serving")
 
@@ -69,10 +74,19 @@ class Assembly:
                 access = await AccessControl.open(config.access)
                 opened.push_async_callback(access.close)
             gateway = Gateway(self._repository, self._lifecycle, access=access, monitor=monitor)
-            oip = OipService(gateway, config.model_control)
+            features = await self._open_features()
+            services = [OipService(gateway, config.model_control).service()]
+            if features is not None:
+                from deepseek.serving.features.grpc_service import FeatureService
+
+                opened.push_async_callback(asyncio.to_thread, features.close)
+                services.append(FeatureService(gateway, features).service())
             credentials = None if config.tls is None else config.tls.grpc_credentials()
-            self._grpc = open_front([oip.service()], config, address, credentials)
-            self._http = HttpServer(RestApp(config, gateway), listener, config.tls)
+            self._grpc = open_front(services, config, address, credentials)
+            app: Any = RestApp(config, gateway, features)
+            if config.cors.allow_origins:
+                app = CorsApp(app, config.cors)
+            self._http = HttpServer(app, listener, config.rest, config.tls)
             if access is not None and config.access.token is not None:
                 admin = bind(_LOOPBACK, config.admin_port, socket.AF_INET)
                 self._admin = HttpServer(AdminApp(access.admin, config.access.token), admin)
@@ -82,10 +96,19 @@ class Assembly:
             self.host = f"[{host}]" if ":" in host else host
             if access is not None:
                 self._closing.push_async_callback(access.close)
+            if features is not None:
+                self._closing.push_async_callback(asyncio.to_thread, features.close)
             if monitor is not None:
                 await monitor.start()
                 self._closing.push_async_callback(monitor.close)
             opened.pop_all()
+
+    async def _open_features(self) -> FeatureReads | None:
+        if self._config.features is None:
+            return None
+        from deepseek.serving.features.reads import FeatureReads  # with pyarrow, which others do not need
+
+        return await asyncio.to_thread(FeatureReads, self._config.features)
 
     async def start(self) -> asyncio.Task[None]:
         """Accept on both protocols; the returned task ends only when REST does."""

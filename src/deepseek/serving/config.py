@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deepseek.monitoring.config import MonitoringConfig
 from deepseek.serving.access.config import AccessConfig
+from deepseek.serving.features.config import FeatureServingConfig
+from deepseek.serving.rest.cors import CorsConfig
+from deepseek.serving.rest.limits import RestLimits
 from deepseek.serving.tls import TlsConfig
 
 
@@ -64,6 +67,13 @@ class ServingConfig(BaseModel):
     )
     monitoring: MonitoringConfig | None = Field(
         default=MonitoringConfig(), description="What is watched, and how; null watches nothing."
+    )
+    rest: RestLimits = Field(default_factory=RestLimits, description="Bounds on HTTP connections and requests.")
+    cors: CorsConfig = Field(
+        default_factory=CorsConfig, description="Which web pages of other origins may use the server; none by default."
+    )
+    features: FeatureServingConfig | None = Field(
+        default=None, description="A feature store to read from under /v1/features and over gRPC."
     )
     drain_seconds: float = Field(
         default=10.0, ge=0, description="Longest time, in seconds, that requests in flight get to finish at shutdown."

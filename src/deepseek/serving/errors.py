@@ -21,6 +21,10 @@ class BodyTooLargeError(DeepSeekError, ValueError):
     """The request's body exceeds ``max_body_bytes``."""
 
 
+class BodyTimeoutError(DeepSeekError, TimeoutError):
+    """The request's body did not arrive within ``body_timeout_seconds``."""
+
+
 class UnsupportedMediaError(DeepSeekError, ValueError):
     """The request's body is in a form that this server does not read."""
 
@@ -75,6 +79,7 @@ _STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (AuthenticationError, 401, "UNAUTHENTICATED"),
     (PermissionDeniedError, 403, "PERMISSION_DENIED"),
     (DeadlineError, 504, "DEADLINE_EXCEEDED"),
+    (BodyTimeoutError, 408, "DEADLINE_EXCEEDED"),
     (BodyTooLargeError, 413, "RESOURCE_EXHAUSTED"),
     (UnsupportedMediaError, 415, "INVALID_ARGUMENT"),
     (UnknownNameError, 404, "NOT_FOUND"),

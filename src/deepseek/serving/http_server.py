@@ -19,14 +19,17 @@ from typing import Any
 
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 from granian.server.embed import Server as EmbeddedGranian
 
 from deepseek.errors import DeepSeekError
+from deepseek.serving.rest.limits import RestLimits
 from deepseek.serving.tls import TlsConfig
 
 BACKLOG = 2048
 MAX_CONNECTIONS = 16384
+_MAX_STREAMS = 128
 _KEEP_LOGGING = {"incremental": True, "formatters": {}, "handlers": {}, "loggers": {}}
 
 
@@ -56,7 +59,7 @@ def port_error(setting: str, address: str, port: int, reason: str) -> DeepSeekEr
 class _Granian(EmbeddedGranian):  # type: ignore[misc]  # granian ships no usable types for this class
     """granian's embedded server on a given listening socket."""
 
-    def __init__(self, target: Any, listener: socket.socket, tls: TlsConfig | None) -> None:
+    def __init__(self, target: Any, listener: socket.socket, limits: RestLimits, tls: TlsConfig | None) -> None:
         address, port = listener.getsockname()[:2]
         self._listener = listener
         super().__init__(
@@ -64,7 +67,16 @@ class _Granian(EmbeddedGranian):  # type: ignore[misc]  # granian ships no usabl
             address=address,
             port=port,
             interface=Interfaces.RSGI,
-            http=HTTPModes.auto,
+            http=HTTPModes.auto if limits.http2 else HTTPModes.http1,
+            http1_settings=HTTP1Settings(
+                header_read_timeout=round(limits.header_timeout_seconds * 1000),  # and the longest unused time
+                max_buffer_size=limits.max_header_bytes,
+            ),
+            http2_settings=HTTP2Settings(
+                max_headers_size=limits.max_header_bytes,
+                max_concurrent_streams=_MAX_STREAMS,
+                keep_alive_interval=round(limits.header_timeout_seconds * 1000),
+            ),
             websockets=False,
             backlog=BACKLOG,
             backpressure=MAX_CONNECTIONS,
@@ -87,8 +99,14 @@ class _Granian(EmbeddedGranian):  # type: ignore[misc]  # granian ships no usabl
 class HttpServer:
     """Serves an RSGI application on the running event loop."""
 
-    def __init__(self, target: Any, listener: socket.socket, tls: TlsConfig | None = None) -> None:
-        self._granian = _Granian(target, listener, tls)
+    def __init__(
+        self,
+        target: Any,
+        listener: socket.socket,
+        limits: RestLimits | None = None,
+        tls: TlsConfig | None = None,
+    ) -> None:
+        self._granian = _Granian(target, listener, limits or RestLimits(), tls)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> asyncio.Task[None]:

@@ -25,7 +25,7 @@ def core(echo: Any) -> Echo:
 
 @pytest.fixture(scope="module")
 def openai_server(echo: Any) -> Iterator[Server]:
-    with Server(CONFIG, [*echo.family(), FakeEmbedder(), FakeClassifier()]) as running:
+    with Server(CONFIG, [echo, FakeEmbedder(), FakeClassifier()]) as running:
         yield running
 
 

@@ -14,11 +14,9 @@ from client_environments import OPENAI
 from generation_fakes import Echo, FakeEmbedder, echoing
 from serving_fakes import CONFIG
 
-from deepseek.serving import Server
-from deepseek.serving import server as server_module
+from deepseek.serving import Server, assembly
 from deepseek.serving.errors import AuthenticationError, PermissionDeniedError, QuotaExceededError
 from deepseek.serving.gateway import Gateway
-from deepseek.serving.rest.app import RestApp
 
 CALLS = Path(__file__).with_name("openai_client_calls.py")
 
@@ -128,12 +126,12 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Server, Keys, Not
     gateways: list[Noticing] = []
     keys = Keys()
 
-    def app(config: Any, repository: Any, lifecycle: Any) -> RestApp:
+    def gateway(repository: Any, lifecycle: Any, **_: Any) -> Noticing:
         gateways.append(Noticing(repository, lifecycle, access=keys))
         gateways[0].used = []
-        return RestApp(config, repository, lifecycle, gateways[0])
+        return gateways[0]
 
-    monkeypatch.setattr(server_module, "RestApp", app)
+    monkeypatch.setattr(assembly, "Gateway", gateway)
     with echoing() as model, Server(CONFIG, [model, FakeEmbedder()]) as server:
         yield server, keys, gateways[0]
 

@@ -17,10 +17,8 @@ import pytest
 from generation_fakes import Echo, core_of, echoing
 from serving_fakes import CONFIG
 
-from deepseek.serving import Server, ServingConfig
-from deepseek.serving import server as server_module
+from deepseek.serving import Server, ServingConfig, assembly
 from deepseek.serving.gateway import Gateway
-from deepseek.serving.rest.app import RestApp
 
 CHAT = "/chat/completions"
 ENDLESS = [{"role": "user", "content": "endless"}]
@@ -436,11 +434,7 @@ def test_an_answer_that_takes_longer_than_its_client_waits_is_cancelled(monkeypa
             call.deadline = asyncio.get_running_loop().time() + 0.05
             return call
 
-    monkeypatch.setattr(
-        server_module,
-        "RestApp",
-        lambda c, repository, lifecycle: RestApp(c, repository, lifecycle, Hurried(repository, lifecycle)),
-    )
+    monkeypatch.setattr(assembly, "Gateway", Hurried)
     with echoing() as model, Server(CONFIG, [model]) as server:
         with httpx.Client(base_url=f"{server.http_url}/v1", timeout=20) as api:
             late = chat(api, messages=ENDLESS)

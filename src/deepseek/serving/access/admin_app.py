@@ -20,6 +20,7 @@ from deepseek.serving.access.admin import AccessAdmin, IssuedKey, usage_csv
 from deepseek.serving.access.config import ADMIN_TOKEN_VARIABLE, SHORTEST_ADMIN_TOKEN
 from deepseek.serving.access.lifetimes import day, duration, lifetime
 from deepseek.serving.errors import AuthenticationError, BodyTooLargeError, RequestError, describe
+from deepseek.serving.rest.bodies import BodyReader
 from deepseek.serving.rest.http import (
     Response,
     Scope,
@@ -27,10 +28,10 @@ from deepseek.serving.rest.http import (
     failure_response,
     json_response,
     linger,
-    read_json_body,
 )
 
 MAX_BODY_BYTES = 64 * 1024
+_BODY_SECONDS = 10.0
 _KEYS = "/admin/keys"
 _PARAMETERS = ("from", "to", "key", "model", "format")
 _NO_STORE = ("cache-control", "no-store")
@@ -79,6 +80,7 @@ class AdminApp:
                 f"set admin_token, or the environment variable {ADMIN_TOKEN_VARIABLE}"
             )
         self._admin = admin
+        self._bodies = BodyReader(MAX_BODY_BYTES, _BODY_SECONDS)
         self._token = hashlib.sha256(token.encode()).digest()
         self._routes = {
             _KEYS: (_Route("GET", self._list), _Route("POST", self._create)),
@@ -135,7 +137,7 @@ class AdminApp:
         return json_response({"keys": [record.public(self._admin.now) for record in await self._admin.keys()]})
 
     async def _create(self, scope: AdminScope, transport: Transport) -> Response:
-        asked = _decode(await read_json_body(scope, transport, MAX_BODY_BYTES), CreateKey)
+        asked = _decode(await self._bodies.json(scope, transport), CreateKey)
         issued = await self._admin.create(
             asked.name,
             plan=asked.plan,
@@ -153,7 +155,7 @@ class AdminApp:
         asked = RotateKey()
         headers = scope.headers
         if headers.get("content-length", "0") != "0" or headers.get("transfer-encoding") is not None:
-            asked = _decode(await read_json_body(scope, transport, MAX_BODY_BYTES), RotateKey)
+            asked = _decode(await self._bodies.json(scope, transport), RotateKey)
         return self._issued(await self._admin.rotate(key, duration(asked.overlap)), 200)
 
     async def _plans(self, scope: AdminScope, transport: Transport) -> Response:

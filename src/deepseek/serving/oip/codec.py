@@ -88,7 +88,7 @@ class Codec:
                 )
             item = {self.required[0]: item}
         for name in self.required:
-            if name not in item:
+            if item.get(name) is None:
                 raise RequestError(f"missing input {name!r} ({self.inputs[name].datatype})")
         return {name: self.input(name).parse_value(value) for name, value in item.items() if value is not None}
 

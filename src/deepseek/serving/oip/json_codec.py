@@ -107,6 +107,16 @@ def decode(codec: Codec, body: bytes, json_length: int | None = None) -> Inferen
     )
 
 
+def json_length(headers: Any) -> int | None:
+    """How many bytes of a body are JSON, in the binary tensor extension; ``None``: all. Raises ``RequestError``."""
+    text = headers.get(JSON_LENGTH)
+    if text is None:
+        return None
+    if not text.isdecimal() or len(text) > 12:
+        raise RequestError(f"expected {JSON_LENGTH} to be a number of bytes, received {text!r:.60}")
+    return int(text)
+
+
 class _Binary:
     """The part of a body after its JSON, given out tensor by tensor."""
 

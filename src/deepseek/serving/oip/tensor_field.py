@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepseek.serving.errors import RequestError
+from deepseek.serving.oip.byte_value import decode_bytes
 from deepseek.tasks.signature import DType, Field
 
 
@@ -132,9 +133,12 @@ class TensorField:
         return data
 
     def parse_value(self, value: Any) -> Any:
-        """Check one row's value as plain JSON (nested lists for a shape); raises :class:`RequestError`."""
+        """Check one row's value as plain JSON (nested lists for a shape); raises :class:`RequestError`.
+
+        Bytes come in any of the forms of :mod:`deepseek.serving.oip.byte_value`.
+        """
         if not self.row_shape:
-            return self.parse_json([value])[0]
+            return self._parse_plain([value])[0]
         shape, level = [1], [value]
         for want in self.row_shape:
             sizes = {len(item) if isinstance(item, list) else -2 for item in level}
@@ -146,7 +150,12 @@ class TensorField:
                 )
             shape.append(size)
             level = list(chain.from_iterable(level))
-        return self.column(self.parse_json(level), shape)[0]
+        return self.column(self._parse_plain(level), shape)[0]
+
+    def _parse_plain(self, values: list[Any]) -> list[Any]:
+        if self.dtype == "bytes":
+            return [decode_bytes(value, self.where) for value in values]
+        return self.parse_json(values)
 
     def flatten_rows(self, values: list[Any]) -> tuple[list[int], list[Any]]:
         """Turn one output value a row into ``(shape, row-major elements)``.

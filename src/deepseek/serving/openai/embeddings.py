@@ -18,8 +18,9 @@ from deepseek.serving.loaded_model import LoadedModel
 from deepseek.serving.openai.errors import ParameterError
 from deepseek.serving.openai.requests import MOST_INPUTS, EmbeddingRequest, decode
 from deepseek.serving.openai.responses import Embedding, Embeddings, EmbeddingUsage
+from deepseek.serving.rest.bodies import BodyReader
 from deepseek.serving.rest.disconnect import result_or_disconnect
-from deepseek.serving.rest.http import Response, Scope, Transport, json_response, read_json_body
+from deepseek.serving.rest.http import Response, Scope, Transport, json_response
 
 VECTOR, TOKENS = "embedding", "prompt_tokens"
 """Outputs of a model that embeds; one without the second counts no tokens."""
@@ -31,13 +32,13 @@ class EmbeddingRoute:
 
     operation = "embeddings"
 
-    def __init__(self, gateway: Gateway, body_limit: int) -> None:
-        self._gateway, self._limit = gateway, body_limit
+    def __init__(self, gateway: Gateway, bodies: BodyReader) -> None:
+        self._gateway, self._bodies = gateway, bodies
 
     async def __call__(self, scope: Scope, transport: Transport) -> Response:
         """Answer one request."""
         with self._gateway.begin("openai", self.operation, scope.headers) as call:
-            request = decode(_decoder, await read_json_body(scope, transport, self._limit))
+            request = decode(_decoder, await self._bodies.json(scope, transport))
             loaded = call.model(request.model)
             column = _column(loaded)
             texts = _texts(request.input)

@@ -28,8 +28,9 @@ from deepseek.serving.openai.errors import ParameterError
 from deepseek.serving.openai.event_stream import EventStream
 from deepseek.serving.openai.requests import Generation
 from deepseek.serving.openai.responses import FinishReason, Usage
+from deepseek.serving.rest.bodies import BodyReader
 from deepseek.serving.rest.disconnect import result_or_disconnect
-from deepseek.serving.rest.http import Response, Scope, Transport, json_response, read_json_body
+from deepseek.serving.rest.http import Response, Scope, Transport, json_response
 from deepseek.serving.version import server_version
 
 
@@ -87,8 +88,8 @@ class GeneratingRoute(ABC):
     operation: str
     """OpenTelemetry's ``gen_ai.operation.name``."""
 
-    def __init__(self, gateway: Gateway, body_limit: int) -> None:
-        self._gateway, self._limit = gateway, body_limit
+    def __init__(self, gateway: Gateway, bodies: BodyReader) -> None:
+        self._gateway, self._bodies = gateway, bodies
 
     @abstractmethod
     def decoded(self, body: bytes) -> Generation:
@@ -118,7 +119,7 @@ class GeneratingRoute(ABC):
 
     async def _answer(self, scope: Scope, transport: Transport, events: EventStream) -> Response | None:
         with self._gateway.begin("openai", self.operation, scope.headers) as call:
-            request = self.decoded(await read_json_body(scope, transport, self._limit))
+            request = self.decoded(await self._bodies.json(scope, transport))
             loaded = call.model(request.model)
             batcher = generating(loaded)
             rendering = self.rendering(request, loaded, batcher)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from deepseek.errors import UnknownNameError
 from deepseek.serving.config import ServingConfig
 from deepseek.serving.errors import (
     AuthenticationError,
+    BodyTimeoutError,
     BodyTooLargeError,
     NotReadyError,
     UnsupportedMediaError,
@@ -18,16 +19,22 @@ from deepseek.serving.errors import (
 from deepseek.serving.gateway import Gateway
 from deepseek.serving.openai.errors import error_response
 from deepseek.serving.openai.routes import MODELS, OpenAIRoutes
+from deepseek.serving.rest.bodies import BodyReader
+from deepseek.serving.rest.docs_page import docs_routes
 from deepseek.serving.rest.http import JSON_HEADERS, Response, Scope, Transport, failure_response, json_response, linger
 from deepseek.serving.rest.information import Information
 from deepseek.serving.rest.monitoring_routes import MonitoringRoutes
 from deepseek.serving.rest.oip_routes import OipRoutes
 from deepseek.serving.rest.task_routes import TaskRoutes
 
+if TYPE_CHECKING:
+    from deepseek.serving.features.reads import FeatureReads
+
 Handler = Callable[[Scope, Transport], Awaitable[Response | None]]
 """``None``: the handler has answered by itself."""
 _MODELS = "/v2/models/"
 _TASKS = "/v1/tasks/"
+_FEATURES = "/v1/features"
 _REPOSITORY = "/v2/repository/models/"
 _REMEMBERED = 1024
 
@@ -37,50 +44,69 @@ def _failed(error: BaseException) -> Response:
 
 
 class _Route(NamedTuple):
-    method: str
-    handler: Handler
+    methods: Mapping[str, Handler]
+    """A path's handlers by method; HEAD is answered as GET."""
     failed: Callable[[BaseException], Response] = _failed
     """How the route's protocol tells a failure."""
+
+
+def _get(handler: Handler) -> _Route:
+    return _Route({"GET": handler})
+
+
+def _post(handler: Handler) -> _Route:
+    return _Route({"POST": handler})
 
 
 class RestApp:
     """Answers every REST route of one gateway; give it to granian as the RSGI target."""
 
-    def __init__(self, config: ServingConfig, gateway: Gateway) -> None:
+    def __init__(self, config: ServingConfig, gateway: Gateway, features: FeatureReads | None = None) -> None:
         self._limit = config.max_body_bytes
-        self._openai = OpenAIRoutes(gateway, self._limit)
-        self._oip = OipRoutes(gateway, self._limit, config.model_control)
-        self._tasks = TaskRoutes(gateway, self._limit)
-        self._monitoring = MonitoringRoutes(gateway, self._limit)
+        bodies = BodyReader(config.max_body_bytes, config.rest.body_timeout_seconds)
+        self._oip = OipRoutes(gateway, bodies, config.model_control)
+        self._tasks = TaskRoutes(gateway, bodies, config.rest.max_form_parts)
+        self._monitoring = MonitoringRoutes(gateway, bodies)
+        self._openai = OpenAIRoutes(gateway, bodies)
+        self._features = None
         self._routes: dict[str, _Route] = {}
-        information = Information(gateway)
+        information = Information(gateway, features)
         self._static: dict[str, _Route] = {
-            "/": _Route("GET", information.index),
-            "/metrics": _Route("GET", self._monitoring.metrics),
-            "/openapi.json": _Route("GET", information.openapi),
-            "/v2": _Route("GET", self._oip.server_metadata),
-            "/v2/health/live": _Route("GET", self._oip.live),
-            "/v2/health/ready": _Route("GET", self._oip.ready),
-            "/v2/models/stats": _Route("GET", self._oip.statistics()),
-            "/v2/repository/index": _Route("POST", self._oip.index),
+            "/": _get(information.index),
+            "/metrics": _get(self._monitoring.metrics),
+            "/openapi.json": _get(information.openapi),
+            "/v2": _get(self._oip.server_metadata),
+            "/v2/health/live": _get(self._oip.live),
+            "/v2/health/ready": _get(self._oip.ready),
+            "/v2/models/stats": _get(self._oip.statistics()),
+            "/v2/repository/index": _post(self._oip.index),
+            **{path: _Route(methods) for path, methods in docs_routes().items()},
+            **{path: _Route({method: h}, error_response) for path, (method, h) in self._openai.static.items()},
         }
-        for path, (method, handler) in self._openai.static.items():
-            self._static[path] = _Route(method, handler, error_response)
+        if features is not None:
+            from deepseek.serving.rest.feature_routes import FeatureRoutes  # with pyarrow, which others do not need
+
+            self._features = FeatureRoutes(gateway, bodies, features)
+            self._static[_FEATURES] = _Route({"GET": self._features.views, "POST": self._features.read()})
 
     async def __rsgi__(self, scope: Scope, transport: Transport) -> None:
         """Answer one request."""
         path, method = scope.path, scope.method
         route = self._static.get(path) or self._routes.get(path) or self._match(path)
-        if route is None or (method != route.method and not (method == "HEAD" and route.method == "GET")):
-            refusal = self._unknown(path) if route is None else _method_not_allowed(method, path, route.method)
+        handler = None if route is None else route.methods.get("GET" if method == "HEAD" else method)
+        if route is None or handler is None:
+            refusal = self._unknown(path) if route is None else _method_not_allowed(method, path, route.methods)
             await self._refuse(transport, refusal)
             return
         response: Response | None
         try:
-            response = await route.handler(scope, transport)
+            response = await handler(scope, transport)
         except asyncio.CancelledError:
             # The client left, or the drain ran out of time; in the second case somebody still listens.
             response = route.failed(NotReadyError("the request was cancelled before it was answered"))
+        except BodyTimeoutError as error:
+            _answer_and_close(transport, route.failed(error))
+            return
         except (AuthenticationError, BodyTooLargeError, UnsupportedMediaError, NotReadyError) as error:
             await self._refuse(transport, route.failed(error))
             return
@@ -91,36 +117,45 @@ class RestApp:
 
     async def _refuse(self, transport: Transport, response: Response) -> None:
         """Answer a request whose body may be unread: the connection cannot be used again."""
-        transport.response_bytes(response.status, [*response.headers, ("connection", "close")], response.body)
+        _answer_and_close(transport, response)
         await linger(transport, self._limit)
 
     def _unknown(self, path: str) -> Response:
-        patterns = ("/v2/models/{model}", "/v2/models/{model}/infer", "/v1/tasks/{task}", "/v2/repository/index")
-        error = UnknownNameError("URL", path, [*self._static, *patterns], "GET / lists the URLs.")
+        known = ["/v2/models/{model}", "/v2/models/{model}/infer", "/v1/tasks/{task}"]
+        if self._features is not None:
+            known.append("/v1/features/{view}")
+        known += [each for each in self._static if not each.startswith("/docs/")]
+        error = UnknownNameError("URL", path, known, "GET / lists the URLs.")
         return failure_response(describe(error))
 
     def _match(self, path: str) -> _Route | None:
-        """Find the route of a path that names a model or a task; names may contain slashes, percent-encoded or not."""
+        """Find the route of a path that names something; names may contain slashes, percent-encoded or not."""
         if path.startswith(_MODELS):
-            name, _, action = path.removeprefix(_MODELS).rpartition("/")
-            if action == "infer" and name:
-                return self._remember(path, _Route("POST", self._oip.infer(*_versioned(name))))
-            if action == "ready" and name:
-                return _Route("GET", self._oip.model_ready(*_versioned(name)))
-            if action == "labels" and name:
-                return self._remember(path, _Route("POST", self._monitoring.labels(*_versioned(name))))
-            if action == "stats" and name:
-                return _Route("GET", self._oip.statistics(*_versioned(name)))
-            return _Route("GET", self._oip.model_metadata(*_versioned(path.removeprefix(_MODELS).rstrip("/"))))
+            return self._of_model(path)
         if path.startswith(MODELS) and len(path) > len(MODELS):
-            return _Route("GET", self._openai.model(path.removeprefix(MODELS)), error_response)
+            return _Route({"GET": self._openai.model(path.removeprefix(MODELS))}, error_response)
         if path.startswith(_TASKS):
-            return _Route("POST", self._tasks.run(path.removeprefix(_TASKS).rstrip("/")))
+            return self._remember(path, _post(self._tasks.run(path.removeprefix(_TASKS).rstrip("/"))))
         if path.startswith(_REPOSITORY):
             name, _, action = path.removeprefix(_REPOSITORY).rpartition("/")
             if action in ("load", "unload") and name:
-                return _Route("POST", (self._oip.load if action == "load" else self._oip.unload)(name))
+                return _post((self._oip.load if action == "load" else self._oip.unload)(name))
+        if self._features is not None and path.startswith(_FEATURES + "/") and len(path) > len(_FEATURES) + 1:
+            view = path.removeprefix(_FEATURES + "/").rstrip("/")
+            return _Route({"GET": self._features.query(view), "POST": self._features.read(view)})
         return self._static.get(path.rstrip("/"))
+
+    def _of_model(self, path: str) -> _Route:
+        name, _, action = path.removeprefix(_MODELS).rpartition("/")
+        if action == "infer" and name:
+            return self._remember(path, _post(self._oip.infer(*_versioned(name))))
+        if action == "labels" and name:
+            return self._remember(path, _post(self._monitoring.labels(*_versioned(name))))
+        if action == "ready" and name:
+            return _get(self._oip.model_ready(*_versioned(name)))
+        if action == "stats" and name:
+            return _get(self._oip.statistics(*_versioned(name)))
+        return _get(self._oip.model_metadata(*_versioned(path.removeprefix(_MODELS).rstrip("/"))))
 
     def _remember(self, path: str, route: _Route) -> _Route:
         """Keep a route that clients ask for again and again; a handler knows names, not models, so it never ages."""
@@ -130,12 +165,16 @@ class RestApp:
         return route
 
 
+def _answer_and_close(transport: Transport, response: Response) -> None:
+    transport.response_bytes(response.status, [*response.headers, ("connection", "close")], response.body)
+
+
 def _versioned(name: str) -> tuple[str, str]:
     before, separator, version = name.rpartition("/versions/")
     return (before, version) if separator else (name, "")
 
 
-def _method_not_allowed(method: str, path: str, allowed: str) -> Response:
-    allow = "GET, HEAD" if allowed == "GET" else allowed
+def _method_not_allowed(method: str, path: str, methods: Mapping[str, Handler]) -> Response:
+    allow = ", ".join("GET, HEAD" if each == "GET" else each for each in methods)
     response = json_response({"error": f"expected {allow} on {path}, received {method}"}, 405)
     return response._replace(headers=[*JSON_HEADERS, ("allow", allow)])

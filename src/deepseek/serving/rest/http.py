@@ -1,15 +1,15 @@
-"""Reading request bodies within their limit, and the shape of a response."""
+"""What a request and a response look like here, and how a response is made."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from deepseek.serving.errors import BodyTooLargeError, Failure, RequestError, UnsupportedMediaError, whole_seconds
-from deepseek.serving.oip.json_codec import JSON_LENGTH
+from deepseek.serving.errors import Failure, whole_seconds
 
 JSON_HEADERS = [("content-type", "application/json")]
 OCTETS = [("content-type", "application/octet-stream")]
@@ -22,6 +22,7 @@ class Scope(Protocol):
 
     method: str
     path: str
+    query_string: str
     headers: Any
 
 
@@ -31,6 +32,8 @@ class Transport(Protocol):
     async def __call__(self) -> bytes: ...
 
     def __aiter__(self) -> Any: ...
+
+    def __anext__(self) -> Awaitable[bytes]: ...
 
     async def client_disconnect(self) -> None: ...
 
@@ -45,6 +48,9 @@ class Response(NamedTuple):
     status: int
     headers: list[tuple[str, str]]
     body: bytes
+
+
+Handler: TypeAlias = Callable[[Scope, Transport], Awaitable[Response]]
 
 
 def json_response(content: Any, status: int = 200) -> Response:
@@ -68,70 +74,9 @@ def failure_headers(failure: Failure) -> list[tuple[str, str]]:
 def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
+    if hasattr(value, "isoformat"):  # pandas' times, which Arrow gives for nanoseconds
+        return value.isoformat()
     raise NotImplementedError(f"cannot encode {type(value).__name__}")
-
-
-def json_length(headers: Any) -> int | None:
-    """How many bytes of the body are JSON, in the binary tensor extension; ``None``: all of them."""
-    text = headers.get(JSON_LENGTH)
-    if text is None:
-        return None
-    if not text.isdecimal() or len(text) > 12:
-        raise RequestError(f"expected {JSON_LENGTH} to be a number of bytes, received {text!r:.60}")
-    return int(text)
-
-
-async def read_json_body(scope: Scope, transport: Transport, limit: int) -> bytes:
-    """Read a JSON request's body of at most ``limit`` bytes; raises what :func:`read_body` raises."""
-    return await read_body(scope.headers, transport, limit)
-
-
-async def read_body(
-    headers: Any, transport: Transport, limit: int, *, binary: bool = False, empty: bool = False
-) -> bytes:
-    """Read a request's body of at most ``limit`` bytes.
-
-    Args:
-        binary: it may be of any media type; otherwise it must be JSON.
-        empty: there need not be one.
-
-    Raises:
-        BodyTooLargeError: from the content-length, or while reading a chunked body.
-        UnsupportedMediaError: another media type, or compression.
-        RequestError: it is empty.
-    """
-    kind = headers.get("content-type")
-    if not binary and kind is not None and kind != "application/json" and not _is_json(kind):
-        raise UnsupportedMediaError(f"expected content-type application/json, received {kind!r:.80}")
-    encoding = headers.get("content-encoding")
-    if encoding is not None and encoding.strip().lower() != "identity":
-        raise UnsupportedMediaError(f"expected an uncompressed body, received content-encoding {encoding!r:.80}")
-    length = headers.get("content-length")
-    if length is not None and length.isdecimal():
-        if int(length) > limit:
-            raise BodyTooLargeError(f"expected a body of at most {limit} bytes, received {length}")
-        body = await transport()
-    else:
-        body = await _read_chunks(transport, limit)
-    if not body and not empty:
-        raise RequestError("expected a JSON body, received an empty one")
-    return body
-
-
-def _is_json(kind: str) -> bool:
-    media = kind.partition(";")[0].strip().lower()
-    return media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
-
-
-async def _read_chunks(transport: Transport, limit: int) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in transport:
-        size += len(chunk)
-        if size > limit:
-            raise BodyTooLargeError(f"expected a body of at most {limit} bytes, received more")
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 async def linger(transport: Transport, limit: int) -> None:
@@ -143,7 +88,11 @@ async def linger(transport: Transport, limit: int) -> None:
     left = limit * _LINGER_BODIES
     with contextlib.suppress(Exception):
         async with asyncio.timeout(_LINGER_SECONDS):
-            async for chunk in transport:
+            try:
+                chunks = transport.__aiter__()
+            except RuntimeError:  # it was begun already: go on with it
+                chunks = transport
+            while chunk := await chunks.__anext__():
                 left -= len(chunk)
-                if left < 0 or not chunk:
+                if left < 0:
                     return

@@ -18,7 +18,8 @@ from deepseek.errors import UnknownNameError
 from deepseek.monitoring.quality.monitor import Label
 from deepseek.serving.errors import RequestError
 from deepseek.serving.gateway import Gateway
-from deepseek.serving.rest.http import Response, Scope, Transport, json_response, read_json_body
+from deepseek.serving.rest.bodies import BodyReader
+from deepseek.serving.rest.http import Response, Scope, Transport, json_response
 
 
 class TrueAnswer(msgspec.Struct, forbid_unknown_fields=True):
@@ -41,9 +42,9 @@ _decoder = msgspec.json.Decoder(LabelsRequest)
 class MonitoringRoutes:
     """Handlers of ``/metrics`` and ``/v2/models/{model}/labels``."""
 
-    def __init__(self, gateway: Gateway, body_limit: int) -> None:
+    def __init__(self, gateway: Gateway, bodies: BodyReader) -> None:
         self._gateway = gateway
-        self._limit = body_limit
+        self._bodies = bodies
 
     async def metrics(self, scope: Scope, transport: Transport) -> Response:
         """``GET /metrics`` in Prometheus' text format or OpenMetrics; answers while the server drains, too."""
@@ -59,7 +60,7 @@ class MonitoringRoutes:
 
         async def handle(scope: Scope, transport: Transport) -> Response:
             with self._gateway.begin("rest", "labels", scope.headers) as call:
-                body = await read_json_body(scope, transport, self._limit)
+                body = await self._bodies.json(scope, transport)
                 try:
                     request = _decoder.decode(body)
                 except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -12,17 +12,9 @@ import msgspec
 from deepseek.serving.errors import PermissionDeniedError, RequestError
 from deepseek.serving.gateway import Gateway
 from deepseek.serving.oip import json_codec
+from deepseek.serving.rest.bodies import BodyReader
 from deepseek.serving.rest.disconnect import result_or_disconnect
-from deepseek.serving.rest.http import (
-    JSON_HEADERS,
-    OCTETS,
-    Response,
-    Scope,
-    Transport,
-    json_length,
-    json_response,
-    read_body,
-)
+from deepseek.serving.rest.http import JSON_HEADERS, OCTETS, Response, Scope, Transport, json_response
 from deepseek.serving.version import server_version
 
 Handler = Callable[[Scope, Transport], Awaitable[Response]]
@@ -33,10 +25,10 @@ EXTENSIONS = ["binary_tensor_data", "statistics", "model_repository"]
 class OipRoutes:
     """Handlers of ``/v2``; those that concern a model are made for its name and version."""
 
-    def __init__(self, gateway: Gateway, body_limit: int, model_control: bool = False) -> None:
+    def __init__(self, gateway: Gateway, bodies: BodyReader, model_control: bool = False) -> None:
         self._gateway = gateway
         self._repository = gateway.repository
-        self._limit = body_limit
+        self._bodies = bodies
         self._model_control = model_control
 
     async def server_metadata(self, scope: Scope, transport: Transport) -> Response:
@@ -87,8 +79,11 @@ class OipRoutes:
             headers = scope.headers
             with self._gateway.begin("rest", "infer", headers) as call:
                 # First, whatever follows: a body left unread costs the client its connection.
-                length = json_length(headers)
-                body = await read_body(headers, transport, self._limit, binary=length is not None)
+                length = json_codec.json_length(headers)
+                if length is None:
+                    body = await self._bodies.json(scope, transport)
+                else:
+                    body = await self._bodies.whole(scope, transport)
                 loaded = call.model(name, version)
                 inference = json_codec.decode(loaded.codec, body, length)
                 call.within(inference.timeout)
@@ -141,7 +136,7 @@ class OipRoutes:
 
     async def _object(self, scope: Scope, transport: Transport) -> dict[str, Any]:
         """A JSON object from the body; an empty body is an empty one."""
-        body = await read_body(scope.headers, transport, self._limit, empty=True)
+        body = await self._bodies.json(scope, transport, empty=True)
         try:
             return msgspec.json.decode(body, type=dict[str, Any]) if body else {}
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -1,0 +1,1 @@
+"""Feature-store reads as a service: one reader for REST and gRPC."""

@@ -1,0 +1,138 @@
+"""Reading request bodies: never more than ``max_body_bytes``, never longer than ``body_timeout_seconds``.
+
+Design: a timer for each request costs more than reading a small body does. Bodies that are being read are therefore
+kept in the order of their deadlines, which is the order in which they began, and one timer looks at the oldest ones.
+
+What granian (2.8) does, and this depends on: ``transport()`` gives the whole body and fails when the client leaves;
+iterating gives its pieces and an empty one at its end, and when the client leaves a second empty one. After a read was
+cancelled the transport must not be asked again: it would block the event loop until the client sends more.
+
+Not here: a bound on all bodies together. Up to ``MAX_CONNECTIONS`` clients may each hold one body of the largest size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any
+
+from deepseek.serving.errors import BodyTimeoutError, BodyTooLargeError, RequestError, UnsupportedMediaError
+from deepseek.serving.rest.http import Scope, Transport
+
+FORM = "multipart/form-data"
+_ENDED_EARLY = "the body ended before its end; the client left, or announced more bytes than it sent"
+
+
+class BodyDeadlines:
+    """Cancels the tasks that have waited too long for a body."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._waiting: dict[asyncio.Task[Any], float] = {}
+        self._expired: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        """Begin to wait for a body in the current task."""
+        task = asyncio.current_task()
+        assert task is not None
+        loop = task.get_loop()
+        self._waiting[task] = loop.time() + self.seconds
+        if self._timer is None:
+            self._timer = loop.call_later(self.seconds, self._sweep, loop)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End to wait; raises :class:`BodyTimeoutError` in the place of the cancellation that the deadline caused."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting.pop(task, None)
+        if task in self._expired:
+            self._expired.discard(task)
+            task.uncancel()
+            raise BodyTimeoutError(f"expected the whole body within {self.seconds:g} s, which have passed") from None
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        now = loop.time()
+        while self._waiting:
+            task, deadline = next(iter(self._waiting.items()))
+            if deadline > now:
+                self._timer = loop.call_at(deadline, self._sweep, loop)
+                return
+            del self._waiting[task]
+            self._expired.add(task)
+            task.cancel()
+
+
+class BodyReader:
+    """Reads bodies within limits; its errors are :class:`BodyTooLargeError`, :class:`BodyTimeoutError`,
+    :class:`UnsupportedMediaError` and :class:`RequestError`."""
+
+    def __init__(self, limit: int, timeout_seconds: float) -> None:
+        self.limit = limit
+        self.deadlines = BodyDeadlines(timeout_seconds)
+
+    async def json(self, scope: Scope, transport: Transport, *, empty: bool = False) -> bytes:
+        """The body of a JSON request; a content-type may be left out, another one, or compression, is refused.
+
+        ``empty``: there need not be a body.
+        """
+        kind = scope.headers.get("content-type")
+        if kind is not None and kind != "application/json" and not _is_json(kind):
+            raise UnsupportedMediaError(f"expected content-type application/json, received {kind!r:.80}")
+        body = await self.whole(scope, transport)
+        if not body and not empty:
+            raise RequestError("expected a JSON body, received an empty one")
+        return body
+
+    async def whole(self, scope: Scope, transport: Transport) -> bytes:
+        """The body, of whatever type."""
+        length = self._length(scope)
+        try:
+            with self.deadlines:
+                if length is not None:
+                    return await transport()
+                return b"".join([chunk async for chunk in self._pieces(transport)])
+        except RuntimeError as error:  # granian's protocol errors
+            raise RequestError(_ENDED_EARLY) from error
+
+    def pieces(self, scope: Scope, transport: Transport) -> AsyncIterator[bytes]:
+        """The body as it arrives, without empty pieces; to be read inside ``with reader.deadlines``."""
+        self._length(scope)
+        return self._pieces(transport)
+
+    def _length(self, scope: Scope) -> int | None:
+        headers = scope.headers
+        encoding = headers.get("content-encoding")
+        if encoding is not None and encoding.strip().lower() != "identity":
+            raise UnsupportedMediaError(f"expected an uncompressed body, received content-encoding {encoding!r:.80}")
+        length = headers.get("content-length")
+        if length is None or not length.isdecimal():
+            return None
+        if int(length) > self.limit:
+            raise BodyTooLargeError(f"expected a body of at most {self.limit} bytes, received {length}")
+        return int(length)
+
+    async def _pieces(self, transport: Transport) -> AsyncIterator[bytes]:
+        size = empty = 0
+        async for chunk in transport:
+            size += len(chunk)
+            if size > self.limit:
+                raise BodyTooLargeError(f"expected a body of at most {self.limit} bytes, received more")
+            if chunk:
+                yield chunk
+            else:
+                empty += 1
+        if empty > 1:
+            raise RequestError(_ENDED_EARLY)
+
+
+def is_form(kind: str | None) -> bool:
+    """Whether a content-type is that of a form with files."""
+    return kind is not None and kind[: len(FORM)].lower() == FORM
+
+
+def _is_json(kind: str) -> bool:
+    media = kind.partition(";")[0].strip().lower()
+    return media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
