@@ -80,7 +80,7 @@ def test_it_lists_every_operation_by_group(server: Server, english: Browser) -> 
     expected = {each["operationId"] for item in document["paths"].values() for each in item.values()}
     assert set(english.run("[...document.querySelectorAll('.operation')].map((each) => each.id)")) == expected
     groups = english.run("[...document.querySelectorAll('#routes h2')].map((each) => each.textContent)")
-    assert groups == ["Tasks", "Features", "Models", "Server"]
+    assert groups == ["Tasks", "Features", "Models", "OpenAI", "Server"]
     assert english.complaints == []
 
 

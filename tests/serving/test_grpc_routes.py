@@ -19,6 +19,7 @@ from serving_fakes import CONFIG, FakeClassifier
 
 import deepseek.serving.proto as proto_package
 from deepseek.serving.grpc.oip_service import SERVICE
+from deepseek.serving.proto import features_pb2
 from deepseek.serving.proto import open_inference_pb2 as pb
 from deepseek.serving.proto.generate import OUTPUTS, generate
 
@@ -148,7 +149,8 @@ def test_the_committed_code_is_what_the_proto_generates() -> None:
     fresh = generate()
     assert set(fresh) == set(OUTPUTS)
     stale = "the generated code is stale; run python -m deepseek.serving.proto.generate"
-    assert (folder / "open_inference_pb2.pyi").read_text(encoding="utf-8") == fresh["open_inference_pb2.pyi"], stale
-    descriptor = re.search(r"AddSerializedFile\((b'.*')\)", fresh["open_inference_pb2.py"])
-    assert descriptor is not None
-    assert ast.literal_eval(descriptor[1]) == pb.DESCRIPTOR.serialized_pb, stale
+    for name, module in (("open_inference", pb), ("features", features_pb2)):
+        assert (folder / f"{name}_pb2.pyi").read_text(encoding="utf-8") == fresh[f"{name}_pb2.pyi"], stale
+        descriptor = re.search(r"AddSerializedFile\((b'.*')\)", fresh[f"{name}_pb2.py"])
+        assert descriptor is not None
+        assert ast.literal_eval(descriptor[1]) == module.DESCRIPTOR.serialized_pb, stale

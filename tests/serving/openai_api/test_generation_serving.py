@@ -49,7 +49,7 @@ def ask(prompt: str, count: int = 1) -> Ask:
 
 
 def test_rows_are_answered_over_every_protocol(model: ServedGenerator) -> None:
-    with Server(CONFIG, model.family()) as server, httpx.Client(base_url=server.http_url, timeout=30) as http:
+    with Server(CONFIG, [model]) as server, httpx.Client(base_url=server.http_url, timeout=30) as http:
         answer = http.post(
             TASK, json={"inputs": ["a", "b"], "model": "echo", "parameters": {"max_new_tokens": 2}}
         ).json()
@@ -209,8 +209,8 @@ def test_blocking_calls_and_a_repository_that_removes(model: ServedGenerator) ->
 
     async def run() -> None:
         repository = ModelRepository(ServingConfig())
-        for each in model.family():
-            await repository.add(each).warm_up()
+        await repository.add(model).warm_up()
+        assert repository.names == ["echo", "pirate"]
         await repository.remove("pirate")
         [row] = await repository.get("echo").batcher.submit([{"prompt": "a"}])
         assert row["text"] == "<A>"

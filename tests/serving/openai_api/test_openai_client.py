@@ -141,7 +141,7 @@ def test_keys_scopes_and_quotas(guarded: tuple[Server, Keys, Noticing]) -> None:
     found = call("refused", server)
     assert (found["unknown"]["class"], found["unknown"]["status"]) == ("AuthenticationError", 401)
     assert found["unknown"]["code"] == "invalid_api_key"
-    assert (found["scope"]["class"], found["scope"]["status"]) == ("BadRequestError", 400)  # it cannot chat at all
+    assert (found["scope"]["class"], found["scope"]["status"]) == ("PermissionDeniedError", 403)
     assert (found["spent"]["class"], found["spent"]["code"]) == ("RateLimitError", "rate_limit_exceeded")
     assert found["models"] == ["echo"]
     assert found["chat"] == "<USER: HI\n>"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from deepseek.errors import UnknownNameError
-from deepseek.serving.errors import Failure, QueueFullError, QuotaExceededError, RequestError, describe, whole_seconds
+from deepseek.serving.errors import Failure, QueueFullError, QuotaExceededError, RequestError, describe
 from deepseek.serving.generation.host import PromptTooLongError
-from deepseek.serving.rest.http import JSON_HEADERS, Response
+from deepseek.serving.rest.http import JSON_HEADERS, Response, failure_headers
 
 
 class ParameterError(RequestError):
@@ -59,9 +59,7 @@ def error_body(error: BaseException) -> tuple[Failure, ErrorBody]:
 
 
 def error_response(error: BaseException) -> Response:
-    """A failure as a response, with ``Retry-After`` where retrying helps."""
+    """A failure as a response, with the headers that say what helps."""
     failure, body = error_body(error)
-    headers = JSON_HEADERS
-    if failure.retry_after is not None:
-        headers = [*JSON_HEADERS, ("retry-after", whole_seconds(failure.retry_after))]
+    headers = [*JSON_HEADERS, *failure_headers(failure)]
     return Response(failure.http_status, headers, msgspec.json.encode(body))

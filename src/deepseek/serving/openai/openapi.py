@@ -18,11 +18,13 @@ _TYPES = (
 _FAILURES = {
     "400": "Malformed JSON; a parameter that is not known, wrong or not supported; a prompt longer than the context",
     "404": "Unknown model",
+    "408": "The body did not arrive in time",
     "413": "Body too large",
     "415": "Not JSON",
     "429": "Too many rows wait; Retry-After says how many seconds to wait",
     "500": "The model failed",
     "503": "Loading or shutting down",
+    "504": "The answer was not there within the time that the client or the server gave",
 }
 _PREFIX = "OpenAI"
 _STREAM = (
@@ -35,7 +37,7 @@ def paths() -> Schema:
     """The routes."""
     name = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
     unready = {"503": _FAILURES["503"]}
-    return {
+    described: Schema = {
         "/v1/models": {"get": _operation("List models and adapters", "Models", unready)},
         "/v1/models/{model}": {
             "get": {
@@ -47,6 +49,12 @@ def paths() -> Schema:
         "/v1/completions": _post("Continue prompts", "CompletionRequest", "Completion", "Completion"),
         "/v1/embeddings": _post("Give texts' vectors; longer texts are cut", "EmbeddingRequest", "Embeddings"),
     }
+    for path, item in described.items():
+        for method, operation in item.items():
+            operation["operationId"] = (
+                f"openai_{method}{path.removeprefix('/v1').replace('/', '_').replace('{model}', 'one')}"
+            )
+    return described
 
 
 def components() -> Schema:

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from deepseek.serving.errors import BodyTimeoutError, BodyTooLargeError, RequestError, UnsupportedMediaError
 from deepseek.serving.rest.http import Scope, Transport
 
+JSON = "application/json"
 FORM = "multipart/form-data"
 _ENDED_EARLY = "the body ended before its end; the client left, or announced more bytes than it sent"
 
@@ -33,21 +33,17 @@ class BodyDeadlines:
         self._expired: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def __enter__(self) -> None:
-        """Begin to wait for a body in the current task."""
-        task = asyncio.current_task()
-        assert task is not None
-        loop = task.get_loop()
+    def begin(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any]:
+        """Begin to wait for a body in the current task, which is returned; :meth:`end` must follow."""
+        task = cast("asyncio.Task[Any]", asyncio.current_task(loop))
         self._waiting[task] = loop.time() + self.seconds
         if self._timer is None:
             self._timer = loop.call_later(self.seconds, self._sweep, loop)
+        return task
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def end(self, task: asyncio.Task[Any]) -> None:
         """End to wait; raises :class:`BodyTimeoutError` in the place of the cancellation that the deadline caused."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._waiting.pop(task, None)
-        if task in self._expired:
+        if self._waiting.pop(task, None) is None and task in self._expired:
             self._expired.discard(task)
             task.uncancel()
             raise BodyTimeoutError(f"expected the whole body within {self.seconds:g} s, which have passed") from None
@@ -79,7 +75,7 @@ class BodyReader:
         ``empty``: there need not be a body.
         """
         kind = scope.headers.get("content-type")
-        if kind is not None and kind != "application/json" and not _is_json(kind):
+        if kind is not None and kind != JSON and not _is_json(kind):
             raise UnsupportedMediaError(f"expected content-type application/json, received {kind!r:.80}")
         body = await self.whole(scope, transport)
         if not body and not empty:
@@ -88,22 +84,23 @@ class BodyReader:
 
     async def whole(self, scope: Scope, transport: Transport) -> bytes:
         """The body, of whatever type."""
-        length = self._length(scope)
+        length = self._length(scope.headers)
+        task = self.deadlines.begin(asyncio.get_running_loop())
         try:
-            with self.deadlines:
-                if length is not None:
-                    return await transport()
-                return b"".join([chunk async for chunk in self._pieces(transport)])
+            if length is not None:
+                return await transport()
+            return b"".join([chunk async for chunk in self._pieces(transport)])
         except RuntimeError as error:  # granian's protocol errors
             raise RequestError(_ENDED_EARLY) from error
+        finally:
+            self.deadlines.end(task)
 
     def pieces(self, scope: Scope, transport: Transport) -> AsyncIterator[bytes]:
-        """The body as it arrives, without empty pieces; to be read inside ``with reader.deadlines``."""
-        self._length(scope)
+        """The body as it arrives, without empty pieces; to be read between ``begin`` and ``end`` of the deadlines."""
+        self._length(scope.headers)
         return self._pieces(transport)
 
-    def _length(self, scope: Scope) -> int | None:
-        headers = scope.headers
+    def _length(self, headers: Any) -> int | None:
         encoding = headers.get("content-encoding")
         if encoding is not None and encoding.strip().lower() != "identity":
             raise UnsupportedMediaError(f"expected an uncompressed body, received content-encoding {encoding!r:.80}")
@@ -135,4 +132,4 @@ def is_form(kind: str | None) -> bool:
 
 def _is_json(kind: str) -> bool:
     media = kind.partition(";")[0].strip().lower()
-    return media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
+    return media == JSON or (media.startswith("application/") and media.endswith("+json"))

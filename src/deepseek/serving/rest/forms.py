@@ -11,6 +11,7 @@ Parts are kept in memory: the body's limit bounds them, and a model needs them t
 
 from __future__ import annotations
 
+import asyncio
 from typing import NamedTuple
 
 from multipart import (
@@ -55,13 +56,15 @@ async def read_form(reader: BodyReader, scope: Scope, transport: Transport, max_
     )
     collector = _Collector(parser, max_parts)
     refusal: Exception | None = None
+    task = reader.deadlines.begin(asyncio.get_running_loop())
     try:
-        with reader.deadlines:
-            async for piece in reader.pieces(scope, transport):
-                if refusal is None:
-                    refusal = collector.feed(piece)
+        async for piece in reader.pieces(scope, transport):
+            if refusal is None:
+                refusal = collector.feed(piece)
     except RuntimeError as error:  # granian's protocol errors
         raise RequestError("the form ended before its end; the client left") from error
+    finally:
+        reader.deadlines.end(task)
     refusal = refusal or collector.close()
     if refusal is not None:
         raise refusal

@@ -4,7 +4,7 @@ const TEXTS = {
   en: {
     filter: "Filter routes", key: "API key", keyHint: "if it is needed", routes: "Routes",
     loading: "Reading /openapi.json …", failed: "/openapi.json cannot be read: ", none: "No route matches.",
-    tasks: "Tasks", features: "Features", models: "Models", server: "Server",
+    tasks: "Tasks", features: "Features", models: "Models", openai: "OpenAI", server: "Server",
     parameters: "Parameters", body: "Request body", answers: "Answers", schema: "Schema", example: "Example",
     send: "Send", sending: "Sending …", again: "Reset", json: "JSON", form: "Form with files",
     required: "required", several: "Several values are separated by commas.", request: "As a command", answer: "Answer", network: "No answer: ",
@@ -13,7 +13,7 @@ const TEXTS = {
   zh: {
     filter: "筛选接口", key: "API 密钥", keyHint: "需要时填写", routes: "接口",
     loading: "正在读取 /openapi.json …", failed: "无法读取 /openapi.json：", none: "没有匹配的接口。",
-    tasks: "任务", features: "特征", models: "模型", server: "服务器",
+    tasks: "任务", features: "特征", models: "模型", openai: "OpenAI", server: "服务器",
     parameters: "参数", body: "请求体", answers: "响应", schema: "结构", example: "示例",
     send: "发送", sending: "正在发送 …", again: "重置", json: "JSON", form: "带文件的表单",
     required: "必填", several: "多个值用逗号分隔。", request: "命令行写法", answer: "响应内容", network: "没有响应：",

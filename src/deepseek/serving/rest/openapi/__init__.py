@@ -15,7 +15,7 @@ from deepseek.serving.repository import ModelRepository
 from deepseek.serving.rest.openapi.feature_paths import feature_paths
 from deepseek.serving.rest.openapi.model_paths import model_paths, task_paths
 from deepseek.serving.rest.openapi.operations import COMPONENTS, SECURITY, TAGS, guard
-from deepseek.serving.rest.openapi.server_paths import repository_paths, server_paths
+from deepseek.serving.rest.openapi.server_paths import repository_paths, server_paths, watching_paths
 from deepseek.serving.version import server_version
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def openapi_document(
         keys: whether requests need a key.
     """
     paths = server_paths() | openai.paths() | task_paths(repository) | model_paths(repository)
-    paths |= repository_paths(repository.names)
+    paths |= repository_paths(repository.names) | watching_paths(repository.names)
     if views is not None:
         paths |= feature_paths(views)
     document: dict[str, Any] = {

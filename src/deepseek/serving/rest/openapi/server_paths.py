@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from urllib.parse import quote
 
 from deepseek.serving.rest.openapi.operations import BODY, Schema, failures, json_content, operation, ref
 
@@ -60,7 +61,7 @@ def repository_paths(models: Iterable[str]) -> Schema:
     body = json_content({"type": "object", "properties": {"parameters": {"type": "object"}}}, {})
     for name in models:
         for action in ("load", "unload"):
-            path = f"/v2/repository/models/{name}/{action}"
+            path = f"/v2/repository/models/{quote(name)}/{action}"
             paths[path] = operation(
                 "post",
                 path,
@@ -71,4 +72,40 @@ def repository_paths(models: Iterable[str]) -> Schema:
                 statuses=BODY,
                 others=failures(("403",)),
             )
+    return paths
+
+
+def watching_paths(models: Iterable[str]) -> Schema:
+    """Path items of a model's statistics (Triton's ``extension_statistics.md``) and of its true answers."""
+    label: Schema = {
+        "type": "object",
+        "required": ["id", "truth"],
+        "properties": {
+            "id": {"type": "string", "description": "The request's id, or its x-request-id."},
+            "row": {"type": "integer", "minimum": 0, "default": 0},
+            "truth": {"type": ["string", "number", "boolean"]},
+        },
+        "additionalProperties": False,
+    }
+    labels: Schema = {
+        "type": "object",
+        "required": ["labels"],
+        "properties": {"labels": {"type": "array", "items": label}},
+        "additionalProperties": False,
+    }
+    paths: Schema = {}
+    for name in models:
+        stats, path = f"/v2/models/{quote(name)}/stats", f"/v2/models/{quote(name)}/labels"
+        answer = _object("model_stats")
+        summary = f"What {name} has answered"
+        paths[stats] = operation("get", stats, summary=summary, tag="models", answer=answer, statuses=("404",))
+        paths[path] = operation(
+            "post",
+            path,
+            summary=f"Tell {name} true answers, for its live accuracy",
+            tag="models",
+            body=json_content(labels, {"labels": [{"id": "order-17", "truth": "positive"}]}),
+            answer=_object("joined"),
+            statuses=BODY,
+        )
     return paths
