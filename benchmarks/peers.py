@@ -30,6 +30,16 @@ GENERATION = (
 )  # fmt: skip
 """PyTorch is in the same call, so that nothing brings another build of it: the one that pip is set up for."""
 
+TABULAR = ("numpy==2.4.6", "scikit-learn==1.9.1")
+"""What every server of a contest computes with."""
+
+FASTAPI = ("fastapi==0.165.0", "uvicorn[standard]==0.54.0", *TABULAR)
+LITSERVE = ("litserve==0.2.19", *TABULAR)
+BENTOML = ("bentoml==1.4.40", *TABULAR)
+MLSERVER = ("mlserver==1.7.1", "uvloop==0.21.0", *TABULAR)
+"""Its parallel workers do not start with a later uvloop."""
+
+GRPC_AIO = ("grpcio==1.85.1", "protobuf==7.36.2", "uvloop==0.23.0", *TABULAR)
 LLAMA_CPP = ("llama-cpp-python==0.3.36", "numpy==2.4.6")
 """Built from source when it is installed, for twenty minutes."""
 
