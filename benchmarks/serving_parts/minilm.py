@@ -35,20 +35,20 @@ def run(context: Context) -> dict[str, Figure]:
     """Figures of MiniLM."""
     bundle, texts = minilm(context)
     served, alone, sizes = [], [], []
-    contestant = ours(OURS, loads=(REST_JSON,))
-    with (
-        Worker(STEPS) as worker,
-        started(contestant, {}, str(bundle), context.workspace("minilm-server")) as target,
-    ):
-        runtime = worker.run("open_model", bundle=str(bundle))["value"]
-        _require_same(worker.run("labels", texts=texts)["value"], target, texts)
-        for turn in range(context.rounds):
-            load, size = _through_server(context, target, texts)
-            found = worker.run("answer", texts=texts, size=size, seconds=context.seconds)["value"]
-            served.append(load)
-            sizes.append(size)
-            alone.append(found["sequences"] / found["seconds"])
-            say(f"MiniLM, round {turn + 1}: {load.rate:,.0f}/s in batches of {size:.1f}, alone {alone[-1]:,.0f}/s")
+    runtime = "torch" if context.quick else "auto"  # to find the fastest takes a minute, once
+    contestant = ours(OURS, loads=(REST_JSON,), runtime=runtime)
+    (setting,) = contestant.settings.values()
+    with Worker(STEPS) as worker:
+        runtime = worker.run("open_model", bundle=str(bundle), runtime=runtime)["value"]
+        with started(contestant, setting, str(bundle), context.workspace("minilm-server")) as target:
+            _require_same(worker.run("labels", texts=texts)["value"], target, texts)
+            for turn in range(context.rounds):
+                load, size = _through_server(context, target, texts)
+                found = worker.run("answer", texts=texts, size=size, seconds=context.seconds)["value"]
+                served.append(load)
+                sizes.append(size)
+                alone.append(found["sequences"] / found["seconds"])
+                say(f"MiniLM, round {turn + 1}: {load.rate:,.0f}/s in batches of {size:.1f}, alone {alone[-1]:,.0f}/s")
     return figures(Row(tuple(served)), alone, sizes, runtime)
 
 

@@ -12,10 +12,10 @@ from benchmarks.worker import Clock, serve
 state: dict[str, Any] = {}
 
 
-def open_model(clock: Clock, *, bundle: str) -> str:
+def open_model(clock: Clock, *, bundle: str, runtime: str) -> str:
     """Load the bundle; the name of the runtime that answers."""
     with clock:
-        state["predictor"] = loaded(bundle)
+        state["predictor"] = loaded(bundle, runtime)
     return str(state["predictor"].platform)
 
 

@@ -68,13 +68,13 @@ def without_metrics(config: ServingConfig) -> ServingConfig:
     return config.model_copy(update={"metrics": False})
 
 
-def loaded(model: str) -> Any:
-    """What is served."""
+def loaded(model: str, runtime: str = "auto") -> Any:
+    """What is served; ``runtime`` is that of a bundle."""
     if model in (IDENTITY, TABULAR):
         return ArrayModel(model, model_called(model))
     from deepseek.inference import Predictor
 
-    return Predictor.load(model, name=BUNDLE, runtime="auto")
+    return Predictor.load(model, name=BUNDLE, runtime=runtime)
 
 
 def main() -> None:
@@ -95,7 +95,7 @@ def main() -> None:
         beside.write_text(json.dumps({"headers": headers}), encoding="utf-8")
         beside.rename(target)
 
-    Server(config, [loaded(given["model"])]).run(on_ready=announce)
+    Server(config, [loaded(given["model"], given.get("runtime", "auto"))]).run(on_ready=announce)
 
 
 if __name__ == "__main__":
