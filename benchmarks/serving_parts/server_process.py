@@ -18,7 +18,7 @@ from benchmarks.harness import CORES, ROOT, THREADS, StepFailed
 
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 20.0
-SESSION, USER, SYSTEM, RESIDENT = 3, 11, 12, 21
+PARENT, SESSION, USER, SYSTEM, STARTED, RESIDENT = 1, 3, 11, 12, 19, 21
 T = TypeVar("T")
 
 
@@ -97,27 +97,35 @@ class ServerProcess:
 
     def close(self) -> int:
         """End it and all that it started; the exit status."""
+        members = self._processes()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=STOP_LIMIT_S)
-        for number in self._processes():  # also what its end has left behind
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
+        for number, fields in (members | self._processes()).items():  # also what its end has left behind
+            with contextlib.suppress(OSError):
+                if _fields(number)[STARTED] == fields[STARTED]:  # not another that has got the number since
+                    os.kill(number, signal.SIGKILL)
         status = self._process.wait()
         self._log.close()
         return status
 
     def _processes(self) -> dict[int, list[str]]:
-        """Fields of ``/proc/PID/stat`` after the name (proc(5)) of each process of the session."""
-        found = {}
+        """Fields of ``/proc/PID/stat`` of its session's processes and of all that descend from one of them."""
+        known: dict[int, list[str]] = {}
         for folder in Path("/proc").iterdir():
             if folder.name.isdecimal():
                 with contextlib.suppress(OSError):
-                    fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-                    if int(fields[SESSION]) == self._process.pid:
-                        found[int(folder.name)] = fields
-        return found
+                    known[int(folder.name)] = _fields(int(folder.name))
+        found = {number for number, fields in known.items() if int(fields[SESSION]) == self._process.pid}
+        while more := {n for n, fields in known.items() if int(fields[PARENT]) in found} - found:
+            found |= more
+        return {number: known[number] for number in found}
+
+
+def _fields(number: int) -> list[str]:
+    """What ``/proc/PID/stat`` says of a process after its name (proc(5)); raises ``OSError`` when there is none."""
+    return Path(f"/proc/{number}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
 
 
 def free_ports(count: int) -> list[int]:

@@ -223,7 +223,7 @@ def test_a_server_that_ends_by_itself_is_told_with_its_last_words(tmp_path: Path
 
 
 def test_what_a_server_has_started_ends_with_it(tmp_path: Path) -> None:
-    child = "import os, time; os.setpgid(0, 0); open('child', 'w').write(str(os.getpid())); time.sleep(60)"
+    child = "import os, time; os.setsid(); open('child', 'w').write(str(os.getpid())); time.sleep(60)"
     code = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"
     with _python(code, tmp_path) as server:
         number = int(server.wait_for(lambda: (tmp_path / "child").read_text() or _nothing_yet()))
