@@ -2,12 +2,14 @@
 
     python -m benchmarks.serving_parts.our_server '{"model": "identity", "http_port": 8000, "grpc_port": 8001, ...}'
 
-``model`` is one of the two small ones, or a bundle's folder. The file that ``announce`` names says, once the server is
-ready, what its clients have to send.
+``model`` is one of the two small ones, or a bundle's folder, which ``runtime`` is for. The file that ``announce`` names
+says, once the server is ready, what its clients have to send; keys are stored beside it. The rest is what
+:func:`everything_on` takes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,11 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serving_parts.models import FEATURES, IDENTITY, TABULAR, Model, model_called, width
+from deepseek.monitoring.config import MonitoringConfig
+from deepseek.monitoring.logs.setup import LogConfig
 from deepseek.serving import Server, ServingConfig
+from deepseek.serving.access import AccessConfig, AccessControl, Plan
 from deepseek.tasks.signature import Field, Signature
 
 BUNDLE = "minilm"
 """The name that a bundle is served under."""
+PLAN = "contest"
+LIMITS = Plan(requests_per_minute=10**8, inferences_per_day=10**12, tokens_per_day=10**12)
+"""Every limit there is, none of them within reach."""
 
 
 class ArrayModel:
@@ -43,29 +51,44 @@ class ArrayModel:
 
 
 def everything_on(
-    *, http_port: int, grpc_port: int, transport: str = "auto", tls: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    http_port: int,
+    grpc_port: int,
+    transport: str = "auto",
+    tls: Mapping[str, str] | None = None,
+    keys: bool = True,
+    metrics: bool = True,
 ) -> tuple[ServingConfig, dict[str, str]]:
     """The configuration that all figures are measured with, and the headers that it wants of clients.
 
-    The one place where ours is configured. Everything that a production server has belongs here: keys with scopes and
-    limits too high to be reached, metrics, structured logs at warning. ``tls`` holds the paths of ``certificate`` and
-    ``key``.
+    The one place where ours is configured: keys with a plan whose limits are counted but never reached, metrics and
+    model quality, structured logs at warning. All else is as it comes.
+
+    Args:
+        folder: where keys and counts are stored.
+        tls: paths of ``certificate`` and ``key``.
+        keys, metrics: without them, for what they cost.
     """
-    settings: dict[str, Any] = {"http_port": http_port, "grpc_port": grpc_port, "grpc_transport": transport}
-    if tls is not None:
-        settings["tls"] = dict(tls)
-    return ServingConfig(**settings), {}
+    access = AccessConfig(
+        mode="required" if keys else "off", store=str(folder / "access.sqlite3"), plans={PLAN: LIMITS}
+    )
+    monitoring = MonitoringConfig(logs=LogConfig(level="warning", format="json")) if metrics else None
+    config = ServingConfig.model_validate(
+        {
+            "http_port": http_port, "grpc_port": grpc_port, "grpc_transport": transport, "tls": tls, "access": access,
+            "monitoring": monitoring,
+        }
+    )  # fmt: skip
+    return config, {"authorization": f"Bearer {asyncio.run(_key(access))}"} if keys else {}
 
 
-def without_metrics(config: ServingConfig) -> ServingConfig:
-    """The same with metrics off, for what they cost.
-
-    Raises:
-        ValueError: this version of the package has none to switch off, so that there is nothing to measure.
-    """
-    if "metrics" not in ServingConfig.model_fields:
-        raise ValueError("ServingConfig has no field 'metrics', so what metrics cost cannot be measured")
-    return config.model_copy(update={"metrics": False})
+async def _key(access: AccessConfig) -> str:
+    control = await AccessControl.open(access)
+    try:
+        return (await control.admin.create("contest", plan=PLAN, models=[IDENTITY, TABULAR, BUNDLE])).key
+    finally:
+        await control.close()
 
 
 def loaded(model: str, runtime: str = "auto") -> Any:
@@ -80,22 +103,16 @@ def loaded(model: str, runtime: str = "auto") -> Any:
 def main() -> None:
     """Serve what the command line describes."""
     given = json.loads(sys.argv[1])
-    config, headers = everything_on(
-        http_port=given["http_port"],
-        grpc_port=given["grpc_port"],
-        transport=given.get("transport", "auto"),
-        tls=given.get("tls"),
-    )
-    if not given.get("metrics", True):
-        config = without_metrics(config)
+    announced = Path(given.pop("announce"))
+    model, runtime = given.pop("model"), given.pop("runtime", "auto")
+    config, headers = everything_on(announced.parent, **given)
 
     def announce(server: Server) -> None:
-        target = Path(given["announce"])
-        beside = target.with_suffix(".part")
+        beside = announced.with_suffix(".part")
         beside.write_text(json.dumps({"headers": headers}), encoding="utf-8")
-        beside.rename(target)
+        beside.rename(announced)
 
-    Server(config, [loaded(given["model"], given.get("runtime", "auto"))]).run(on_ready=announce)
+    Server(config, [loaded(model, runtime)]).run(on_ready=announce)
 
 
 if __name__ == "__main__":

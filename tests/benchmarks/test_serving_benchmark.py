@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,10 +135,10 @@ def test_long_header_values_have_their_length_in_several_bytes() -> None:
 
 
 @pytest.fixture(scope="module")
-def endpoint() -> Iterator[Endpoint]:
-    """Ours with both models, in this process."""
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """Ours with everything on, in this process."""
     http_port, grpc_port = free_ports(2)
-    config, headers = everything_on(http_port=http_port, grpc_port=grpc_port)
+    config, headers = everything_on(tmp_path_factory.mktemp("keys"), http_port=http_port, grpc_port=grpc_port)
     models = [ArrayModel(IDENTITY, model_called(IDENTITY))]
     with Server(config, models):
         yield Endpoint(http_port=http_port, grpc_port=grpc_port, headers=headers)
@@ -194,6 +195,19 @@ def test_a_call_that_fails_is_not_there_yet_and_an_error_in_a_stream_is_a_wrong_
         grpc_answer(endpoint, contest_requests.oip_grpc(TABULAR), "ours")
     with pytest.raises(StepFailed, match="unknown model 'tabular'"):
         stream_answer(endpoint, contest_requests.oip_grpc(TABULAR), "ours")
+
+
+def test_everything_is_on(endpoint: Endpoint) -> None:
+    request = contest_requests.oip_json(IDENTITY)
+    bare = Endpoint(http_port=endpoint.http_port, grpc_port=endpoint.grpc_port)
+    with pytest.raises(NotThere, match="401"):
+        rest_answer(bare, request, "ours")
+    with pytest.raises(NotThere, match="UNAUTHENTICATED"):
+        grpc_answer(bare, contest_requests.oip_grpc(IDENTITY), "ours")
+    rest_answer(endpoint, request, "ours")
+    metrics = urllib.request.Request(f"{endpoint.http_url}/metrics", headers=endpoint.headers)
+    with urllib.request.urlopen(metrics, timeout=10) as answer:
+        assert 'model="identity"' in answer.read().decode()
 
 
 def test_every_process_trains_the_same_trees() -> None:
@@ -289,9 +303,15 @@ def test_a_share_is_taken_round_by_round() -> None:
     assert figures["minilm_rps"].baseline == 100.0
 
 
-def test_what_metrics_cost_is_the_worse_of_both_protocols() -> None:
-    pairs = {REST_JSON: (_row(98), _row(100)), GRPC_UNARY: (_row(95), _row(100))}
-    assert metrics_cost.figures(pairs)["metrics_cost"].value == pytest.approx(0.05)
+def test_what_metrics_cost_is_the_worse_of_both_protocols_round_by_round() -> None:
+    rows = {
+        metrics_cost.ON: {REST_JSON: _row(98, 49, 196), GRPC_UNARY: _row(95, 47.5, 190)},
+        metrics_cost.NO_METRICS: {REST_JSON: _row(100, 50, 200), GRPC_UNARY: _row(100, 50, 200)},
+        metrics_cost.BARE: {REST_JSON: _row(100, 50, 200), GRPC_UNARY: _row(190, 95, 380)},
+    }
+    figures = metrics_cost.figures(rows)
+    assert figures["metrics_cost"].value == pytest.approx(0.05)
+    assert figures["keys_and_metrics_cost"].value == pytest.approx(0.5)
 
 
 def test_growth_of_a_soak_is_counted_from_its_first_slice() -> None:
@@ -305,14 +325,14 @@ def test_growth_of_a_soak_is_counted_from_its_first_slice() -> None:
 @pytest.mark.skipif(not LOADED, reason="the benchmark needs wrk and h2load on the path")
 def test_a_smoke_run_leaves_its_figures(tmp_path: Path) -> None:
     target = tmp_path / "serving.json"
-    command = [sys.executable, "benchmarks/serving.py", "--quick", "--only", "gateway,tabular,minilm,soak"]
+    command = [sys.executable, "benchmarks/serving.py", "--quick"]
     command += ["--workspace", str(tmp_path / "kept"), "--output", str(target)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
     document = json.loads(target.read_text(encoding="utf-8"))
     assert {
         *gateway.KEYS.values(), "p99_ms", "grpcio_unary_rps", "tls_rest_json_rps", "vs_fastapi", *tabular.KEYS.values(),
-        "model_share", "minilm_rps", "soak_errors", "soak_memory_growth_mb",
+        "model_share", "minilm_rps", "metrics_cost", "soak_errors", "soak_memory_growth_mb",
     } <= set(document["figures"])  # fmt: skip
     assert all(math.isfinite(figure["value"]) for figure in document["figures"].values())
     assert "fastapi (peer)" in document["versions"]
