@@ -139,19 +139,6 @@ def test_codes_and_reasons_are_bounded() -> None:
     assert sum(value for _, value in found) == 100
 
 
-def test_the_gateway_takes_these_meters() -> None:
-    """The two sides agree by shape alone; mypy checks the protocols, this the call."""
-    from deepseek.serving import ModelRepository, ServingConfig
-    from deepseek.serving.gateway import Gateway, Meters
-    from deepseek.serving.lifecycle import Lifecycle
-
-    meters: Meters = RequestMeters(status_of)
-    gateway = Gateway(ModelRepository(ServingConfig()), Lifecycle(), meters=meters)
-    assert gateway.meters is not None
-    gateway.meters.meter("rest", "infer", "", "").record(0.1, None)
-    assert total(take([meters]), "deepseek_requests")[0] == 1  # type: ignore[list-item]
-
-
 @given(st.lists(st.floats(0, 80), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 0.99]))
 def test_a_quantile_lies_in_the_bucket_of_the_true_one(values: list[float], q: float) -> None:
     histogram = Histogram((1.0, 2.0, 5.0, 10.0, 100.0))

@@ -179,12 +179,13 @@ def test_closing_leaves_nothing_behind() -> None:
     import threading
 
     level = logging.getLogger("deepseek").level
+    before = set(threading.enumerate())
 
     async def work(monitor: ServerMonitor) -> None:
         await until(lambda: len(monitor.snapshot()["history"]["times"]) > 1)
 
     serve(work)
-    alive = [thread for thread in threading.enumerate() if thread.name.startswith("deepseek-")]
+    alive = [t for t in threading.enumerate() if t.name.startswith("deepseek-") and t not in before]
     for thread in alive:
         thread.join(10)
     assert not [thread for thread in alive if thread.is_alive()]
