@@ -42,6 +42,7 @@ OPTIONS = {
         "--reload-dir",
         "--repository",
         "--runtime",
+        "--workers",
     ],
     "quantize": ["--calibration", "--dtype", "--json", "--max-drop", "--runtime", "--split"],
     "export": ["--dtype", "--force", "--json", "--max-error", "--output", "--task", "--to"],

@@ -20,7 +20,9 @@ def full() -> Exception:
 def monitor() -> Iterator[ServerMonitor]:
     """A monitor of one model, whose steps the test takes itself."""
     config = MonitoringConfig(quality=QualityConfig(min_rows=20, window_rows=200))
-    watched = ServerMonitor(config, status_of=status_of, in_flight=lambda: 2, version="1.2.3")
+    watched = ServerMonitor(
+        config, status_of=status_of, in_flight=lambda: 2, worker_restarts=lambda: 2, version="1.2.3"
+    )
     watched.add_model(
         "sentiment", "1", state=lambda: ModelState(ready=True, queued_rows=3, queue_limit=10), task="t", platform="p"
     )

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepseek.serving import MicroBatcher
+from deepseek.serving.batching import BatchingConfig
 from deepseek.serving.errors import NotReadyError, QueueFullError, RequestError
 
 
@@ -48,7 +49,7 @@ def test_order_limit_parameters_and_errors_hold_for_any_traffic(requests: Any, l
     recorder = Recorder()
 
     async def run() -> list[Any]:
-        batcher = MicroBatcher(recorder, max_batch_size=limit, max_batch_delay_ms=delay)
+        batcher = MicroBatcher(recorder, BatchingConfig(max_batch_size=limit, max_batch_delay_ms=delay))
         futures = []
         for at, (values, parameters) in enumerate(requests):
             futures.append(batcher.submit(rows(*values), parameters))
@@ -74,7 +75,7 @@ def test_order_limit_parameters_and_errors_hold_for_any_traffic(requests: Any, l
 def test_a_batch_size_of_one_works_and_a_large_request_is_split_and_rejoined() -> None:
     async def run() -> None:
         recorder = Recorder()
-        batcher = MicroBatcher(recorder, max_batch_size=1)
+        batcher = MicroBatcher(recorder, BatchingConfig(max_batch_size=1))
         assert [row["v"] for row in await batcher.submit(rows(3, 1, 2))] == [3, 1, 2]
         assert [values for values, _ in recorder.batches] == [[3], [1], [2]]
         await batcher.drain()
@@ -85,7 +86,7 @@ def test_a_batch_size_of_one_works_and_a_large_request_is_split_and_rejoined() -
 def test_rows_that_arrive_while_a_batch_runs_go_together() -> None:
     async def run() -> None:
         recorder = Recorder()
-        batcher = MicroBatcher(recorder, max_batch_size=8)
+        batcher = MicroBatcher(recorder, BatchingConfig(max_batch_size=8))
         recorder.gate.clear()
         first = batcher.submit(rows(0))
         await asyncio.sleep(0.01)
@@ -102,7 +103,7 @@ def test_rows_that_arrive_while_a_batch_runs_go_together() -> None:
 @pytest.mark.parametrize(("wrong", "kind"), [(-1, ValueError), (666, RuntimeError)])
 def test_only_the_guilty_request_gets_its_error(wrong: int, kind: type[Exception]) -> None:
     async def run() -> None:
-        batcher = MicroBatcher(Recorder(), max_batch_size=8)
+        batcher = MicroBatcher(Recorder(), BatchingConfig(max_batch_size=8))
         good, guilty, late = (batcher.submit(rows(value)) for value in (1, wrong, 2))
         answers = await asyncio.gather(good, guilty, late, return_exceptions=True)
         assert isinstance(answers[1], kind)
@@ -116,7 +117,7 @@ def test_only_the_guilty_request_gets_its_error(wrong: int, kind: type[Exception
 def test_a_full_queue_refuses_at_once_and_has_room_again_after_a_cancellation() -> None:
     async def run() -> None:
         recorder = Recorder()
-        batcher = MicroBatcher(recorder, max_batch_size=2, max_queue=4, name="m")
+        batcher = MicroBatcher(recorder, BatchingConfig(max_batch_size=2, max_queue=4), name="m")
         recorder.gate.clear()
         running = batcher.submit(rows(0))
         await asyncio.sleep(0.01)
@@ -140,7 +141,7 @@ def test_a_full_queue_refuses_at_once_and_has_room_again_after_a_cancellation() 
 def test_an_early_failure_drops_the_rest_of_a_split_request() -> None:
     async def run() -> None:
         recorder = Recorder()
-        batcher = MicroBatcher(recorder, max_batch_size=1)
+        batcher = MicroBatcher(recorder, BatchingConfig(max_batch_size=1))
         with pytest.raises(ValueError, match="negative"):
             await batcher.submit(rows(-1, 1, 2, 3))
         await batcher.drain()
@@ -151,7 +152,7 @@ def test_an_early_failure_drops_the_rest_of_a_split_request() -> None:
 
 def test_no_rows_and_more_rows_than_the_queue_are_the_callers_mistake() -> None:
     async def run() -> None:
-        batcher = MicroBatcher(Recorder(), max_queue=4)
+        batcher = MicroBatcher(Recorder(), BatchingConfig(max_queue=4))
         with pytest.raises(RequestError, match="at least one row"):
             batcher.submit([])
         with pytest.raises(RequestError, match="at most 4 rows in a request, received 5"):
@@ -164,7 +165,7 @@ def test_no_rows_and_more_rows_than_the_queue_are_the_callers_mistake() -> None:
 def test_drain_answers_what_waits_and_refuses_what_comes() -> None:
     async def run() -> None:
         recorder = Recorder()
-        batcher = MicroBatcher(recorder, max_batch_size=2)
+        batcher = MicroBatcher(recorder, BatchingConfig(max_batch_size=2))
         recorder.gate.clear()
         futures = [batcher.submit(rows(value)) for value in range(5)]
         draining = asyncio.ensure_future(batcher.drain())
@@ -181,7 +182,7 @@ def test_drain_answers_what_waits_and_refuses_what_comes() -> None:
 def test_close_fails_what_waits() -> None:
     async def run() -> None:
         recorder = Recorder()
-        batcher = MicroBatcher(recorder, max_batch_size=1)
+        batcher = MicroBatcher(recorder, BatchingConfig(max_batch_size=1))
         recorder.gate.clear()
         running, waiting = batcher.submit(rows(1)), batcher.submit(rows(2))
         await asyncio.sleep(0.01)

@@ -10,6 +10,8 @@ import typer
 from deepseek.cli.options import Runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from deepseek.serving import Server, ServingConfig
     from deepseek.serving.sources import NamedSource
 
@@ -38,6 +40,9 @@ def command(
     adapter: Annotated[
         list[str] | None,
         typer.Option(help="NAME=FOLDER: a LoRA adapter of the text-generation model, served under NAME. Repeatable."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes for each model, which are replaced when they die (0: threads).")
     ] = None,
     keys: Annotated[
         str | None, typer.Option(help="Whether requests need a key: auto (not on loopback), off, required.")
@@ -70,13 +75,14 @@ def command(
       deepseek serve --repository models --host 0.0.0.0      (make keys with: deepseek keys create)
     """
     from deepseek.errors import ConfigError
+    from deepseek.inference.opening import opened
     from deepseek.progress import console
     from deepseek.serving import Server
     from deepseek.serving.loading import ModelLoader
     from deepseek.serving.sources import NamedSource, sources_in
 
     given = {"host": host, "http_port": http_port, "grpc_port": grpc_port, "max_batch_size": max_batch_size}
-    settings = _settings(config, given, keys, model_control)
+    settings = _settings(config, given, keys, model_control, workers)
     if not models and repository is None:
         raise ConfigError("expected models to serve, or --repository with a folder of them")
     loader = ModelLoader(
@@ -87,9 +93,8 @@ def command(
         adapters=_adapters(adapter or []),
     )
     loader.check(models or [])
-    served = [loader(model) for model in models or []]
-    sources = [NamedSource(each.name, model, loader) for each, model in zip(served, models or [], strict=True)]
-    found = sources_in(repository, loader) if repository is not None else []
+    sources = [NamedSource(opened(model).name, model, loader) for model in models or []]
+    sources += sources_in(repository, loader) if repository is not None else []
 
     def announce(server: Server) -> None:
         out = console()
@@ -102,14 +107,16 @@ def command(
         if server.admin_url is not None:
             out.print(f"  keys and usage {server.admin_url}", highlight=False)
 
-    names = [source.name for source in found]
     if not reload:
-        Server(settings, served, sources=[*sources, *found], load=names).run(on_ready=announce)
-    elif _run_reloading(settings, served, [*sources, *found], names, reload_dir or [Path.cwd()], announce):
+        names = [source.name for source in sources]
+        Server(settings, sources=sources, load=names).run(on_ready=announce)
+    elif _run_reloading(settings, sources, reload_dir or [Path.cwd()], announce):
         _start_again()
 
 
-def _settings(file: Path | None, given: dict[str, Any], keys: str | None, model_control: bool) -> ServingConfig:
+def _settings(
+    file: Path | None, given: dict[str, Any], keys: str | None, model_control: bool, workers: int | None = None
+) -> ServingConfig:
     """The server's settings: those of the file, and over them the options that were given."""
     import yaml
     from pydantic import ValidationError
@@ -128,6 +135,8 @@ def _settings(file: Path | None, given: dict[str, Any], keys: str | None, model_
     told |= {name: value for name, value in given.items() if value is not None}
     if keys is not None:
         told["access"] = {**(told.get("access") or {}), "mode": keys}
+    if workers is not None:
+        told["workers"] = {**(told.get("workers") or {}), "workers": workers}
     if model_control:
         told["model_control"] = True
     try:
@@ -152,12 +161,7 @@ def _adapters(given: list[str]) -> dict[str, Path]:
 
 
 def _run_reloading(
-    settings: ServingConfig,
-    served: list[Any],
-    sources: list[NamedSource],
-    names: list[str],
-    code: list[Path],
-    announce: Any,
+    settings: ServingConfig, sources: list[NamedSource], code: list[Path], announce: Callable[[Server], None]
 ) -> bool:
     """Serve until Ctrl-C or until code has changed; whether it has."""
     from deepseek.serving import Server
@@ -171,7 +175,8 @@ def _run_reloading(
 
     paths = {source.name: source.path for source in sources if source.path is not None}
     reloader = Reloader(paths, code, code_changed)
-    server = Server(settings, served, sources=sources, load=names, beside=[reloader.run])
+    names = [source.name for source in sources]
+    server = Server(settings, sources=sources, load=names, beside=[reloader.run])
     server.run(on_ready=announce)
     return bool(changed)
 

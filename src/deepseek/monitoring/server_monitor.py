@@ -56,6 +56,7 @@ class ServerMonitor:
         status_of: the HTTP status that a client is told for an exception; it must neither raise nor log.
         reason_of: what a request that got 429 had exhausted; by default the exception's name.
         in_flight: how many requests are being answered.
+        worker_restarts: how many worker processes were started because another had died.
         version: the server's.
 
     Raises:
@@ -70,6 +71,7 @@ class ServerMonitor:
         status_of: Callable[[BaseException], int],
         reason_of: Callable[[BaseException], str] | None = None,
         in_flight: Callable[[], int] = lambda: 0,
+        worker_restarts: Callable[[], int] = lambda: 0,
         version: str = "",
     ) -> None:
         self._version = version
@@ -81,9 +83,7 @@ class ServerMonitor:
         self.tracer = Tracer(config.tracing, version=version) if config.tracing is not None else None
         """``None``: no traces are made."""
         self.logs = Logs(config.logs)
-        self.worker_restarts = 0
-        """Count up when a worker process was started again."""
-        self._in_flight = in_flight
+        self._in_flight, self._worker_restarts = in_flight, worker_restarts
         self._models: dict[Model, ModelMeter] = {}
         self._qualities: dict[Model, QualityMonitor] = {}
         self._other = ModelMeter(OTHER, OTHER, "", "", lambda: ModelState(ready=False))
@@ -189,7 +189,7 @@ class ServerMonitor:
         """What is the server's own."""
         yield Sample("deepseek_build", (self._version, python_platform.python_version()), 1)
         yield Sample("deepseek_requests_in_flight", (), self._in_flight())
-        yield Sample("deepseek_worker_restarts", (), self.worker_restarts)
+        yield Sample("deepseek_worker_restarts", (), self._worker_restarts())
 
     async def scrape(self, accept: str = "", snapshot: Snapshot | None = None) -> Exposition:
         """Answer Prometheus: this process's metrics, or a merged ``snapshot``, rendered in the monitor's thread."""

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deepseek.serving.batching import MicroBatcher
+    from deepseek.serving.batching.batcher import MicroBatcher
     from deepseek.serving.config import ServingConfig
     from deepseek.serving.facade import DeepSeekInference
     from deepseek.serving.repository import ModelRepository
@@ -19,7 +19,7 @@ __all__ = ["DeepSeekInference", "MicroBatcher", "ModelRepository", "Server", "Se
 
 _HOMES = {
     "DeepSeekInference": "deepseek.serving.facade",
-    "MicroBatcher": "deepseek.serving.batching",
+    "MicroBatcher": "deepseek.serving.batching.batcher",
     "ModelRepository": "deepseek.serving.repository",
     "Server": "deepseek.serving.server",
     "ServingConfig": "deepseek.serving.config",

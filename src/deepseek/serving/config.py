@@ -8,10 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deepseek.monitoring.config import MonitoringConfig
 from deepseek.serving.access.config import AccessConfig
+from deepseek.serving.batching.config import BatchingConfig
 from deepseek.serving.features.config import FeatureServingConfig
 from deepseek.serving.rest.cors import CorsConfig
 from deepseek.serving.rest.limits import RestLimits
 from deepseek.serving.tls import TlsConfig
+from deepseek.serving.workers.config import WorkersConfig
 
 
 class ServingConfig(BaseModel):
@@ -40,6 +42,18 @@ class ServingConfig(BaseModel):
         ge=1,
         description="Most rows that wait for one model. Beyond it requests are refused at once "
         "(429 with Retry-After, RESOURCE_EXHAUSTED).",
+    )
+    max_queue_bytes: int = Field(
+        default=256 * 1024 * 1024, ge=1024, description="Most bytes that the rows waiting for one model may hold."
+    )
+    max_batch_cost: int | None = Field(
+        default=None, ge=1, description="Most that a batch's rows may cost together, for models that tell it (`cost`)."
+    )
+    batch_timeout_seconds: float | None = Field(
+        default=300.0, gt=0, description="Longest time, in seconds, that a model may work on one batch; null: no limit."
+    )
+    workers: WorkersConfig = Field(
+        default=WorkersConfig(), description="Processes that run each model; none by default, but threads."
     )
     max_body_bytes: int = Field(
         default=8 * 1024 * 1024, ge=1024, description="Largest request body (REST) and message (gRPC), in bytes."
@@ -78,3 +92,15 @@ class ServingConfig(BaseModel):
     drain_seconds: float = Field(
         default=10.0, ge=0, description="Longest time, in seconds, that requests in flight get to finish at shutdown."
     )
+
+    @property
+    def batching(self) -> BatchingConfig:
+        """The limits of each model's batcher."""
+        return BatchingConfig(
+            max_batch_size=self.max_batch_size,
+            max_batch_cost=self.max_batch_cost,
+            max_batch_delay_ms=self.max_batch_delay_ms,
+            max_queue=self.max_queue,
+            max_queue_bytes=self.max_queue_bytes,
+            timeout_seconds=self.batch_timeout_seconds,
+        )

@@ -61,6 +61,10 @@ class DeadlineError(DeepSeekError, TimeoutError):
     """The request could not be answered within the time that its client, or the server, gives it."""
 
 
+class WorkerCrashError(DeepSeekError):
+    """The process that runs the model died each time that it was given this request."""
+
+
 class Failure(NamedTuple):
     """How an exception is told to a client."""
 
@@ -114,6 +118,8 @@ def describe(error: BaseException) -> Failure:
     if http_status != 500:
         retry_after = 1.0 if isinstance(error, NotReadyError) else getattr(error, "retry_after", None)
         return Failure(http_status, grpc_code, str(error), retry_after)
+    if isinstance(error, WorkerCrashError):
+        return Failure(500, "INTERNAL", str(error))
     incident = uuid.uuid4().hex[:12]
     logger.error("request failed, incident %s", incident, exc_info=error)
     return Failure(500, "INTERNAL", f"internal error; the server's log has the details under incident {incident}")

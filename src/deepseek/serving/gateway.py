@@ -22,7 +22,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from deepseek.monitoring.logs.request_ids import request_id
-from deepseek.serving.errors import DeadlineError, PermissionDeniedError, status_of
+from deepseek.serving.batching.request import LOWEST_PRIORITY, NORMAL_PRIORITY
+from deepseek.serving.errors import PermissionDeniedError, status_of
 from deepseek.serving.lifecycle import Lifecycle
 from deepseek.serving.loaded_model import LoadedModel
 from deepseek.serving.model import Outputs, Parameters, Row
@@ -74,7 +75,7 @@ class Call:
 
     __slots__ = (
         "_gateway", "_loaded", "deadline", "first_output", "headers", "input_tokens", "operation", "output_tokens",
-        "principal", "priority", "protocol", "rows", "started", "trace",
+        "principal", "priority", "protocol", "rows", "size_bytes", "started", "trace",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, protocol: str, operation: str, headers: Headers) -> None:
@@ -86,7 +87,9 @@ class Call:
         self.principal: Principal | None = None
         self.deadline: float | None = None
         """When the client stops waiting, on the event loop's clock; ``None``: it did not say."""
-        self.priority = 0
+        self.priority = NORMAL_PRIORITY
+        self.size_bytes = 0
+        """What the request holds in memory, as far as is known."""
         self.trace: RequestTrace | None = None
         self.rows = 0
         self.input_tokens = 0
@@ -113,6 +116,12 @@ class Call:
         if self.principal is not None and not self.principal.allows(name):
             raise PermissionDeniedError(f"this key does not cover the model {name!r}; ask for one whose scopes do")
 
+    def urge(self, priority: int, seconds: float | None) -> None:
+        """Triton's request parameters: a priority of 1 (first) or more, 0 for the usual one; and how long to wait."""
+        if priority:
+            self.priority = min(priority - 1, LOWEST_PRIORITY)
+        self.within(seconds)
+
     def within(self, seconds: float | None) -> None:
         """The client waits no longer than so many seconds from now; the sooner deadline counts."""
         if seconds is not None:
@@ -131,9 +140,9 @@ class Call:
     def submit(self, rows: Sequence[Row], parameters: Parameters | None = None) -> asyncio.Future[Outputs]:
         """Queue admitted rows at the model; raises what :meth:`LoadedModel.submit` raises."""
         assert self._loaded is not None
-        if self.deadline is not None and self.deadline <= asyncio.get_running_loop().time():
-            raise DeadlineError("the time that the client gives this request was over before the model could start")
-        return self._loaded.submit(rows, parameters)
+        return self._loaded.submit(
+            rows, parameters, priority=self.priority, deadline=self.deadline, size_bytes=self.size_bytes
+        )
 
     def answered(self, rows: Sequence[Row], outputs: Outputs, request_id: str = "") -> None:
         """Tell the model's quality monitor what was asked and answered; labels are joined by the client's own id."""

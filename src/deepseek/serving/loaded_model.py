@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import DeepSeekError
-from deepseek.serving.batching import MicroBatcher
+from deepseek.serving.batching.batcher import MicroBatcher
+from deepseek.serving.batching.executor import Executor
+from deepseek.serving.batching.lengths import length_of
+from deepseek.serving.batching.request import NORMAL_PRIORITY
+from deepseek.serving.batching.thread_executor import ThreadExecutor
 from deepseek.serving.config import ServingConfig
 from deepseek.serving.errors import NotReadyError
 from deepseek.serving.model import Batcher, BatchingModel, Outputs, Parameters, Row, ServedModel
 from deepseek.serving.oip.codec import Codec
-from deepseek.tasks.signature import Field
+from deepseek.serving.warming import sample
+from deepseek.serving.workers.description import ModelDescription
 
 if TYPE_CHECKING:
     from deepseek.monitoring.metrics.models import ModelMeter
@@ -77,14 +82,22 @@ class LoadedModel:
     """A served model under its name and version.
 
     Attributes:
+        executor: what runs its batches, when that is not a thread of the server.
         source: what it was loaded from, if it can be loaded again.
         ready: whether it takes requests.
         successor: what answers in its place, once it has been swapped out; requests that reached this one just before
             go there.
     """
 
-    def __init__(self, model: ServedModel, config: ServingConfig, source: ModelSource | None = None) -> None:
+    def __init__(
+        self,
+        model: ServedModel | ModelDescription,
+        config: ServingConfig,
+        source: ModelSource | None = None,
+        executor: Executor | None = None,
+    ) -> None:
         self.model = model
+        self.executor = executor
         self.source = source
         self.name = model.name
         self.version = model.version
@@ -102,17 +115,28 @@ class LoadedModel:
         if isinstance(model, BatchingModel):
             self.batcher = model.batcher(max_queue=config.max_queue)
         else:
-            self.batcher = batcher = MicroBatcher(
-                self._predict,
+            self.batcher = MicroBatcher(
+                executor or self._in_a_thread(),
+                config.batching,
                 name=model.name,
-                max_batch_size=config.max_batch_size,
-                max_batch_delay_ms=config.max_batch_delay_ms,
-                max_queue=config.max_queue,
+                length=getattr(model, "length", None) or _texts_length(model),
+                cost=getattr(model, "cost", None),
+                on_batch=self._ran,
             )
-            batcher.on_batch = self._ran
 
-    def _predict(self, rows: Any, parameters: Parameters) -> Outputs:
-        return self.model.predict(rows, parameters or None)
+    def _in_a_thread(self) -> Executor:
+        model = self.model
+        assert not isinstance(model, ModelDescription), "a model of other processes brings its executor"
+
+        def predict(rows: Sequence[Row], parameters: Parameters) -> Outputs:
+            return model.predict(rows, parameters or None)
+
+        return ThreadExecutor(predict, name=model.name, cancel=getattr(model, "cancel", None))
+
+    @property
+    def answers(self) -> bool:
+        """Whether requests can be answered now: it is ready, and what runs it is up."""
+        return self.ready and getattr(self.batcher, "ready", True)
 
     def _ran(self, rows: int, waited: float, seconds: float) -> None:
         self.statistics.ran(waited, seconds)
@@ -125,12 +149,20 @@ class LoadedModel:
         if not self.ready:
             raise NotReadyError(f"model {self.name!r} is still loading; retry later")
 
-    def submit(self, rows: Sequence[Row], parameters: Parameters | None = None) -> asyncio.Future[Outputs]:
+    def submit(
+        self,
+        rows: Sequence[Row],
+        parameters: Parameters | None = None,
+        *,
+        priority: int = NORMAL_PRIORITY,
+        deadline: float | None = None,
+        size_bytes: int = 0,
+    ) -> asyncio.Future[Outputs]:
         """Queue the rows of one request at this model, or at its successor; see :meth:`MicroBatcher.submit`."""
         loaded = self
         while loaded.successor is not None:
             loaded = loaded.successor
-        return loaded.batcher.submit(rows, parameters)
+        return loaded.batcher.submit(rows, parameters, priority=priority, deadline=deadline, size_bytes=size_bytes)
 
     async def warm_up(self) -> None:
         """Run one tiny row, so that the first client does not pay for lazy initialisation, then become ready.
@@ -138,9 +170,9 @@ class LoadedModel:
         A model may refuse our made-up row (``ValueError``): it answered, so it is ready. Any other exception is raised
         as :class:`DeepSeekError`, because every real request would meet it too.
         """
-        parameters = {"max_new_tokens": 1} if "max_new_tokens" in self.codec.parameters else None
+        row, parameters = sample(self.model.signature)
         try:
-            await self.batcher.submit([sample_row(self.model.signature.inputs)], parameters)
+            await self.batcher.submit([row], parameters or None)
         except ValueError as error:
             logger.warning("model %r refused the warm-up row: %s", self.name, error)
         except Exception as error:
@@ -156,20 +188,7 @@ class LoadedModel:
             close()
 
 
-def sample_row(inputs: tuple[Field, ...]) -> dict[str, Any]:
-    """A smallest plausible row for a signature: short text, zeros, sizes that vary set to 1."""
-    import numpy as np
-
-    samples: dict[str, Any] = {"string": "warm up", "bytes": b"warm up", "bool": False, "float32": 0.0, "float64": 0.0}
-    row: dict[str, Any] = {}
-    for field in inputs:
-        if field.optional:
-            continue
-        value = samples.get(field.dtype, 0)
-        if field.shape:
-            shape = tuple(1 if size < 0 else size for size in field.shape)
-            array = np.full(shape, value, dtype=object if field.dtype in ("string", "bytes") else field.dtype)
-            row[field.name] = array.tolist() if array.dtype == object else array
-        else:
-            row[field.name] = value
-    return row
+def _texts_length(model: ServedModel | ModelDescription) -> Callable[[Row], int] | None:
+    """Rows of texts go together by length; those of numbers alone are not measured, which would cost them time."""
+    texts = any(field.dtype in ("string", "bytes") for field in model.signature.inputs)
+    return length_of(model.signature) if texts else None

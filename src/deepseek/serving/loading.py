@@ -10,6 +10,7 @@ from pathlib import Path
 
 from deepseek.errors import ConfigError
 from deepseek.serving.model import ServedModel
+from deepseek.serving.workers.config import LoaderSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,18 @@ class ModelLoader:
 
         settings = CoreSettings(adapters=self.adapters)
         return ServedGenerator.load(model, name=name, core=self.core, device=self.device, settings=settings)
+
+    def spec(self, model: str, name: str) -> LoaderSpec | None:
+        """How a worker process loads the same; ``None`` for generating models, whose engine stays in the server."""
+        from deepseek.inference.opening import opened
+
+        if opened(model).task.name == "text-generation":
+            return None
+        arguments = {"model": model, "name": name, "device": self.device, "runtime": self.runtime}
+        return LoaderSpec(
+            function="deepseek.inference.predictor:Predictor.load",
+            arguments={**arguments, "batch_size": self.batch_size},
+        )
 
     def check(self, models: list[str]) -> None:
         """Raise :class:`ConfigError` when there are adapters, but not exactly one model that they can be for."""

@@ -60,7 +60,15 @@ class Batcher(Protocol):
     def busy(self) -> bool:
         """Whether any row waits or runs."""
 
-    def submit(self, rows: Sequence[Row], parameters: Parameters | None = None) -> asyncio.Future[Outputs]:
+    def submit(
+        self,
+        rows: Sequence[Row],
+        parameters: Parameters | None = None,
+        *,
+        priority: int = ...,
+        deadline: float | None = None,
+        size_bytes: int = 0,
+    ) -> asyncio.Future[Outputs]:
         """Queue the rows of one request; the future gives one output row for each, in order.
 
         Cancelling the future cancels what has not been answered. Raises

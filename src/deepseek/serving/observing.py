@@ -20,7 +20,7 @@ class ModelObserver:
         loaded.meter = self._monitor.add_model(
             loaded.name,
             loaded.version,
-            state=lambda: ModelState(loaded.ready, batcher.queued_rows, loaded.max_queue),
+            state=lambda: ModelState(loaded.answers, batcher.queued_rows, loaded.max_queue),
             task=loaded.task,
             platform=model.platform,
             reference=getattr(model, "reference", None) or None,

@@ -73,7 +73,12 @@ class ModelRepository:
     @property
     def ready(self) -> bool:
         """Whether every model is ready."""
-        return all(loaded.ready for loaded in self)
+        return all(loaded.answers for loaded in self)
+
+    @property
+    def worker_restarts(self) -> int:
+        """How many worker processes of the models here were started because another had died."""
+        return sum(getattr(loaded.executor, "restarts", 0) for loaded in self)
 
     def register(self, source: ModelSource) -> None:
         """Make a model known that can be loaded later; raises :class:`ConfigError` on a duplicate."""
@@ -110,7 +115,7 @@ class ModelRepository:
         async with self._loading.setdefault(name, asyncio.Lock()):
             self._failures.pop(name, None)
             try:
-                family = await self._warm(await asyncio.to_thread(source.load), source)
+                family = await self._fetch(source)
             except Exception as error:
                 self._failures[name] = str(error) or type(error).__name__
                 raise
@@ -124,6 +129,20 @@ class ModelRepository:
                 self._come(loaded)
             await _retire(replaced)
             return family[0]
+
+    async def _fetch(self, source: ModelSource) -> list[LoadedModel]:
+        """Load a model, in worker processes where that is configured and the model can be."""
+        spec = getattr(source, "spec", None)
+        told = spec() if spec is not None and self._config.workers.workers > 0 else None
+        if told is None:
+            return await self._warm(await asyncio.to_thread(source.load), source)
+        from deepseek.serving.workers.pool import WorkerPool
+
+        pool = WorkerPool(told, self._config.workers)
+        await pool.start()
+        loaded = LoadedModel(pool.model, self._config, source, pool)
+        loaded.ready = True  # its workers have warmed up
+        return [loaded]
 
     async def _warm(self, model: ServedModel, source: ModelSource) -> list[LoadedModel]:
         """A model and its adapters, ready; what cannot be made so is freed."""
@@ -172,7 +191,7 @@ class ModelRepository:
     def index(self, *, ready: bool = False) -> list[Entry]:
         """All models that are served, then all that could be loaded; ``ready``: only those that answer now."""
         entries = [
-            Entry(loaded.name, loaded.version, "READY" if loaded.ready else "LOADING")
+            Entry(loaded.name, loaded.version, "READY" if loaded.answers else "LOADING")
             for name in self.names
             for loaded in self._models[name].values()
         ]

@@ -65,8 +65,8 @@ class Server:
             raise ConfigError("expected at least one model to serve, received none")
         self._load, self._beside = load, beside
         self.config = config
-        self._lifecycle = lifecycle = Lifecycle()
-        self.monitor = _monitor(config.monitoring, lifecycle)
+        self._lifecycle = Lifecycle()
+        self.monitor = self._new_monitor(config.monitoring)
         observer = ModelObserver(self.monitor) if self.monitor is not None else None
         self.repository = ModelRepository(config, observer)
         by_name = {source.name: source for source in sources}
@@ -234,6 +234,18 @@ class Server:
             await self.repository.load(name)
         await assembly.become_ready()
 
+    def _new_monitor(self, config: MonitoringConfig | None) -> ServerMonitor | None:
+        if config is None:
+            return None
+        return ServerMonitor(
+            config,
+            status_of=status_of,
+            reason_of=refusal,
+            in_flight=lambda: self._lifecycle.in_flight,
+            worker_restarts=lambda: self.repository.worker_restarts,
+            version=server_version(),
+        )
+
     def _handle_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         def stop() -> None:
             assert self._stop is not None
@@ -245,15 +257,3 @@ class Server:
                 loop.add_signal_handler(number, stop)
             except NotImplementedError:  # Windows
                 signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
-
-
-def _monitor(config: MonitoringConfig | None, lifecycle: Lifecycle) -> ServerMonitor | None:
-    if config is None:
-        return None
-    return ServerMonitor(
-        config,
-        status_of=status_of,
-        reason_of=refusal,
-        in_flight=lambda: lifecycle.in_flight,
-        version=server_version(),
-    )

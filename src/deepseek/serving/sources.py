@@ -9,6 +9,7 @@ from typing import cast
 
 from deepseek.errors import ConfigError
 from deepseek.serving.model import ServedModel
+from deepseek.serving.workers.config import LoaderSpec
 
 Loader = Callable[[str, str], ServedModel]
 """Loads what a person names (a path, a hub id, ...) to be served under a name."""
@@ -34,6 +35,14 @@ class NamedSource:
         """Where the model is on this machine, if it was named by its path."""
         path = Path(self.model).expanduser()
         return path if path.exists() else None
+
+    def spec(self) -> LoaderSpec | None:
+        """How a worker process loads the model; ``None`` when it has to be loaded in this process."""
+        told = getattr(self.loader, "spec", None)
+        if told is None or _versions(self.path):
+            return None
+        found: LoaderSpec | None = told(self.model, self.name)
+        return found
 
     def load(self) -> ServedModel:
         """Load the model, or the newest version of it; raises what ``loader`` raises."""

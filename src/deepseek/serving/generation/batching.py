@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from deepseek.serving.errors import NotReadyError, RequestError
+from deepseek.serving.errors import DeadlineError, NotReadyError, RequestError
 from deepseek.serving.generation.answers import Answers
 from deepseek.serving.generation.host import Ask, Begun
 from deepseek.serving.model import Outputs, Parameters, Row
@@ -71,13 +71,36 @@ class GenerationBatcher:
         """
         return await self._begin(asks, self._admit(asks))
 
-    def submit(self, rows: Sequence[Row], parameters: Parameters | None = None) -> asyncio.Future[Outputs]:
-        """Answer rows of the task's signature, all at once. Raises as :meth:`start`, some of it from the future."""
+    def submit(
+        self,
+        rows: Sequence[Row],
+        parameters: Parameters | None = None,
+        *,
+        priority: int = 0,
+        deadline: float | None = None,
+        size_bytes: int = 0,
+    ) -> asyncio.Future[Outputs]:
+        """Answer rows of the task's signature, all at once. Raises as :meth:`start`, some of it from the future.
+
+        ``deadline`` is on the event loop's clock; answers that are not complete then are cancelled, and
+        ``DeadlineError`` is raised. The engine takes rows up as they come, whatever their priority and size.
+        """
         asks = self.generator.asks(rows, parameters or {})
         place = self._admit(asks)
-        answer = asyncio.get_running_loop().create_task(self._answer(asks, parameters or {}, place))
+        answer = asyncio.get_running_loop().create_task(self._within(deadline, asks, parameters or {}, place))
         answer.add_done_callback(lambda _: place.leave())  # a task that is cancelled before it starts runs nothing
         return answer
+
+    async def _within(
+        self, deadline: float | None, asks: Sequence[Ask], parameters: Parameters, place: _Place
+    ) -> Outputs:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._answer(asks, parameters, place)
+        except TimeoutError as error:
+            raise DeadlineError(
+                f"model {self.generator.name!r} was not done when the client's time was over"
+            ) from error
 
     async def _answer(self, asks: Sequence[Ask], parameters: Parameters, place: _Place) -> Outputs:
         with await self._begin(asks, place) as answers:

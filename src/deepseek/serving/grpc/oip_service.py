@@ -69,7 +69,7 @@ class OipService:
     async def model_ready(self, request: pb.ModelReadyRequest, metadata: Metadata) -> pb.ModelReadyResponse:
         """False while the model loads; NOT_FOUND when there is none of that name."""
         loaded = self._repository.get(request.name, request.version)
-        return pb.ModelReadyResponse(ready=loaded.ready and self._gateway.lifecycle.ready)
+        return pb.ModelReadyResponse(ready=loaded.answers and self._gateway.lifecycle.ready)
 
     async def model_metadata(self, request: pb.ModelMetadataRequest, metadata: Metadata) -> pb.ModelMetadataResponse:
         """Versions, platform, inputs and outputs; NOT_FOUND when there is no such model."""
@@ -87,8 +87,9 @@ class OipService:
         """Run a model on one batch of rows. A client that leaves cancels this coroutine, and so its rows."""
         with self._gateway.begin("grpc", "infer", metadata) as call:
             loaded = call.model(request.model_name, request.model_version)
+            call.size_bytes = request.ByteSize()
             inference = proto_codec.decode(loaded.codec, request)
-            call.within(inference.timeout)
+            call.urge(inference.priority, inference.timeout)
             await call.admit(len(inference.rows))
             rows = await call.submit(inference.rows, inference.parameters)
             call.answered(inference.rows, rows, inference.id)

@@ -67,7 +67,7 @@ class OipRoutes:
 
         async def handle(scope: Scope, transport: Transport) -> Response:
             loaded = self._repository.get(name, version)
-            ready = loaded.ready and self._gateway.lifecycle.ready
+            ready = loaded.answers and self._gateway.lifecycle.ready
             return json_response({"name": loaded.name, "ready": ready}, 200 if ready else 503)
 
         return handle
@@ -84,9 +84,10 @@ class OipRoutes:
                     body = await self._bodies.json(scope, transport)
                 else:
                     body = await self._bodies.whole(scope, transport)
+                call.size_bytes = len(body)
                 loaded = call.model(name, version)
                 inference = json_codec.decode(loaded.codec, body, length)
-                call.within(inference.timeout)
+                call.urge(inference.priority, inference.timeout)
                 await call.admit(len(inference.rows))
                 future = call.submit(inference.rows, inference.parameters)
                 rows = await result_or_disconnect(transport, future)

@@ -50,7 +50,9 @@ class TaskRoutes:
                     loaded = self._model(call, task, model_of(parts))
                     rows, parameters = form_rows(loaded.codec, parts)
                 else:
-                    request = decode_json(await self._bodies.json(scope, transport))
+                    body = await self._bodies.json(scope, transport)
+                    call.size_bytes = len(body)
+                    request = decode_json(body)
                     loaded = self._model(call, task, request.model)
                     rows = rows_of(loaded.codec, request)
                     parameters = loaded.codec.check_parameters(request.parameters)

@@ -1,0 +1,55 @@
+"""In a worker: from a function's name to a model that is loaded and warm."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from deepseek.errors import ConfigError, DeepSeekError
+from deepseek.serving.model import ServedModel
+from deepseek.serving.warming import sample
+
+logger = logging.getLogger("deepseek.serving")
+
+_NEEDED = ("name", "version", "task", "signature", "platform", "predict")
+
+
+def load(function: str, arguments: Mapping[str, Any]) -> ServedModel:
+    """Call ``"package.module:function"`` with the arguments.
+
+    Raises :class:`ConfigError` when there is no such function, or what it returns cannot be served; and whatever it
+    raises itself.
+    """
+    module_name, _, path = function.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for name in path.split("."):
+            found = getattr(found, name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"expected an importable loader 'package.module:function', received {function!r}: {error}"
+        ) from error
+    model = found(**arguments)
+    missing = [name for name in _NEEDED if not hasattr(model, name)]
+    if missing:
+        raise ConfigError(
+            f"expected {function!r} to return a model with {', '.join(_NEEDED)}; "
+            f"received {type(model).__name__}, which lacks {', '.join(missing)}"
+        )
+    served: ServedModel = model
+    return served
+
+
+def warm_up(model: ServedModel) -> None:
+    """Run one tiny row; a model may refuse it (``ValueError``), any other exception is raised as ``DeepSeekError``."""
+    row, parameters = sample(model.signature)
+    try:
+        model.predict([row], parameters or None)
+    except ValueError as error:
+        logger.warning("model %r refused the warm-up row: %s", model.name, error)
+    except Exception as error:
+        raise DeepSeekError(
+            f"model {model.name!r} failed on its warm-up row with {type(error).__name__}: {error}"
+        ) from error
