@@ -92,3 +92,16 @@ OPENAI = ClientEnvironment(
     ),
 )  # fmt: skip
 """The official client of OpenAI's API."""
+
+TRITON = ClientEnvironment(
+    "triton",
+    (
+        "tritonclient==2.73.0", "aiohappyeyeballs==2.7.1", "aiohttp==3.14.5", "aiosignal==1.4.0", "attrs==26.1.0",
+        "brotli==1.2.1", "certifi==2026.10.19.post1", "frozenlist==1.8.0", "gevent==26.9.0",
+        "geventhttpclient==2.6.1", "greenlet==3.3.2", "grpcio==1.85.3", "idna==3.20", "ml_dtypes==0.5.4",
+        "multidict==7.2.1", "numpy==2.4.6", "packaging==26.4", "propcache==0.5.4", "protobuf==6.33.6",
+        "python-rapidjson==1.25", "typing_extensions==4.16.0", "urllib3==2.8.0", "yarl==1.25.1", "zope.event==6.2",
+        "zope.interface==8.7",
+    ),
+)  # fmt: skip
+"""Triton's client for HTTP and gRPC, with all that it needs."""
