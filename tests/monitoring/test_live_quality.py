@@ -69,6 +69,59 @@ def test_drift_is_found_on_the_side_where_it_is(
     assert shown == {(side, name): state for name, (side, state) in expected.items()}
 
 
+def test_a_page_gets_each_tests_numbers_and_no_value_of_a_row(reference: dict[str, Any]) -> None:
+    quality = QualityMonitor("m", "1", CONFIG, reference=reference, answer_column="label")
+    rows, answers = served(450, age=60)
+    quality.answered(None, [{**row, "text": "a secret"} for row in rows], answers)
+    quality.process()
+    page = quality.to_dict()
+    columns = {column["name"]: column for column in page["drift"]["columns"]}
+    worst = max(columns["age"]["tests"], key=lambda test: test["effect"] / test["drift"])
+    assert (worst["aspect"], worst["verdict"]) == ("values", "drift")
+    assert worst["effect"] / worst["drift"] == pytest.approx(columns["age"]["effect"])
+    assert 0 < worst["warning"] <= worst["drift"]
+    assert worst["p_adjusted"] < 0.05
+    assert set(columns["label"]["shares"]["bins"]) == {"no", "yes"}
+    assert sum(columns["age"]["shares"]["live"]) == pytest.approx(1)
+    assert columns["text"]["shares"] is None
+    assert "secret" not in repr(page)
+    assert {each["label"] for each in page["answers"]["labels"]} == {"no", "yes"}
+    assert sum(each["count"] for each in page["answers"]["labels"]) == page["answers"]["rows"] == 450
+
+
+@pytest.mark.parametrize(
+    ("outputs", "expected"),
+    [
+        ([{"text": "generated"}, {"embedding": [1.0]}], None),
+        ([{"labels": ["PER"], "starts": [0]}], None),
+        ([{"labels": ["a", "b"]}, {"labels": ["b"]}], {"a": 1, "b": 2}),
+        ([{"label": f"class {i}"} for i in range(40) for _ in range(40 - i)], {"class 0": 40, "class 29": 11}),
+    ],
+)
+def test_answers_are_counted_without_a_reference(outputs: list[Any], expected: dict[str, int] | None) -> None:
+    quality = QualityMonitor("m", "1", QualityConfig(sample_rows=1000))
+    quality.answered(None, [{}] * len(outputs), outputs)
+    quality.process()
+    shown = quality.to_dict()["answers"]
+    if expected is None:
+        assert shown is None
+        return
+    counts = {each["label"]: each["count"] for each in shown["labels"]}
+    assert counts.items() >= expected.items()
+    assert len(counts) <= 30
+    assert sum(counts.values()) + shown["others"] == sum(len(o.get("labels", [0])) for o in outputs)
+
+
+def test_numbers_are_counted_in_bins() -> None:
+    quality = QualityMonitor("m", "1", QualityConfig(sample_rows=1000))
+    answers = [{"value": np.float32(i / 10)} for i in range(100)] + [{"value": math.nan}]
+    quality.answered(None, [{}] * len(answers), answers)
+    quality.process()
+    shown = quality.to_dict()["answers"]
+    assert (shown["kind"], shown["rows"], sum(shown["counts"])) == ("numbers", 100, 100)
+    assert len(shown["edges"]) == len(shown["counts"]) + 1
+
+
 def test_windows_follow_one_another(reference: dict[str, Any]) -> None:
     quality = QualityMonitor("m", "1", CONFIG, reference=reference, answer_column="label")
     quality.answered(None, *served(60))

@@ -62,6 +62,7 @@ def test_a_page_gets_everything_in_one_snapshot() -> None:
             quality.answered(f"r{number}", [{}], [{"label": "a", "score": 0.75}])
         meter.record(0.004, RuntimeError())
         meter.record(0.004, QueueFullError())
+        meter.record(0.004, ValueError())
         await monitor.add_labels("sentiment", [Label("r1", "a"), Label("r2", "b")])
         await until(lambda: quality.live.labels == 2)
         steps = len(monitor.snapshot()["history"]["times"])
@@ -85,13 +86,14 @@ def test_a_page_gets_everything_in_one_snapshot() -> None:
     assert all(len(s) == points for s in [*history["server"].values(), *history["models"]["sentiment/1"].values()])
     assert any(rate for rate in history["server"]["error_rate"])
     assert any(rate for rate in history["server"]["refusal_rate"])
+    assert any(rate for rate in history["server"]["client_error_rate"])
     assert {rows for rows in history["server"]["batch_rows"] if rows is not None} == {5.0}
     assert {score for score in history["server"]["confidence"] if score is not None} == {0.75}
     assert max(history["server"]["memory_used"]) > 0
     assert page["resources"]["machine"]["threads"] > 0
     names = [objective["name"] for objective in page["stability"]["objectives"]]
     assert names == ["availability", "latency"]
-    assert page["stability"]["objectives"][0]["events"] == {"total": 52, "bad": 1}
+    assert page["stability"]["objectives"][0]["events"] == {"total": 53, "bad": 1}
     assert [a["severity"] for a in page["stability"]["alerts"]] == ["page", "page", "ticket", "ticket"]
 
 

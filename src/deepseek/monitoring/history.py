@@ -21,13 +21,13 @@ Model: TypeAlias = tuple[str, str]
 
 MOST_MODELS = 32
 SERVER_SERIES = (
-    "request_rate", "error_rate", "refusal_rate", "p50", "p95", "p99", "in_flight", "queue_rows", "batch_rows", "busy",
-    "row_rate", "output_token_rate", "process_cpu", "host_cpu", "memory_used", "resident", "gpu_utilization",
-    "gpu_memory_used", "loop_lag", "drift", "confidence",
+    "request_rate", "error_rate", "refusal_rate", "client_error_rate", "p50", "p95", "p99", "in_flight", "queue_rows",
+    "batch_rows", "busy", "row_rate", "output_token_rate", "process_cpu", "host_cpu", "memory_used", "resident",
+    "gpu_utilization", "gpu_memory_used", "loop_lag", "drift", "confidence",
 )  # fmt: skip
-"""Rates are per second, latencies and lag in seconds, memory in bytes. ``error_rate`` is of 5xx; ``busy`` is the number
-of model threads at work; CPUs and GPUs are shares, ``process_cpu`` in processors; ``drift`` is the worst effect by its
-threshold; ``confidence`` the mean score."""
+"""Rates are per second, latencies and lag in seconds, memory in bytes. ``error_rate`` is of 5xx, ``refusal_rate`` of
+429, ``client_error_rate`` of all other 4xx; ``busy`` is the number of model threads at work; CPUs and GPUs are shares,
+``process_cpu`` in processors; ``drift`` is the worst effect by its threshold; ``confidence`` the mean score."""
 MODEL_SERIES = (
     "request_rate", "error_rate", "p50", "p95", "p99", "queue_rows", "batch_rows", "busy", "row_rate",
     "output_token_rate", "drift", "confidence",
@@ -105,6 +105,8 @@ class _Look:
                     self._add(_REFUSED, model, value)
                 elif code is not None and labels[code].startswith("5"):
                     self._add(_FAILED, model, value)
+                elif code is not None and labels[code].startswith("4"):
+                    self._add(_MISTAKEN, model, value)
 
     def _add(self, name: str, model: Model | None, value: Any) -> None:
         for key in ((name, None), (name, model)) if model is not None else ((name, None),):
@@ -132,6 +134,7 @@ class _Look:
 
 
 _FAILED, _REFUSED = "deepseek_requests failed", "deepseek_requests refused"
+_MISTAKEN = "deepseek_requests mistaken"
 _SUMMED = (
     "deepseek_requests", "deepseek_request_duration_seconds", "deepseek_requests_in_flight", "deepseek_queue_rows",
     "deepseek_batch_rows", "deepseek_model_execution_seconds", "deepseek_rows", "deepseek_output_tokens",
@@ -146,6 +149,7 @@ def _server(before: _Look, after: _Look, seconds: float) -> dict[str, Number]:
     return {
         **_activity(before, after, seconds, None),
         "refusal_rate": after.grown(before, _REFUSED) / seconds,
+        "client_error_rate": after.grown(before, _MISTAKEN) / seconds,
         "in_flight": after.now("deepseek_requests_in_flight"),
         "process_cpu": after.now("deepseek_process_cpu_ratio"),
         "host_cpu": after.now("deepseek_host_cpu_ratio"),

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from deepseek.data.profiles import DriftMonitor, DriftReport
+    from deepseek.data.profiles.drift_report import ColumnDrift, DriftConfig, DriftTest
 
 Row = Mapping[str, Any]
 STATES = ("stable", "warning", "drift")
+_BINNED = frozenset({"number", "time", "boolean", "vector", "blob", "list"})
+"""Kinds of column whose bins are the reference's, so that a distribution over them shows no value of a row."""
 
 
 class ColumnState(NamedTuple):
@@ -22,6 +25,10 @@ class ColumnState(NamedTuple):
     """Index in :data:`STATES`."""
     effect: float
     """Largest effect of the column's tests by the threshold at which it is drift; 1 is at the threshold."""
+    tests: tuple[Mapping[str, Any], ...] = ()
+    """Each test's numbers: aspect, measure, effect, both thresholds, the test's name, p-values, verdict."""
+    shares: Mapping[str, Any] | None = None
+    """Both distributions over the same bins; ``None`` where they would show values of rows."""
 
 
 class WindowConfig(Protocol):
@@ -95,15 +102,20 @@ class DriftWindows:
 
     def _judge(self, report: DriftReport, ended: float | None) -> None:
         self.rows, self.ended = report.current_rows, ended
-        self.columns = [
-            ColumnState(
-                column.name,
-                "prediction" if column.name == self._answer_column else "input",
-                STATES.index(column.verdict),
-                max((report.config.severity(test)[1] for test in column.tests), default=0.0),
-            )
-            for column in report.columns
-        ]
+        self.columns = [self._state(column, report.config) for column in report.columns]
+
+    def _state(self, column: ColumnDrift, config: DriftConfig) -> ColumnState:
+        # A prediction's values are the model's own vocabulary, not its callers'.
+        shown = column.name == self._answer_column or column.kind in _BINNED
+        bars = column.bars if shown else None
+        return ColumnState(
+            column.name,
+            "prediction" if column.name == self._answer_column else "input",
+            STATES.index(column.verdict),
+            max((config.severity(test)[1] for test in column.tests), default=0.0),
+            tuple(_numbers(test, config) for test in column.tests),
+            None if bars is None else {"bins": bars.labels, "reference": bars.reference, "live": bars.current},
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; never values of rows."""
@@ -113,9 +125,33 @@ class DriftWindows:
             "counting": self._monitor.rows if self._monitor is not None else 0,
             "left_out": self.left_out,
             "columns": [
-                {"name": c.name, "side": c.side, "verdict": STATES[c.state], "effect": c.effect} for c in self.columns
+                {
+                    "name": c.name,
+                    "side": c.side,
+                    "verdict": STATES[c.state],
+                    "effect": c.effect,
+                    "tests": c.tests,
+                    "shares": c.shares,
+                }
+                for c in self.columns
             ],
         }
+
+
+def _numbers(test: DriftTest, config: DriftConfig) -> dict[str, Any]:
+    """A test without its text, which may quote values."""
+    warning, drift = getattr(config, test.measure)
+    return {
+        "aspect": test.aspect,
+        "measure": test.measure,
+        "effect": test.effect,
+        "warning": warning,
+        "drift": drift,
+        "test": test.test,
+        "p_value": test.p_value,
+        "p_adjusted": test.p_adjusted,
+        "verdict": test.verdict,
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -30,6 +30,7 @@ from deepseek.errors import DeepSeekError
 from deepseek.monitoring.metrics.families import CONFIDENCE_BUCKETS
 from deepseek.monitoring.metrics.histogram import Histogram
 from deepseek.monitoring.metrics.samples import Sample
+from deepseek.monitoring.quality.answer_counts import AnswerCounts, Value, counted_value
 from deepseek.monitoring.quality.answers import Answer, Kept, row_key
 from deepseek.monitoring.quality.drift_windows import ColumnState, DriftWindows
 from deepseek.monitoring.quality.intervals import Estimate
@@ -41,7 +42,7 @@ logger = logging.getLogger("deepseek.monitoring")
 
 Row = Mapping[str, Any]
 _OUTCOMES = ("joined", "late", "unknown", "duplicate", "invalid")
-Sampled = tuple[dict[str, Any], float | None]
+Sampled = tuple[dict[str, Any], float | None, Value | None]
 
 
 class QualityConfig(BaseModel):
@@ -108,6 +109,7 @@ class QualityMonitor:
         self._scores = LiveScores(rows=config.label_rows, seconds=config.label_seconds, positive=positive)
         self._drift = DriftWindows(reference, config.max_columns, answer_column, config) if reference else None
         self._confidence = Histogram(CONFIDENCE_BUCKETS)
+        self._answers = AnswerCounts()
         self._live = LiveResult(labels=0)
         self._labels = dict.fromkeys(_OUTCOMES, 0)
         self._rows = self._failures = 0
@@ -123,8 +125,9 @@ class QualityMonitor:
                     self._store.remember(row_key(request_id, i), answer)
 
     def _sampled(self, row: Row, output: Row) -> Sampled:
-        """What is held of a sampled row: the compared columns and the score."""
-        return self._drift.row(row, output) if self._drift is not None else {}, _number(output.get("score"))
+        """What is held of a sampled row: the compared columns, the score, the answer if it is counted."""
+        compared = self._drift.row(row, output) if self._drift is not None else {}
+        return compared, _number(output.get("score")), counted_value(output)
 
     def process(self, now: float | None = None) -> None:
         """Count the sampled rows and renew verdict and scores; blocks for milliseconds, so not on the event loop."""
@@ -133,12 +136,13 @@ class QualityMonitor:
             sample, self._sample = self._sample, Reservoir(self._sample_rows)
             sampled = sample.kept
             self._rows += len(sampled)
-            for _, score in sampled:
+            for _, score, _ in sampled:
                 if score is not None:
                     self._confidence.observe(score)
+            self._answers.add([answer for _, _, answer in sampled if answer is not None])
             if self._drift is not None:
                 try:
-                    self._drift.update([row for row, _ in sampled], now)
+                    self._drift.update([row for row, _, _ in sampled], now)
                 except DeepSeekError as error:
                     self._failures += 1
                     logger.warning(
@@ -225,6 +229,7 @@ class QualityMonitor:
             "rows": self._rows,
             "failures": self._failures,
             "drift": self._drift.to_dict() if self._drift is not None else None,
+            "answers": self._answers.summary,
             "confidence": {"bounds": list(CONFIDENCE_BUCKETS), "counts": list(self._confidence.counts)},
             "mean_confidence": self.confidence,
             "labels": dict(self._labels),
