@@ -102,6 +102,8 @@ def command(
         out.print(f"serving {', '.join(names)}; Ctrl-C stops", highlight=False)
         out.print(f"  REST {server.http_url}   (try {server.http_url}/v2/models/{names[0]})", highlight=False)
         out.print(f"  gRPC {server.grpc_address}", highlight=False)
+        if server.console_url is not None:
+            out.print(f"  console {server.console_url}", highlight=False)
         if server.config.access.applies_to(server.config.host):
             out.print("  keys are needed: deepseek keys create NAME", highlight=False)
         if server.admin_url is not None:

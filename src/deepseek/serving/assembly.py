@@ -16,8 +16,12 @@ from typing import TYPE_CHECKING, Any
 from deepseek.errors import ConfigError
 from deepseek.monitoring.server_monitor import ServerMonitor
 from deepseek.serving.access.admin_app import AdminApp
+from deepseek.serving.access.config import is_loopback
 from deepseek.serving.access.control import AccessControl
 from deepseek.serving.config import ServingConfig
+from deepseek.serving.console.admin_page import AdminConsole
+from deepseek.serving.console.routes import ConsoleRoutes
+from deepseek.serving.console.state import Offers
 from deepseek.serving.gateway import Gateway
 from deepseek.serving.grpc.front import Front, open_front
 from deepseek.serving.grpc.oip_service import OipService
@@ -44,6 +48,7 @@ class Assembly:
         host: where this machine reaches the server; IPv6 addresses in brackets.
         http_port, grpc_port: as bound.
         admin_port: as bound; ``None`` when there is no admin port.
+        console: whether there is a page at ``/console``.
     """
 
     def __init__(self, config: ServingConfig, repository: ModelRepository, lifecycle: Lifecycle) -> None:
@@ -55,6 +60,7 @@ class Assembly:
         self.host = ""
         self.http_port = self.grpc_port = 0
         self.admin_port: int | None = None
+        self.console = False
 
     async def open(self, monitor: ServerMonitor | None) -> None:
         """Bind the ports and open the store of keys; nothing is left open when this raises.
@@ -84,14 +90,17 @@ class Assembly:
                 services.append(FeatureService(gateway, features).service())
             credentials = None if config.tls is None else config.tls.grpc_credentials()
             self._grpc = open_front(services, config, address, credentials)
-            app: Any = RestApp(config, gateway, features)
+            if access is not None and config.access.token is not None:
+                admin = bind(_LOOPBACK, config.admin_port, socket.AF_INET)
+                admin_app = AdminApp(access.admin, config.access.token)
+                self._admin = HttpServer(admin_app if config.console.mode == "off" else AdminConsole(admin_app), admin)
+                self.admin_port = admin.getsockname()[1]
+            console = self._console(gateway)
+            self.console = console is not None
+            app: Any = RestApp(config, gateway, features, console)
             if config.cors.allow_origins:
                 app = CorsApp(app, config.cors)
             self._http = HttpServer(app, listener, config.rest, config.tls)
-            if access is not None and config.access.token is not None:
-                admin = bind(_LOOPBACK, config.admin_port, socket.AF_INET)
-                self._admin = HttpServer(AdminApp(access.admin, config.access.token), admin)
-                self.admin_port = admin.getsockname()[1]
             self.http_port, self.grpc_port = listener.getsockname()[1], self._grpc.port
             host = _WILDCARDS.get(address, address)
             self.host = f"[{host}]" if ":" in host else host
@@ -110,6 +119,13 @@ class Assembly:
         from deepseek.serving.features.reads import FeatureReads  # with pyarrow, which others do not need
 
         return await asyncio.to_thread(FeatureReads, self._config.features)
+
+    def _console(self, gateway: Gateway) -> ConsoleRoutes | None:
+        config = self._config
+        if not config.console.offered(loopback=is_loopback(config.host), keys=gateway.access is not None):
+            return None
+        admin_url = "" if self.admin_port is None else f"http://{_LOOPBACK}:{self.admin_port}/console"
+        return ConsoleRoutes(gateway, Offers(model_control=config.model_control, admin_url=admin_url))
 
     async def start(self) -> asyncio.Task[None]:
         """Accept on both protocols; the returned task ends only when REST does."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from deepseek.monitoring.config import MonitoringConfig
 from deepseek.serving.access.config import AccessConfig
 from deepseek.serving.batching.config import BatchingConfig
+from deepseek.serving.console.config import ConsoleConfig
 from deepseek.serving.features.config import FeatureServingConfig
 from deepseek.serving.rest.cors import CorsConfig
 from deepseek.serving.rest.limits import RestLimits
@@ -79,6 +80,7 @@ class ServingConfig(BaseModel):
         le=65535,
         description="Port on loopback where keys are managed, if keys are needed and there is an admin token.",
     )
+    console: ConsoleConfig = Field(default=ConsoleConfig(), description="The page at /console.")
     monitoring: MonitoringConfig | None = Field(
         default=MonitoringConfig(), description="What is watched, and how; null watches nothing."
     )

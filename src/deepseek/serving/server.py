@@ -94,6 +94,11 @@ class Server:
         return f"{bound.host}:{bound.grpc_port}"
 
     @property
+    def console_url(self) -> str | None:
+        """Where the console is; ``None`` where there is none. Raises :class:`DeepSeekError` before the start."""
+        return f"{self.http_url}/console" if self._bound().console else None
+
+    @property
     def admin_url(self) -> str | None:
         """Where keys are managed; ``None`` without an admin port. Raises :class:`DeepSeekError` before the start."""
         port = self._bound().admin_port

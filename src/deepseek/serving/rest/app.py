@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from deepseek.errors import UnknownNameError
 from deepseek.serving.config import ServingConfig
+from deepseek.serving.console.routes import ConsoleRoutes
 from deepseek.serving.errors import (
     AuthenticationError,
     BodyTimeoutError,
@@ -59,9 +60,15 @@ def _post(handler: Handler) -> _Route:
 
 
 class RestApp:
-    """Answers every REST route of one gateway; give it to granian as the RSGI target."""
+    """Answers every REST route of one gateway, and the console's; give it to granian as the RSGI target."""
 
-    def __init__(self, config: ServingConfig, gateway: Gateway, features: FeatureReads | None = None) -> None:
+    def __init__(
+        self,
+        config: ServingConfig,
+        gateway: Gateway,
+        features: FeatureReads | None = None,
+        console: ConsoleRoutes | None = None,
+    ) -> None:
         self._limit = config.max_body_bytes
         bodies = BodyReader(config.max_body_bytes, config.rest.body_timeout_seconds)
         self._oip = OipRoutes(gateway, bodies, config.model_control)
@@ -88,6 +95,8 @@ class RestApp:
 
             self._features = FeatureRoutes(gateway, bodies, features)
             self._static[_FEATURES] = _Route({"GET": self._features.views, "POST": self._features.read()})
+        if console is not None:
+            self._static |= {path: _Route(methods) for path, methods in console.routes().items()}
 
     async def __rsgi__(self, scope: Scope, transport: Transport) -> None:
         """Answer one request."""
@@ -124,7 +133,7 @@ class RestApp:
         known = ["/v2/models/{model}", "/v2/models/{model}/infer", "/v1/tasks/{task}"]
         if self._features is not None:
             known.append("/v1/features/{view}")
-        known += [each for each in self._static if not each.startswith("/docs/")]
+        known += [each for each in self._static if not each.startswith(("/docs/", "/console/"))]
         error = UnknownNameError("URL", path, known, "GET / lists the URLs.")
         return failure_response(describe(error))
 

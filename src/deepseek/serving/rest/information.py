@@ -34,6 +34,7 @@ URLS = {
     "POST /v2/repository/models/{model}/load": "load a model, or load it again",
     "POST /v2/repository/models/{model}/unload": "stop serving a model",
     "GET /metrics": "Prometheus metrics",
+    "GET /console": "a page with live charts and a playground, where it is offered",
 }
 FEATURE_URLS = {
     "GET /v1/features": "feature views",
