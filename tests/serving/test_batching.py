@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deepseek.errors import DataError
 from deepseek.serving import MicroBatcher
 from deepseek.serving.batching import BatchingConfig
 from deepseek.serving.errors import NotReadyError, QueueFullError, RequestError
@@ -204,3 +205,22 @@ def test_a_model_that_breaks_its_contract_is_a_fault_not_a_hang(bad: Any) -> Non
         await batcher.drain()
 
     asyncio.run(run())
+
+
+def test_an_error_names_the_row_of_the_request_not_of_the_batch() -> None:
+    def predict(rows: Any, parameters: Any) -> Any:
+        for number, row in enumerate(rows):
+            if row["text"].startswith("bad"):
+                raise DataError(f"row {number}: expected a good text")
+        return [dict(row) for row in rows]
+
+    async def test() -> None:
+        batcher = MicroBatcher(predict, BatchingConfig(max_batch_size=4), length=lambda row: len(row["text"]))
+        texts = ["a", "b" * 100, "c", "d" * 100, "bad" + "x" * 97]
+        with pytest.raises(DataError, match=r"^row 4: expected a good text$"):
+            await batcher.submit([{"text": text} for text in texts])
+        with pytest.raises(DataError, match=r"^row 6: "):
+            await batcher.submit([{"text": text} for text in [*"abcdef", "bad"]])
+        await batcher.drain()
+
+    asyncio.run(test())

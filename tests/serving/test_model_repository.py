@@ -158,3 +158,12 @@ def test_two_sources_of_one_name_are_refused() -> None:
     repository.register(Source())
     with pytest.raises(ConfigError, match="two sources"):
         repository.register(Source())
+
+
+def test_pages_of_other_origins_change_nothing(swapping: Server) -> None:
+    with httpx.Client(base_url=swapping.http_url) as http:
+        for origin in ("https://elsewhere.example", "null", "http://127.0.0.1:1"):
+            refused = http.post(REPOSITORY + "sentiment/unload", headers={"origin": origin})
+            assert refused.status_code == 403
+            assert "another origin" in refused.json()["error"]
+        assert http.post(REPOSITORY + "sentiment/load", headers={"origin": swapping.http_url}).status_code == 200

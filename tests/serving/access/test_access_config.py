@@ -65,6 +65,8 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
     path.write_text("mode: required\nplans: {gold: {requests_per_minute: 600}}\n")
     config = AccessConfig.read(path)
     assert config.mode == "required"
+    path.write_text("mode: off\n")
+    assert AccessConfig.read(path).mode == "off"
     assert config.all_plans["gold"] == Plan(requests_per_minute=600)
     path.write_text("")
     assert AccessConfig.read(path) == AccessConfig()

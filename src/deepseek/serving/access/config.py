@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from deepseek.errors import ConfigError
 from deepseek.serving.access.plans import BUILT_IN, Plan
@@ -56,6 +56,12 @@ class AccessConfig(BaseModel):
         description=f"What the admin port asks for, at least {SHORTEST_ADMIN_TOKEN} characters; "
         f"${ADMIN_TOKEN_VARIABLE} if not given. Without one there is no admin port.",
     )
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _of_yaml(cls, mode: object) -> object:
+        """YAML reads a bare ``off`` as false."""
+        return "off" if mode is False else mode
 
     @model_validator(mode="after")
     def _check(self) -> AccessConfig:

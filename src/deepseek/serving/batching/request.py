@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from deepseek.errors import DataError
 from deepseek.serving.model import Outputs, Parameters, Row
 
 NORMAL_PRIORITY = 4
 """Of a request that says nothing; 0 is the highest."""
 LOWEST_PRIORITY = 8
+
+_ROW = re.compile(r"row (\d+)\b")
 
 Outcome = Outputs | Exception
 """What became of one chunk: an output for each of its rows, or why there is none."""
@@ -63,7 +67,7 @@ class CutRequest(Request):
         if self.done():
             return
         if isinstance(outcome, Exception):
-            self.set_exception(outcome)
+            self.set_exception(_renumbered(outcome, chunk.places))
             self.left(self)
             return
         for place, output in zip(chunk.places, outcome, strict=True):
@@ -71,6 +75,16 @@ class CutRequest(Request):
         self.missing -= 1
         if self.missing == 0:
             self.set_result(self.answers)
+
+
+def _renumbered(error: Exception, places: Sequence[int]) -> Exception:
+    """What a task says of a row of its chunk ("row 0: ..."), said of that row of the request."""
+    found = _ROW.match(str(error)) if isinstance(error, DataError) else None
+    if found is None or int(found[1]) >= len(places):
+        return error
+    renumbered = type(error)(f"row {places[int(found[1])]}{str(error)[found.end() :]}")
+    renumbered.__cause__ = error
+    return renumbered
 
 
 class Chunk:

@@ -77,7 +77,7 @@ class RestApp:
         self._openai = OpenAIRoutes(gateway, bodies)
         self._features = None
         self._routes: dict[str, _Route] = {}
-        information = Information(gateway, features)
+        information = Information(gateway, features, console is not None)
         self._static: dict[str, _Route] = {
             "/": _get(information.index),
             "/metrics": _get(self._monitoring.metrics),

@@ -34,8 +34,8 @@ URLS = {
     "POST /v2/repository/models/{model}/load": "load a model, or load it again",
     "POST /v2/repository/models/{model}/unload": "stop serving a model",
     "GET /metrics": "Prometheus metrics",
-    "GET /console": "a page with live charts and a playground, where it is offered",
 }
+CONSOLE_URL = {"GET /console": "a page with live charts and a playground"}
 FEATURE_URLS = {
     "GET /v1/features": "feature views",
     "GET /v1/features/{view}?entity={key}": "newest features of one or more keys; without a key, what the view has",
@@ -46,8 +46,9 @@ FEATURE_URLS = {
 class Information:
     """Handlers of the routes that describe the server."""
 
-    def __init__(self, gateway: Gateway, features: FeatureReads | None) -> None:
+    def __init__(self, gateway: Gateway, features: FeatureReads | None, console: bool) -> None:
         self._gateway = gateway
+        self._console = console
         self._repository = gateway.repository
         self._features = features
 
@@ -58,7 +59,7 @@ class Information:
             {"name": loaded.name, "version": loaded.version, "task": loaded.task, "ready": loaded.ready}
             for loaded in self._repository
         ]
-        urls = URLS if self._features is None else URLS | FEATURE_URLS
+        urls = URLS | (CONSOLE_URL if self._console else {}) | ({} if self._features is None else FEATURE_URLS)
         return json_response({"name": "deepseek", "version": server_version(), "models": models, "urls": urls})
 
     async def openapi(self, scope: Scope, transport: Transport) -> Response:
@@ -66,4 +67,4 @@ class Information:
         self._gateway.identify(scope.headers)
         views = None if self._features is None else list((await self._features.catalogue()).values())
         keys = self._gateway.access is not None
-        return json_response(openapi_document(self._repository, views=views, keys=keys))
+        return json_response(openapi_document(self._repository, views=views, keys=keys, console=self._console))

@@ -130,6 +130,7 @@ class OipRoutes:
                 await self._object(scope, transport)
                 call.permit(name)
                 require_model_control(self._model_control)
+                _refuse_other_pages(scope.headers)
                 await act(name)
                 return json_response({})
 
@@ -142,6 +143,15 @@ class OipRoutes:
             return msgspec.json.decode(body, type=dict[str, Any]) if body else {}
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RequestError(f"expected a JSON object or no body: {error}") from error
+
+
+def _refuse_other_pages(headers: Any) -> None:
+    """Raise :class:`PermissionDeniedError` for a web page of another origin: on loopback its visitor has no key, and a
+    form may post anywhere (OWASP, "Cross-Site Request Forgery Prevention", verifying the origin).
+    """
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != headers.get("host"):
+        raise PermissionDeniedError(f"models are not loaded or unloaded for a page of another origin, {origin!r:.80}")
 
 
 def require_model_control(allowed: bool) -> None:

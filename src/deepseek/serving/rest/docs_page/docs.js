@@ -144,17 +144,23 @@ async function main() {
     label();
   });
   const state = byId("state");
-  state.textContent = text("loading");
-  try {
-    const key = byId("key").value.trim();
-    const answer = await fetch("/openapi.json", { headers: key ? { authorization: `Bearer ${key}` } : {} });
-    if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
-    show(await answer.json());
-    state.textContent = "";
-  } catch (error) {
-    state.textContent = text("failed") + error.message;
-    state.className = "bad";
-  }
+  const read = async () => {
+    state.className = "";
+    state.textContent = text("loading");
+    try {
+      const key = byId("key").value.trim();
+      const answer = await fetch("/openapi.json", { headers: key ? { authorization: `Bearer ${key}` } : {} });
+      if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
+      show(await answer.json());
+      state.textContent = "";
+      byId("key").removeEventListener("change", read);
+    } catch (error) {
+      state.textContent = text("failed") + error.message;
+      state.className = "bad";
+    }
+  };
+  byId("key").addEventListener("change", read); // a server that needs keys tells nothing without one
+  await read();
 }
 
 main();

@@ -29,14 +29,16 @@ def openapi_document(
     *,
     views: Sequence[ServedView] | None = None,
     keys: bool = False,
+    console: bool = False,
 ) -> dict[str, Any]:
     """Describe every route.
 
     Args:
         views: the feature views that can be read; ``None`` without a feature store.
         keys: whether requests need a key.
+        console: whether there is a console page.
     """
-    paths = server_paths() | openai.paths() | task_paths(repository) | model_paths(repository)
+    paths = server_paths(console) | openai.paths() | task_paths(repository) | model_paths(repository)
     paths |= repository_paths(repository.names) | watching_paths(repository.names)
     if views is not None:
         paths |= feature_paths(views)

@@ -17,7 +17,7 @@ TAGS = [
 ]
 SECURITY: list[Schema] = [{"bearer": []}, {"apiKey": []}]
 
-_OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
+_OPEN_PATHS = frozenset({"/docs", "/console", "/v2/health/live", "/v2/health/ready"})
 _FAILURES = {
     "400": ("BadRequest", "Malformed, or a wrong name, datatype, shape or value; the message says which."),
     "401": ("Unauthenticated", "No key, or one that is not known, was revoked or has expired."),

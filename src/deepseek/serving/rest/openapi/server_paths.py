@@ -20,7 +20,7 @@ def _object(*required: str) -> Schema:
     return json_content({"type": "object", "required": list(required)})
 
 
-def server_paths() -> Schema:
+def server_paths(console: bool = False) -> Schema:
     """Path items of the server itself."""
     unready = {"503": {"description": "Loading or shutting down", "content": _flag("ready")}}
     return {
@@ -28,6 +28,7 @@ def server_paths() -> Schema:
         for path, summary, answer, others in (
             ("/", "Index of URLs and models", _object("name", "version", "models", "urls"), None),
             ("/docs", "A page to look through the API and to try it", _HTML, None),
+            *((("/console", "The server's console", _HTML, None),) if console else ()),
             ("/openapi.json", "This description", _object("openapi", "paths"), None),
             ("/metrics", "Prometheus metrics", _TEXT, _UNWATCHED),
             ("/v2/models/stats", "What all models have answered", _object("model_stats"), None),
