@@ -84,8 +84,10 @@ def test_malformed_messages_are_refused_one_by_one(server: Server, caplog: pytes
     refused = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
     with grpc.insecure_channel(server.grpc_address) as channel:
         call = channel.unary_unary(INFER)
-        pending = [call.future(damaged(), timeout=60) for _ in range(1500)]
-        codes = {each.code() for each in pending}
+        codes = set()
+        for _ in range(24):
+            pending = [call.future(damaged(), timeout=60) for _ in range(64)]
+            codes |= {each.code() for each in pending}
     assert codes <= refused | {grpc.StatusCode.OK}
     assert refused & codes
     assert answers(server)
@@ -97,11 +99,11 @@ def test_a_message_over_the_limit_is_refused_and_not_kept(server: Server) -> Non
     huge = b"\x00" * (48 << 20)
     with grpc.insecure_channel(server.grpc_address, [("grpc.max_send_message_length", -1)]) as channel:
         before = process.memory_info().rss
-        for _ in range(4):
+        for _ in range(12):
             with pytest.raises(grpc.RpcError) as caught:
                 channel.unary_unary(INFER)(huge, timeout=60)
             assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED  # type: ignore[attr-defined]
-        assert process.memory_info().rss - before < 3 * len(huge)
+        assert process.memory_info().rss - before < 6 * len(huge)
     assert answers(server)
 
 

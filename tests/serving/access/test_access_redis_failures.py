@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shutil
 import signal
 import socket
@@ -80,6 +81,7 @@ async def eventually(check: Any) -> None:
 
 @in_loop
 async def test_redis_gone_and_back(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "deepseek")
     async with opened(server.url) as control:
         key = (await control.admin.create("k", plan="ten-rows")).key
         free = (await control.admin.create("u", plan="unlimited")).key

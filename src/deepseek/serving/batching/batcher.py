@@ -24,6 +24,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
+from time import perf_counter
 
 from deepseek.serving.batching.alarm import Alarm
 from deepseek.serving.batching.answering import Predict
@@ -256,8 +257,7 @@ class MicroBatcher:
     def _finished(self, batch: Batch, outcomes: list[Outcome]) -> None:
         loop = asyncio.get_running_loop()
         self._running.remove(batch)
-        now = loop.time()
-        seconds = now - batch.began
+        seconds = perf_counter() - batch.started
         self._seconds = seconds if self._seconds == 0 else 0.8 * self._seconds + 0.2 * seconds
         for chunk, outcome in zip(batch.chunks, outcomes, strict=True):
             chunk.request.take(chunk, outcome)

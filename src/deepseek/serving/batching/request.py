@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Any
 
 from deepseek.errors import DataError
@@ -114,13 +115,15 @@ class Chunk:
 class Batch:
     """Whole chunks with the same parameters, which a model runs at once."""
 
-    __slots__ = ("began", "cancelled", "chunks", "parameters", "rows")
+    __slots__ = ("began", "cancelled", "chunks", "parameters", "rows", "started")
 
     def __init__(self, chunks: list[Chunk], rows: int, began: float) -> None:
         self.chunks = chunks
         self.rows = rows
         self.parameters = chunks[0].request.parameters
         self.began = began
+        self.started = perf_counter()
+        """For how long it runs: the loop's clock stands still within a turn, and uvloop's counts milliseconds."""
         self.cancelled = False
 
     @property
