@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from deepseek.errors import DeepSeekError
 from deepseek.serving.batching.batcher import MicroBatcher
 from deepseek.serving.batching.executor import Executor
 from deepseek.serving.batching.lengths import length_of
@@ -18,7 +16,7 @@ from deepseek.serving.config import ServingConfig
 from deepseek.serving.errors import NotReadyError
 from deepseek.serving.model import Batcher, BatchingModel, Outputs, Parameters, Row, ServedModel
 from deepseek.serving.oip.codec import Codec
-from deepseek.serving.warming import sample
+from deepseek.serving.warming import sample, trying
 from deepseek.serving.workers.description import ModelDescription
 
 if TYPE_CHECKING:
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     from deepseek.monitoring.metrics.requests import RequestMeter
     from deepseek.monitoring.quality.monitor import QualityMonitor
     from deepseek.serving.repository import ModelSource
-
-logger = logging.getLogger("deepseek.serving")
 
 
 class Statistics:
@@ -167,18 +163,11 @@ class LoadedModel:
     async def warm_up(self) -> None:
         """Run one tiny row, so that the first client does not pay for lazy initialisation, then become ready.
 
-        A model may refuse our made-up row (``ValueError``): it answered, so it is ready. Any other exception is raised
-        as :class:`DeepSeekError`, because every real request would meet it too.
+        Raises what :func:`deepseek.serving.warming.trying` raises.
         """
         row, parameters = sample(self.model.signature)
-        try:
+        with trying(self.name):
             await self.batcher.submit([row], parameters or None)
-        except ValueError as error:
-            logger.warning("model %r refused the warm-up row: %s", self.name, error)
-        except Exception as error:
-            raise DeepSeekError(
-                f"model {self.name!r} failed on its warm-up row with {type(error).__name__}: {error}"
-            ) from error
         self.ready = True
 
     def release(self) -> None:

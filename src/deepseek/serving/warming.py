@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from typing import Any
 
+from deepseek.errors import DeepSeekError
 from deepseek.tasks.signature import Field, Signature
+
+logger = logging.getLogger("deepseek.serving")
+
+
+@contextlib.contextmanager
+def trying(name: str) -> Iterator[None]:
+    """Run a model on its warm-up row inside the block.
+
+    A model may refuse our made-up row (``ValueError``): it answered, so it is ready. Any other exception is raised as
+    :class:`DeepSeekError`, because every real request would meet it too.
+    """
+    try:
+        yield
+    except ValueError as error:
+        logger.warning("model %r refused the warm-up row: %s", name, error)
+    except Exception as error:
+        raise DeepSeekError(f"model {name!r} failed on its warm-up row with {type(error).__name__}: {error}") from error
 
 
 def sample(signature: Signature) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import logging
 from collections.abc import Mapping
 from typing import Any
 
-from deepseek.errors import ConfigError, DeepSeekError
+from deepseek.errors import ConfigError
 from deepseek.serving.model import ServedModel
-from deepseek.serving.warming import sample
-
-logger = logging.getLogger("deepseek.serving")
+from deepseek.serving.warming import sample, trying
 
 _NEEDED = ("name", "version", "task", "signature", "platform", "predict")
 
@@ -43,13 +40,7 @@ def load(function: str, arguments: Mapping[str, Any]) -> ServedModel:
 
 
 def warm_up(model: ServedModel) -> None:
-    """Run one tiny row; a model may refuse it (``ValueError``), any other exception is raised as ``DeepSeekError``."""
+    """Run one tiny row; raises what :func:`deepseek.serving.warming.trying` raises."""
     row, parameters = sample(model.signature)
-    try:
+    with trying(model.name):
         model.predict([row], parameters or None)
-    except ValueError as error:
-        logger.warning("model %r refused the warm-up row: %s", model.name, error)
-    except Exception as error:
-        raise DeepSeekError(
-            f"model {model.name!r} failed on its warm-up row with {type(error).__name__}: {error}"
-        ) from error
