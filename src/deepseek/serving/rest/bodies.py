@@ -13,8 +13,10 @@ Not here: a bound on all bodies together. Up to ``MAX_CONNECTIONS`` clients may 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any, cast
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar, cast
+
+import msgspec
 
 from deepseek.serving.errors import BodyTimeoutError, BodyTooLargeError, RequestError, UnsupportedMediaError
 from deepseek.serving.rest.http import Scope, Transport
@@ -22,6 +24,8 @@ from deepseek.serving.rest.http import Scope, Transport
 JSON = "application/json"
 FORM = "multipart/form-data"
 _ENDED_EARLY = "the body ended before its end; the client left, or announced more bytes than it sent"
+
+T = TypeVar("T")
 
 
 class BodyDeadlines:
@@ -123,6 +127,14 @@ class BodyReader:
                 empty += 1
         if empty > 1:
             raise RequestError(_ENDED_EARLY)
+
+
+def decoded(decode: Callable[[bytes], T], body: bytes, otherwise: str) -> T:
+    """What msgspec decodes a body to; raises :class:`RequestError` that begins with ``otherwise`` and says why not."""
+    try:
+        return decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(f"{otherwise}: {error}") from error
 
 
 def is_form(kind: str | None) -> bool:

@@ -28,7 +28,7 @@ from deepseek.serving.features.permission import admit
 from deepseek.serving.features.proto_codec import arrow_stream
 from deepseek.serving.features.reads import FeatureReads, FeatureRequest
 from deepseek.serving.gateway import Call, Gateway
-from deepseek.serving.rest.bodies import BodyReader
+from deepseek.serving.rest.bodies import BodyReader, decoded
 from deepseek.serving.rest.http import Handler, Response, Scope, Transport, json_response
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -80,10 +80,7 @@ class FeatureRoutes:
         async def handle(scope: Scope, transport: Transport) -> Response:
             with self._gateway.begin("rest", "features", scope.headers) as call:
                 body = await self._bodies.json(scope, transport)
-                try:
-                    asked = _decoder.decode(body)
-                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                    raise RequestError(f"the body is not a request for features: {error}") from error
+                asked = decoded(_decoder.decode, body, "the body is not a request for features")
                 request = FeatureRequest(
                     features=_names(unquote(view), asked.features),
                     entities=_entities(asked.entities),

@@ -18,7 +18,7 @@ from deepseek.errors import UnknownNameError
 from deepseek.monitoring.quality.monitor import Label
 from deepseek.serving.errors import RequestError
 from deepseek.serving.gateway import Gateway
-from deepseek.serving.rest.bodies import BodyReader
+from deepseek.serving.rest.bodies import BodyReader, decoded
 from deepseek.serving.rest.http import Response, Scope, Transport, json_response
 
 
@@ -61,10 +61,7 @@ class MonitoringRoutes:
         async def handle(scope: Scope, transport: Transport) -> Response:
             with self._gateway.begin("rest", "labels", scope.headers) as call:
                 body = await self._bodies.json(scope, transport)
-                try:
-                    request = _decoder.decode(body)
-                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                    raise RequestError(f"the body is not a list of labels: {error}") from error
+                request = decoded(_decoder.decode, body, "the body is not a list of labels")
                 loaded = call.model(name, version)
                 monitor = self._gateway.monitor
                 if monitor is None or loaded.quality is None:

@@ -9,15 +9,16 @@ from typing import Any
 
 import msgspec
 
-from deepseek.serving.errors import PermissionDeniedError, RequestError
+from deepseek.serving.errors import PermissionDeniedError
 from deepseek.serving.gateway import Gateway
 from deepseek.serving.oip import json_codec
-from deepseek.serving.rest.bodies import BodyReader
+from deepseek.serving.rest.bodies import BodyReader, decoded
 from deepseek.serving.rest.disconnect import result_or_disconnect
 from deepseek.serving.rest.http import JSON_HEADERS, OCTETS, Response, Scope, Transport, json_response
 from deepseek.serving.version import server_version
 
 Handler = Callable[[Scope, Transport], Awaitable[Response]]
+_object = msgspec.json.Decoder(dict[str, Any])
 EXTENSIONS = ["binary_tensor_data", "statistics", "model_repository"]
 """Names as Triton's server metadata has them."""
 
@@ -139,10 +140,7 @@ class OipRoutes:
     async def _object(self, scope: Scope, transport: Transport) -> dict[str, Any]:
         """A JSON object from the body; an empty body is an empty one."""
         body = await self._bodies.json(scope, transport, empty=True)
-        try:
-            return msgspec.json.decode(body, type=dict[str, Any]) if body else {}
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RequestError(f"expected a JSON object or no body: {error}") from error
+        return decoded(_object.decode, body, "expected a JSON object or no body") if body else {}
 
 
 def _refuse_other_pages(headers: Any) -> None:

@@ -17,6 +17,7 @@ from deepseek.serving.errors import RequestError
 from deepseek.serving.model import Row
 from deepseek.serving.oip.codec import Codec
 from deepseek.serving.oip.tensor_field import TensorField
+from deepseek.serving.rest.bodies import decoded
 from deepseek.serving.rest.forms import FormPart
 
 MODEL = "model"
@@ -35,10 +36,7 @@ _decoder = msgspec.json.Decoder(TaskRequest)
 
 def decode_json(body: bytes) -> TaskRequest:
     """Decode a JSON body; raises :class:`RequestError`."""
-    try:
-        return _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(f"the body is not a task request: {error}") from error
+    return decoded(_decoder.decode, body, "the body is not a task request")
 
 
 def rows_of(codec: Codec, request: TaskRequest) -> list[Row]:
