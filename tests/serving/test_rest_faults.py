@@ -272,6 +272,25 @@ def test_unusual_requests_are_answered(served: Process) -> None:
     assert b"HTTP/1.1 200" in continued
 
 
+@pytest.mark.parametrize("framing", [b"Content-Length: 2000", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("path", [b"/v2", b"/v2/models/sentiment/ready", b"/metrics", b"/nope"])
+def test_a_body_that_comes_after_its_answer_could_does_not_reset_the_connection(
+    served: Process, path: bytes, framing: bytes
+) -> None:
+    """RFC 9110 gives the body of a GET no meaning; clients send one all the same, and often after the head."""
+    head = b"GET " + path + b" HTTP/1.1\r\nHost: test\r\n" + framing + b"\r\n\r\n"
+    body = b"a" * 2000 if b"Length" in framing else b"7d0\r\n" + b"a" * 2000 + b"\r\n0\r\n\r\n"
+
+    def late() -> Iterator[bytes]:
+        for piece in (head, body[:1000], body[1000:], LIVE):
+            yield piece
+            time.sleep(0.05)
+
+    answer = exchange(served.address, late(), seconds=10)
+    assert status(answer) == (404 if path == b"/nope" else 200)
+    assert path == b"/nope" or answer.count(b"HTTP/1.1 200") == 2, "the connection was closed"
+
+
 BODIES = [
     (TASK, b'{"inputs": ["a", "b"], "parameters": {"temperature": 2}, "model": "sentiment"}', b"application/json"),
     (TASK, b'--b\r\nContent-Disposition: form-data; name="text"\r\n\r\nabc\r\n--b--\r\n', FORM),

@@ -113,6 +113,8 @@ class AdminApp:
     async def _answer(self, scope: AdminScope, transport: Transport) -> Response:
         path = scope.path.rstrip("/")
         routes = self._routes.get(path) or self._match(path)
+        if scope.method != "POST" or not routes:
+            await self._bodies.discard(scope, transport)
         if not routes:
             raise UnknownNameError("URL", path, [*self._routes, f"{_KEYS}/{{id}}", f"{_KEYS}/{{id}}/rotate"])
         for route in routes:

@@ -70,7 +70,7 @@ class RestApp:
         console: ConsoleRoutes | None = None,
     ) -> None:
         self._limit = config.max_body_bytes
-        bodies = BodyReader(config.max_body_bytes, config.rest.body_timeout_seconds)
+        self._bodies = bodies = BodyReader(config.max_body_bytes, config.rest.body_timeout_seconds)
         self._oip = OipRoutes(gateway, bodies, config.model_control)
         self._tasks = TaskRoutes(gateway, bodies, config.rest.max_form_parts)
         self._monitoring = MonitoringRoutes(gateway, bodies)
@@ -109,6 +109,8 @@ class RestApp:
             return
         response: Response | None
         try:
+            if method != "POST":
+                await self._bodies.discard(scope, transport)
             response = await handler(scope, transport)
         except asyncio.CancelledError:
             # The client left, or the drain ran out of time; in the second case somebody still listens.

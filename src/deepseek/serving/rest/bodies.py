@@ -104,10 +104,29 @@ class BodyReader:
         self._length(scope.headers)
         return self._pieces(transport)
 
+    async def discard(self, scope: Scope, transport: Transport) -> None:
+        """Read the body of a request whose method gives it no meaning (RFC 9110, 9.3.1), if it has one.
+
+        Left unread it would make hyper close the connection; the client, still sending, would lose its answer.
+        """
+        headers = scope.headers
+        if headers.get("content-length", "0") == "0" and headers.get("transfer-encoding") is None:
+            return
+        self._bounded_length(headers)
+        task = self.deadlines.begin(asyncio.get_running_loop())
+        try:
+            async for _ in self._pieces(transport):
+                pass
+        finally:
+            self.deadlines.end(task)
+
     def _length(self, headers: Any) -> int | None:
         encoding = headers.get("content-encoding")
         if encoding is not None and encoding.strip().lower() != "identity":
             raise UnsupportedMediaError(f"expected an uncompressed body, received content-encoding {encoding!r:.80}")
+        return self._bounded_length(headers)
+
+    def _bounded_length(self, headers: Any) -> int | None:
         length = headers.get("content-length")
         if length is None or not length.isdecimal():
             return None
