@@ -4,7 +4,8 @@ Every route of every protocol does the same five things in the same order, and t
 
     with gateway.begin("rest", "infer", headers) as call:   # drain, identity; counts the request in, and out again
         loaded = call.model(name, version)                   # unknown, not ready, or not allowed for this key
-        await call.admit(rows)                               # rate limits and quotas
+        if (waiting := call.admit(rows)) is not None:        # rate limits and quotas
+            await waiting
         ...                                                  # run it
         call.use(input_tokens=12, output_tokens=80)          # what it used, beyond its rows
 
@@ -128,14 +129,16 @@ class Call:
             deadline = asyncio.get_running_loop().time() + seconds
             self.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
 
-    async def admit(self, rows: int) -> None:
-        """Take ``rows`` inferences from the key's limits; raises ``QuotaExceededError``."""
+    def admit(self, rows: int) -> Awaitable[None] | None:
+        """Take ``rows`` inferences from the key's limits, at once or by what is returned, to be awaited.
+
+        Raises ``QuotaExceededError``, here or there. It is no coroutine because most limits are decided at once.
+        """
         self.rows = rows
         access, loaded = self._gateway.access, self._loaded
-        if access is not None and self.principal is not None and loaded is not None:
-            waiting = access.admit(self.principal, loaded.name, rows)
-            if waiting is not None:
-                await waiting
+        if access is None or self.principal is None or loaded is None:
+            return None
+        return access.admit(self.principal, loaded.name, rows)
 
     def submit(self, rows: Sequence[Row], parameters: Parameters | None = None) -> asyncio.Future[Outputs]:
         """Queue admitted rows at the model; raises what :meth:`LoadedModel.submit` raises."""

@@ -118,14 +118,15 @@ class QualityMonitor:
 
     def answered(self, request_id: str | None, rows: Sequence[Row], outputs: Sequence[Row]) -> None:
         """One request was answered: ``outputs[i]`` to ``rows[i]``; only an id that the client knows makes sense."""
-        self._sample.offer(len(rows), lambda i: self._sampled(rows[i], outputs[i]))
+        self._sample.offer(len(rows), self._sampled, rows, outputs)
         if request_id:
             for i, output in enumerate(outputs):
                 if (answer := read_answer(output, self._now)) is not None:
                     self._store.remember(row_key(request_id, i), answer)
 
-    def _sampled(self, row: Row, output: Row) -> Sampled:
+    def _sampled(self, index: int, rows: Sequence[Row], outputs: Sequence[Row]) -> Sampled:
         """What is held of a sampled row: the compared columns, the score, the answer if it is counted."""
+        row, output = rows[index], outputs[index]
         compared = self._drift.row(row, output) if self._drift is not None else {}
         return compared, _number(output.get("score")), counted_value(output)
 
@@ -253,7 +254,7 @@ def read_answer(output: Row, at: float) -> Kept | None:
 
 def _number(value: object) -> float | None:
     """A finite number, NumPy's scalars included; ``None`` for anything else, arrays included."""
-    if isinstance(value, bool) or not isinstance(value, float | Real):
+    if value is None or isinstance(value, bool) or not isinstance(value, Real):
         return None
     number = float(value)
     return number if isfinite(number) else None

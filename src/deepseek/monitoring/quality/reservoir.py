@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Concatenate, Generic, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -35,16 +36,16 @@ class Reservoir(Generic[T]):
         """The sample."""
         return list(self._kept)
 
-    def offer(self, count: int, item: Callable[[int], T]) -> None:
-        """Offer ``count`` items; ``item(i)`` is called for those that are taken."""
+    def offer(self, count: int, item: Callable[Concatenate[int, P], T], *given: P.args, **named: P.kwargs) -> None:
+        """Offer ``count`` items; ``item(i, *given)`` is called for those that are taken."""
         first = self._seen
         self._seen = end = first + count
         while self._next < end:
             index = self._next
             if index < self._size:
-                self._kept.append(item(index - first))
+                self._kept.append(item(index - first, *given, **named))
             else:
-                self._kept[self._random.randrange(self._size)] = item(index - first)
+                self._kept[self._random.randrange(self._size)] = item(index - first, *given, **named)
             self._next = index + 1 if index + 1 < self._size else index + self._gap()
 
     def _gap(self) -> int:

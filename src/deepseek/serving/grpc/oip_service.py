@@ -90,7 +90,8 @@ class OipService:
             call.size_bytes = request.ByteSize()
             inference = proto_codec.decode(loaded.codec, request)
             call.urge(inference.priority, inference.timeout)
-            await call.admit(len(inference.rows))
+            if (waiting := call.admit(len(inference.rows))) is not None:
+                await waiting
             rows = await call.submit(inference.rows, inference.parameters)
             call.answered(inference.rows, rows, inference.id)
             return proto_codec.encode(loaded.name, loaded.version, inference, rows)

@@ -17,17 +17,18 @@ from deepseek.serving.proto import open_inference_pb2 as pb
 
 def decode(codec: Codec, request: pb.ModelInferRequest) -> Inference:
     """Decode and check a request; raises :class:`RequestError`."""
-    raw_contents = request.raw_input_contents
-    if raw_contents and len(raw_contents) != len(request.inputs):
+    raw_contents, inputs = list(request.raw_input_contents), list(request.inputs)
+    if raw_contents and len(raw_contents) != len(inputs):
         raise RequestError(
-            f"expected one raw_input_contents for each of {len(request.inputs)} inputs, received {len(raw_contents)}"
+            f"expected one raw_input_contents for each of {len(inputs)} inputs, received {len(raw_contents)}"
         )
     columns: dict[str, list[Any]] = {}
-    for at, tensor in enumerate(request.inputs):
-        field = codec.input(tensor.name)
-        if tensor.name in columns:
-            raise RequestError(f"input {tensor.name!r} is given twice")
-        expected = field.count(tensor.datatype, tensor.shape)
+    for at, tensor in enumerate(inputs):
+        name, shape = tensor.name, list(tensor.shape)
+        field = codec.input(name)
+        if name in columns:
+            raise RequestError(f"input {name!r} is given twice")
+        expected = field.count(tensor.datatype, shape)
         hint = ""
         flat: Any
         if raw_contents:
@@ -38,8 +39,8 @@ def decode(codec: Codec, request: pb.ModelInferRequest) -> Inference:
             flat = list(getattr(tensor.contents, field.kind.contents))
             if not flat:
                 hint = f" in contents.{field.kind.contents}"
-        field.check_length(len(flat), expected, tensor.shape, hint)
-        columns[tensor.name] = field.column(raw.text(field, flat) if field.dtype == "string" else flat, tensor.shape)
+        field.check_length(len(flat), expected, shape, hint)
+        columns[name] = field.column(raw.text(field, flat) if field.dtype == "string" else flat, shape)
     parameters = _parameters(request.parameters) if request.parameters else None
     priority, timeout = urgency(parameters)
     return Inference(

@@ -15,15 +15,15 @@ _LENGTH = struct.Struct("<I")
 
 def unpack(field: TensorField, data: bytes) -> list[bytes] | np.ndarray[Any, Any]:
     """Return the elements of a raw tensor; raises :class:`RequestError` when the bytes do not add up."""
-    if field.kind.raw:
-        dtype = np.dtype(field.kind.raw)
+    dtype = field.raw_dtype
+    if dtype is not None:
         if len(data) % dtype.itemsize:
             raise RequestError(
                 f"{field.where}: expected a multiple of {dtype.itemsize} raw bytes for {field.datatype}, "
                 f"received {len(data)}"
             )
         # A copy: the elements must outlive the message that they came in, and be writable and aligned.
-        return np.frombuffer(data, dtype=dtype).astype(field.dtype)
+        return np.frombuffer(data, dtype).astype(field.native_dtype)
     elements: list[bytes] = []
     at = 0
     while at < len(data):
@@ -42,8 +42,8 @@ def unpack(field: TensorField, data: bytes) -> list[bytes] | np.ndarray[Any, Any
 
 def pack(field: TensorField, flat: list[Any]) -> bytes:
     """Return the raw bytes of row-major elements (``str`` or ``bytes`` for a ``BYTES`` field)."""
-    if field.kind.raw:
-        return np.asarray(flat, dtype=field.kind.raw).tobytes()
+    if field.raw_dtype is not None:
+        return np.asarray(flat, dtype=field.raw_dtype).tobytes()
     encoded = [element.encode() for element in flat] if field.dtype == "string" else flat
     return b"".join(_LENGTH.pack(len(element)) + element for element in encoded)
 
@@ -51,11 +51,12 @@ def pack(field: TensorField, flat: list[Any]) -> bytes:
 def pack_rows(field: TensorField, values: list[Any]) -> tuple[list[int], bytes]:
     """Turn one output value a row into ``(shape, raw bytes)``; raises what ``flatten_rows`` raises."""
     first = values[0]
-    if field.row_shape and field.kind.raw and isinstance(first, np.ndarray) and first.ndim == len(field.row_shape):
+    dtype = field.raw_dtype
+    if field.row_shape and dtype is not None and isinstance(first, np.ndarray) and first.ndim == len(field.row_shape):
         if len(values) == 1:
-            return [1, *first.shape], first.astype(field.kind.raw, copy=False).tobytes()
+            return [1, *first.shape], first.astype(dtype, copy=False).tobytes()
         if all(isinstance(value, np.ndarray) and value.shape == first.shape for value in values):
-            return [len(values), *first.shape], np.stack(values).astype(field.kind.raw, copy=False).tobytes()
+            return [len(values), *first.shape], np.stack(values).astype(dtype, copy=False).tobytes()
     shape, flat = field.flatten_rows(values)
     return shape, pack(field, flat)
 

@@ -58,17 +58,21 @@ class TensorField:
         self.row_shape = field.shape
         self.where = f"{role} {field.name!r}"
         self.batch_shape = [-1, *field.shape]
+        # Made once: numpy parses a dtype's name at every use.
+        self.raw_dtype = np.dtype(self.kind.raw) if self.kind.raw else None
+        """Little-endian numbers, as they are sent; ``None`` for strings and bytes."""
+        self.native_dtype = np.dtype(field.dtype) if self.kind.raw else None
+        """The same in memory."""
         self.metadata = {"name": field.name, "datatype": field.oip_datatype, "shape": self.batch_shape}
         self._fixed = None if any(size < 0 for size in field.shape) else list(field.shape)
         self._row_size = math.prod(field.shape)
         sizes = ", ".join("any" if size < 0 else str(size) for size in field.shape)
         self._shapes = f"[rows, {sizes}]" if field.shape else "[rows] or [rows, 1]"
 
-    def count(self, datatype: str, shape: Sequence[int]) -> int:
+    def count(self, datatype: str, sizes: list[int]) -> int:
         """Check a tensor's header; return the number of its elements. Raises :class:`RequestError`."""
         if datatype != self.datatype:
             raise RequestError(f"{self.where}: expected datatype {self.datatype}, received {datatype!r}")
-        sizes = list(shape)
         if sizes and sizes[0] > 0 and sizes[1:] == self._fixed:  # as nearly all are
             return sizes[0] * self._row_size
         if self.row_shape:
@@ -94,9 +98,11 @@ class TensorField:
         """Cut checked row-major elements into one value a row (see :mod:`deepseek.serving.model` for their types)."""
         if not self.row_shape:
             return flat if isinstance(flat, list) else flat.tolist()
-        if self.kind.raw:
-            array = np.asarray(flat, dtype=self.dtype)
-            return [array.reshape(shape[1:])] if shape[0] == 1 else list(array.reshape(shape))
+        if self.native_dtype is not None:
+            array = np.asarray(flat, dtype=self.native_dtype)
+            if shape[0] != 1:
+                return list(array.reshape(shape))
+            return [array if len(shape) == 2 else array.reshape(shape[1:])]
         nested = list(flat)
         for size in reversed(list(shape)[1:]):
             nested = [nested[i : i + size] for i in range(0, len(nested), size)] if size else []
@@ -123,7 +129,7 @@ class TensorField:
 
     def flatten_json(self, data: list[Any], shape: Sequence[int]) -> list[Any]:
         """Return the row-major elements of ``data``, which the protocol allows flat or nested like ``shape``."""
-        if list not in map(type, data):
+        if list not in map(type, data):  # which most send
             return data
         self.check_length(len(data), shape[0], shape[:1])
         for axis, size in enumerate(shape[1:], start=1):

@@ -42,7 +42,8 @@ class EmbeddingRoute:
             loaded = call.model(request.model)
             column = _column(loaded)
             texts = _texts(request.input)
-            await call.admit(len(texts))
+            if (waiting := call.admit(len(texts))) is not None:
+                await waiting
             rows = await result_or_disconnect(transport, loaded.batcher.submit([{column: text} for text in texts]))
             tokens = sum(int(row.get(TOKENS, 0)) for row in rows)
             call.use(input_tokens=tokens)

@@ -124,7 +124,8 @@ class GeneratingRoute(ABC):
             batcher = generating(loaded)
             rendering = self.rendering(request, loaded, batcher)
             asks = rendering.asks
-            await call.admit(sum(ask.choices for ask in asks))
+            if (waiting := call.admit(sum(ask.choices for ask in asks))) is not None:
+                await waiting
             try:
                 async with asyncio.timeout_at(call.deadline) as clock:
                     with await _started(batcher, asks) as answers:

@@ -13,7 +13,9 @@ Not here: a bound on all bodies together. Up to ``MAX_CONNECTIONS`` clients may 
 from __future__ import annotations
 
 import asyncio
+from asyncio import current_task
 from collections.abc import AsyncIterator, Callable
+from time import monotonic
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -37,11 +39,12 @@ class BodyDeadlines:
         self._expired: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any]:
+    def begin(self) -> asyncio.Task[Any]:
         """Begin to wait for a body in the current task, which is returned; :meth:`end` must follow."""
-        task = cast("asyncio.Task[Any]", asyncio.current_task(loop))
-        self._waiting[task] = loop.time() + self.seconds
+        task = cast("asyncio.Task[Any]", current_task())
+        self._waiting[task] = monotonic() + self.seconds
         if self._timer is None:
+            loop = task.get_loop()
             self._timer = loop.call_later(self.seconds, self._sweep, loop)
         return task
 
@@ -54,11 +57,11 @@ class BodyDeadlines:
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
-        now = loop.time()
+        now = monotonic()
         while self._waiting:
             task, deadline = next(iter(self._waiting.items()))
             if deadline > now:
-                self._timer = loop.call_at(deadline, self._sweep, loop)
+                self._timer = loop.call_later(deadline - now, self._sweep, loop)
                 return
             del self._waiting[task]
             self._expired.add(task)
@@ -89,7 +92,7 @@ class BodyReader:
     async def whole(self, scope: Scope, transport: Transport) -> bytes:
         """The body, of whatever type."""
         length = self._length(scope.headers)
-        task = self.deadlines.begin(asyncio.get_running_loop())
+        task = self.deadlines.begin()
         try:
             if length is not None:
                 return await transport()
@@ -113,7 +116,7 @@ class BodyReader:
         if headers.get("content-length", "0") == "0" and headers.get("transfer-encoding") is None:
             return
         self._bounded_length(headers)
-        task = self.deadlines.begin(asyncio.get_running_loop())
+        task = self.deadlines.begin()
         try:
             async for _ in self._pieces(transport):
                 pass

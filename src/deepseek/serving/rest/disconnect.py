@@ -10,8 +10,8 @@ computed and its answer dropped.
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from deepseek.serving.rest.http import Transport
 
@@ -25,7 +25,7 @@ class _Watch:
     """The requests of one event loop that are waiting for a model."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._fresh: dict[Future, Transport] = {}
         self._seen: dict[Future, Transport] = {}
         self._watchers: dict[Future, asyncio.Task[None]] = {}
@@ -35,7 +35,7 @@ class _Watch:
         self._fresh[future] = transport
         if not self._armed:
             self._armed = True
-            self._loop.call_later(WATCH_AFTER_SECONDS, self._look)
+            self.loop.call_later(WATCH_AFTER_SECONDS, self._look)
 
     def remove(self, future: Future) -> None:
         if self._fresh.pop(future, None) is None and self._seen.pop(future, None) is None:
@@ -46,11 +46,11 @@ class _Watch:
     def _look(self) -> None:
         """Watch what was here at the last look already."""
         for future, transport in self._seen.items():
-            self._watchers[future] = self._loop.create_task(_cancel_on_disconnect(transport, future))
+            self._watchers[future] = self.loop.create_task(_cancel_on_disconnect(transport, future))
         self._seen, self._fresh = self._fresh, {}
         self._armed = bool(self._seen)
         if self._armed:
-            self._loop.call_later(WATCH_AFTER_SECONDS, self._look)
+            self.loop.call_later(WATCH_AFTER_SECONDS, self._look)
 
 
 async def _cancel_on_disconnect(transport: Transport, future: Future) -> None:
@@ -58,15 +58,21 @@ async def _cancel_on_disconnect(transport: Transport, future: Future) -> None:
     future.cancel("the client disconnected")
 
 
-_watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = WeakKeyDictionary()
+class _Here(threading.local):
+    """The watch of the loop that runs in this thread; a thread runs one at a time."""
+
+    watch: _Watch | None = None
+
+
+_here = _Here()
 
 
 async def result_or_disconnect(transport: Transport, future: Future) -> Any:
     """Await ``future``; cancel it, and raise ``CancelledError``, when the client disconnects first."""
     loop = asyncio.get_running_loop()
-    watch = _watches.get(loop)
-    if watch is None:
-        watch = _watches[loop] = _Watch(loop)
+    watch = _here.watch
+    if watch is None or watch.loop is not loop:
+        watch = _here.watch = _Watch(loop)
     watch.add(transport, future)
     try:
         return await future

@@ -11,7 +11,6 @@ Parts are kept in memory: the body's limit bounds them, and a model needs them t
 
 from __future__ import annotations
 
-import asyncio
 from typing import NamedTuple
 
 from multipart import (
@@ -56,7 +55,7 @@ async def read_form(reader: BodyReader, scope: Scope, transport: Transport, max_
     )
     collector = _Collector(parser, max_parts)
     refusal: Exception | None = None
-    task = reader.deadlines.begin(asyncio.get_running_loop())
+    task = reader.deadlines.begin()
     try:
         async for piece in reader.pieces(scope, transport):
             if refusal is None:

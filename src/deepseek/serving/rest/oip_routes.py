@@ -89,7 +89,8 @@ class OipRoutes:
                 loaded = call.model(name, version)
                 inference = json_codec.decode(loaded.codec, body, length)
                 call.urge(inference.priority, inference.timeout)
-                await call.admit(len(inference.rows))
+                if (waiting := call.admit(len(inference.rows))) is not None:
+                    await waiting
                 future = call.submit(inference.rows, inference.parameters)
                 rows = await result_or_disconnect(transport, future)
                 call.answered(inference.rows, rows, inference.id)

@@ -56,7 +56,8 @@ class TaskRoutes:
                     loaded = self._model(call, task, request.model)
                     rows = rows_of(loaded.codec, request)
                     parameters = loaded.codec.check_parameters(request.parameters)
-                await call.admit(len(rows))
+                if (waiting := call.admit(len(rows))) is not None:
+                    await waiting
                 outputs = await result_or_disconnect(transport, call.submit(rows, parameters))
                 call.answered(rows, outputs)
                 return json_response({"model": loaded.name, "outputs": outputs})
