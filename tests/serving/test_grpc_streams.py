@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
@@ -15,10 +15,16 @@ from test_grpc_routes import infer_request
 
 from deepseek.errors import ConfigError
 from deepseek.serving import Server
+from deepseek.serving.errors import QuotaExceededError
+from deepseek.serving.gateway import Gateway
 from deepseek.serving.grpc import front
 from deepseek.serving.grpc.aio_front import AioFront
+from deepseek.serving.grpc.inference import STREAM_WINDOW, InferenceStream
+from deepseek.serving.grpc.rpc import Metadata
+from deepseek.serving.lifecycle import Lifecycle, Phase
 from deepseek.serving.proto import open_inference_pb2 as pb
 from deepseek.serving.proto import open_inference_pb2_grpc as pb_grpc
+from deepseek.serving.repository import ModelRepository
 
 
 def test_a_stream_answers_every_request_and_goes_on_after_a_failure(stub: Any) -> None:
@@ -46,6 +52,81 @@ def test_a_stream_is_answered_before_it_ends(stub: Any) -> None:
     go_on.set()
     assert next(answers).infer_response.id == "2"
     assert list(answers) == []
+
+
+def test_a_client_that_does_not_read_its_answers_is_not_read_either() -> None:
+    """The answers of a stream that nobody reads are bounded, and all come once somebody does."""
+    taken = 0
+
+    async def requests() -> AsyncIterator[pb.ModelInferRequest]:
+        nonlocal taken
+        for taken in range(1, 501):
+            yield infer_request([f"text {taken}"], id=str(taken))
+            await asyncio.sleep(0)
+
+    async def run() -> None:
+        repository, lifecycle = ModelRepository(CONFIG), Lifecycle()
+        repository.add(FakeClassifier())
+        for loaded in repository:
+            await loaded.warm_up()
+        lifecycle.phase = Phase.SERVING
+        answers = InferenceStream(Gateway(repository, lifecycle), Metadata(())).answers(requests())
+        ids = [(await anext(answers)).infer_response.id]
+        before = 0
+        while taken > before or taken < STREAM_WINDOW:
+            before = taken
+            await asyncio.sleep(0.1)
+        assert taken <= STREAM_WINDOW + 2
+        ids += [answer.infer_response.id async for answer in answers]
+        assert sorted(ids, key=int) == [str(i) for i in range(1, 501)]
+        assert lifecycle.in_flight == 0
+        repository.close()
+
+    asyncio.run(run())
+
+
+def test_limits_that_are_decided_elsewhere_hold_for_each_message_of_a_stream() -> None:
+    """As with Redis, where admission is a round trip; the messages of a stream are admitted one by one."""
+
+    class Elsewhere:
+        left = 3
+
+        def authenticate(self, headers: Any) -> Any:
+            return type("Somebody", (), {"key_id": "k", "allows": lambda self, model: True})()
+
+        async def _decide(self) -> None:
+            await asyncio.sleep(0.01)
+            self.left -= 1
+            if self.left < 0:
+                raise QuotaExceededError("no more today", retry_after=1.0)
+
+        def admit(self, principal: Any, model: str, rows: int) -> Any:
+            return self._decide()
+
+        def charge(self, principal: Any, model: str, rows: int, input_tokens: int, output_tokens: int) -> None:
+            charged.append(rows)
+
+    charged: list[int] = []
+
+    async def requests() -> AsyncIterator[pb.ModelInferRequest]:
+        for i in range(5):
+            yield infer_request(["text"], id=str(i))
+
+    async def run() -> list[pb.ModelStreamInferResponse]:
+        repository, lifecycle = ModelRepository(CONFIG), Lifecycle()
+        repository.add(FakeClassifier())
+        for loaded in repository:
+            await loaded.warm_up()
+        lifecycle.phase = Phase.SERVING
+        gateway = Gateway(repository, lifecycle, access=Elsewhere())
+        found = [each async for each in InferenceStream(gateway, Metadata(())).answers(requests())]
+        repository.close()
+        return found
+
+    found = asyncio.run(run())
+    assert len(found) == 5
+    assert sum("no more today" in each.error_message for each in found) == 2
+    assert charged == [1, 1, 1]
 
 
 @pytest.fixture(params=["native", "grpcio"])

@@ -112,6 +112,12 @@ class Call:
         loaded.require_ready()
         return loaded
 
+    @property
+    def loaded(self) -> LoadedModel:
+        """What :meth:`model` gave."""
+        assert self._loaded is not None
+        return self._loaded
+
     def permit(self, name: str) -> None:
         """Raise :class:`~deepseek.serving.errors.PermissionDeniedError` unless the key covers a model."""
         if self.principal is not None and not self.principal.allows(name):
@@ -142,8 +148,7 @@ class Call:
 
     def submit(self, rows: Sequence[Row], parameters: Parameters | None = None) -> asyncio.Future[Outputs]:
         """Queue admitted rows at the model; raises what :meth:`LoadedModel.submit` raises."""
-        assert self._loaded is not None
-        return self._loaded.submit(
+        return self.loaded.submit(
             rows, parameters, priority=self.priority, deadline=self.deadline, size_bytes=self.size_bytes
         )
 
@@ -162,6 +167,10 @@ class Call:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._gateway.end(self, error)
+
+    def end(self, error: BaseException | None) -> None:
+        """What leaving the block does, for a request that callbacks answer."""
         self._gateway.end(self, error)
 
 

@@ -6,22 +6,18 @@ Same gateway, codec and batchers as REST, so the two cannot disagree.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from deepseek.serving.errors import describe
 from deepseek.serving.gateway import Gateway
+from deepseek.serving.grpc.inference import InferenceStream, infer
 from deepseek.serving.grpc.rpc import Metadata, Rpc, Service
-from deepseek.serving.oip import proto_codec
 from deepseek.serving.oip.tensor_field import TensorField
 from deepseek.serving.proto import open_inference_pb2 as pb
 from deepseek.serving.rest.oip_routes import EXTENSIONS, require_model_control
 from deepseek.serving.version import server_version
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
-STREAM_WINDOW = 64
-"""Requests of one stream that are worked on at once; then it is read no further, and flow control holds the client."""
 
 
 class OipService:
@@ -84,59 +80,14 @@ class OipService:
         )
 
     async def infer(self, request: pb.ModelInferRequest, metadata: Metadata) -> pb.ModelInferResponse:
-        """Run a model on one batch of rows. A client that leaves cancels this coroutine, and so its rows."""
-        with self._gateway.begin("grpc", "infer", metadata) as call:
-            loaded = call.model(request.model_name, request.model_version)
-            call.size_bytes = request.ByteSize()
-            inference = proto_codec.decode(loaded.codec, request)
-            call.urge(inference.priority, inference.timeout)
-            if (waiting := call.admit(len(inference.rows))) is not None:
-                await waiting
-            rows = await call.submit(inference.rows, inference.parameters)
-            call.answered(inference.rows, rows, inference.id)
-            return proto_codec.encode(loaded.name, loaded.version, inference, rows)
+        """Run a model on one batch of rows."""
+        return await infer(self._gateway, request, metadata)
 
-    async def stream_infer(
+    def stream_infer(
         self, requests: AsyncIterator[pb.ModelInferRequest], metadata: Metadata
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         """Run each request of a stream as :meth:`infer` does; a failed one is answered with its message, by its id."""
-        answers: asyncio.Queue[pb.ModelStreamInferResponse | None] = asyncio.Queue()
-        room = asyncio.Semaphore(STREAM_WINDOW)
-        running: set[asyncio.Task[None]] = set()
-
-        async def answer(request: pb.ModelInferRequest) -> None:
-            try:
-                response = pb.ModelStreamInferResponse(infer_response=await self.infer(request, metadata))
-            except Exception as error:  # noqa: BLE001  the stream goes on; the message says which request it was
-                failed = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
-                response = pb.ModelStreamInferResponse(error_message=describe(error).message, infer_response=failed)
-            answers.put_nowait(response)
-
-        def left(task: asyncio.Task[None]) -> None:
-            running.discard(task)
-            room.release()
-
-        async def read() -> None:
-            try:
-                async for request in requests:
-                    await room.acquire()
-                    task = asyncio.create_task(answer(request))
-                    running.add(task)
-                    task.add_done_callback(left)
-                if running:
-                    await asyncio.wait(running)
-            finally:
-                answers.put_nowait(None)
-
-        reader = asyncio.create_task(read())
-        try:
-            while (response := await answers.get()) is not None:
-                yield response
-            await reader
-        finally:
-            reader.cancel()
-            for task in list(running):
-                task.cancel()
+        return InferenceStream(self._gateway, metadata).answers(requests)
 
     async def statistics(self, request: pb.ModelStatisticsRequest, metadata: Metadata) -> pb.ModelStatisticsResponse:
         """What models have answered since they were loaded."""
