@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
-_CGROUP = Path("/proc/self/cgroup")
 _UNLIMITED = 1 << 60
+
+
+class GroupLimit(NamedTuple):
+    """What a control group may hold, and holds, in bytes; the file cache that the kernel gives back is not counted."""
+
+    limit: int
+    used: int
+
+
+_FILES = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Files of a group, and the line of ``memory.stat`` with its file cache, in versions 2 and 1."""
 
 
 def process_memory() -> int:
@@ -30,7 +44,7 @@ def available_memory(device: str = "cpu") -> int:
     mine = process_memory()
     free = _field(Path("/proc/meminfo"), "MemAvailable") or _UNLIMITED
     limits = [free + mine]
-    for limit, used in _cgroup_limits():
+    for limit, used in group_limits():
         limits.append(limit - used + mine)
     return max(0, min(limits))
 
@@ -51,26 +65,28 @@ def free_memory(device: str = "cpu") -> int:
     return max(0, available_memory(device) - held)
 
 
-def _cgroup_limits() -> list[tuple[int, int]]:
-    """(limit, used) of the container and of the groups around it; a container sees its own group as the root."""
-    found: list[tuple[int, int]] = []
-    lines = _CGROUP.read_text().splitlines() if _CGROUP.is_file() else []
+def group_limits(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> list[GroupLimit]:
+    """Limits of the container's control group and of those around it; none where there are none.
+
+    A container sees the host's memory in ``/proc``, but what ends it is its own limit. It sees its own group as the
+    root. Both versions of control groups are read (cgroups(7)).
+    """
+    found: list[GroupLimit] = []
+    lines = membership.read_text().splitlines() if membership.is_file() else []
     for line in lines:
         _, kinds, path = line.split(":", 2)
         if kinds not in {"", "memory"}:
             continue
-        root = Path("/sys/fs/cgroup") / kinds
-        names = ("memory.max", "memory.current") if not kinds else ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        folders = [root / path.lstrip("/"), root]
-        while folders[-2] != root and root in folders[-2].parents:
+        top = root / kinds
+        maximum, current, cache = _FILES[kinds]
+        folders = [top / path.lstrip("/"), top]
+        while folders[-2] != top and top in folders[-2].parents:
             folders.insert(-1, folders[-2].parent)
         for folder in dict.fromkeys(folders):
-            limit, used = _number(folder / names[0]), _number(folder / names[1])
-            cache = _statistic(
-                folder / "memory.stat", "inactive_file"
-            )  # page cache is given up before anyone is killed
+            limit, used = _number(folder / maximum), _number(folder / current)
             if limit is not None and used is not None and limit < _UNLIMITED:
-                found.append((limit, max(0, used - cache)))
+                # The file cache is given up before anyone is killed.
+                found.append(GroupLimit(limit, max(0, used - _statistic(folder / "memory.stat", cache))))
     return found
 
 

@@ -16,6 +16,7 @@ import pytest
 from monitoring_fakes import amdsmi, nvml
 
 from deepseek.errors import MissingExtraError
+from deepseek.memory import group_limits
 from deepseek.monitoring.metrics import take
 from deepseek.monitoring.metrics.samples import total
 from deepseek.monitoring.resources import GpuReading, ResourceConfig, ResourceMonitor
@@ -77,22 +78,34 @@ def test_memory_and_files_that_are_taken_are_seen(tmp_path: Path) -> None:
     assert before.open_files is None or after.open_files == before.open_files + 20
 
 
+def in_groups(root: Path, membership: str) -> MachineReader:
+    """A reader of a process in a control group of a made-up tree."""
+    (root / "membership").write_text(membership)
+    return MachineReader(limits=lambda: group_limits(root, root / "membership"))
+
+
 @pytest.mark.parametrize(
-    "files",
+    ("membership", "files"),
     [
-        {"memory.max": "1073741824", "memory.current": "600000000", "memory.stat": "anon 5\ninactive_file 100000000\n"},
-        {
+        ("0::/", {"memory.max": "1073741824", "memory.current": "600000000", "memory.stat": "anon 5\ninactive_file 100000000\n"}),
+        ("9:memory:/", {
             "memory/memory.limit_in_bytes": "1073741824",
             "memory/memory.usage_in_bytes": "600000000",
             "memory/memory.stat": "total_rss 5\ntotal_inactive_file 100000000\n",
-        },
+        }),
+        ("0::/kubepods/pod", {
+            "memory.max": "max", "memory.current": "900000000",
+            "kubepods/memory.max": "1073741824", "kubepods/memory.current": "600000000",
+            "kubepods/memory.stat": "inactive_file 100000000\n",
+            "kubepods/pod/memory.max": "8073741824", "kubepods/pod/memory.current": "400000000",
+        }),
     ],
-)
-def test_a_containers_limit_counts(tmp_path: Path, files: dict[str, str]) -> None:
+)  # fmt: skip
+def test_a_containers_tightest_limit_counts(tmp_path: Path, membership: str, files: dict[str, str]) -> None:
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text(text + "\n")
-    reading = MachineReader(control_group=tmp_path).read()
+    reading = in_groups(tmp_path, membership).read()
     assert (reading.memory_used, reading.memory_limit) == (500_000_000, GIB)
 
 
@@ -100,7 +113,7 @@ def test_a_containers_limit_counts(tmp_path: Path, files: dict[str, str]) -> Non
 def test_without_a_limit_the_machines_memory_counts(tmp_path: Path, limit: str | None) -> None:
     if limit is not None:
         (tmp_path / "memory.max").write_text(limit)
-    assert MachineReader(control_group=tmp_path).read().memory_limit == psutil.virtual_memory().total
+    assert in_groups(tmp_path, "0::/").read().memory_limit == psutil.virtual_memory().total
 
 
 def test_nvidia_gpus(use: Use) -> None:

@@ -186,6 +186,14 @@ def test_protobuf_refusals(changes: Any, message: str) -> None:
         proto_codec.decode(Codec(TEXT_CLASSIFICATION), request)
 
 
+@pytest.mark.parametrize("value", [3.5e38, -1e300, 10**39])
+def test_json_numbers_that_would_become_infinite_are_refused(value: float) -> None:
+    x = {"name": "x", "shape": [1, 2, 2], "datatype": "FP32", "data": [1, 2, value, 4]}
+    n = {"name": "n", "shape": [1], "datatype": "INT64", "data": [1]}
+    with pytest.raises(RequestError, match="at position 2 does not fit FP32"):
+        infer(ARRAYS, inputs=[x, n])
+
+
 def test_raw_numbers_must_be_whole_elements() -> None:
     with pytest.raises(RequestError, match="multiple of 4 raw bytes for FP32, received 3"):
         raw.unpack(TensorField(Field(name="x", dtype="float32"), "input"), b"abc")

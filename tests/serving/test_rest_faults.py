@@ -124,6 +124,39 @@ def test_answers_that_arrive_in_time_are_not_disturbed_by_the_deadlines() -> Non
         assert status(exchange((host, int(port)), halves)) == 200
 
 
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_bodies_that_arrive_at_the_same_time_are_bounded_together(framing: str) -> None:
+    limit = 1024 * 1024
+    text = b'{"inputs": "%s"}' % (b"a" * 700_000)
+    head, body = post(TASK, b"Content-Length: %d" % len(text), b"Connection: close"), text
+    if framing == "chunks":
+        head = post(TASK, b"Transfer-Encoding: chunked", b"Connection: close")
+        body = b"%x\r\n" % len(text) + text + b"\r\n0\r\n\r\n"
+    config = CONFIG.model_copy(update={"max_body_bytes": limit, "rest": RestLimits(max_arriving_bytes=limit)})
+    with Server(config, [FakeClassifier()]) as server:
+        host, port = server.http_url.removeprefix("http://").split(":")
+        address = host, int(port)
+        with socket.create_connection(address, timeout=30) as first:
+            first.sendall(head + body[:600_000])
+            time.sleep(0.3)  # until it is being read
+            refused = exchange(address, head + body)
+            assert status(refused) == 429
+            assert b"retry-after: 1" in refused.lower()
+            assert b"of at most 1048576 may" in refused
+            assert httpx.post(server.http_url + TASK.decode(), json={"inputs": "a"}).status_code == 200, (
+                "small ones are"
+            )
+            first.sendall(body[600_000:])
+            assert status(first.recv(65536)) == 200
+        assert status(exchange(address, head + body)) == 200
+        with socket.create_connection(address, timeout=30) as leaving:
+            leaving.sendall(head + body[:600_000])
+            time.sleep(0.3)
+        deadline = time.monotonic() + 20
+        while status(exchange(address, head + body)) != 200:
+            assert time.monotonic() < deadline
+
+
 def test_idle_connections_do_not_hurt(served: Process) -> None:
     many_idle_connections(served, 300)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from deepseek.monitoring.config import MonitoringConfig
 from deepseek.serving.access.config import AccessConfig
-from deepseek.serving.batching.config import BatchingConfig
+from deepseek.serving.batching.config import BatchingConfig, BatchLimits
 from deepseek.serving.console.config import ConsoleConfig
 from deepseek.serving.features.config import FeatureServingConfig
 from deepseek.serving.rest.cors import CorsConfig
@@ -17,10 +17,8 @@ from deepseek.serving.tls import TlsConfig
 from deepseek.serving.workers.config import WorkersConfig
 
 
-class ServingConfig(BaseModel):
+class ServingConfig(BatchLimits):
     """Settings of one server process; raises ``pydantic.ValidationError`` for unknown or impossible values."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str = Field(
         default="127.0.0.1",
@@ -29,27 +27,6 @@ class ServingConfig(BaseModel):
     )
     http_port: int = Field(default=8000, ge=0, le=65535, description="REST port; 0 picks a free one.")
     grpc_port: int = Field(default=8001, ge=0, le=65535, description="gRPC port; 0 picks a free one.")
-    max_batch_size: int = Field(
-        default=32, ge=1, description="Most rows that a model sees at once. Larger requests are split and re-joined."
-    )
-    max_batch_delay_ms: float = Field(
-        default=2.0,
-        ge=0,
-        description="Longest time, in milliseconds, that a row waits for company while the model is idle. "
-        "A lone client never waits.",
-    )
-    max_queue: int = Field(
-        default=1024,
-        ge=1,
-        description="Most rows that wait for one model. Beyond it requests are refused at once "
-        "(429 with Retry-After, RESOURCE_EXHAUSTED).",
-    )
-    max_queue_bytes: int = Field(
-        default=256 * 1024 * 1024, ge=1024, description="Most bytes that the rows waiting for one model may hold."
-    )
-    max_batch_cost: int | None = Field(
-        default=None, ge=1, description="Most that a batch's rows may cost together, for models that tell it (`cost`)."
-    )
     batch_timeout_seconds: float | None = Field(
         default=300.0, gt=0, description="Longest time, in seconds, that a model may work on one batch; null: no limit."
     )
@@ -98,11 +75,5 @@ class ServingConfig(BaseModel):
     @property
     def batching(self) -> BatchingConfig:
         """The limits of each model's batcher."""
-        return BatchingConfig(
-            max_batch_size=self.max_batch_size,
-            max_batch_cost=self.max_batch_cost,
-            max_batch_delay_ms=self.max_batch_delay_ms,
-            max_queue=self.max_queue,
-            max_queue_bytes=self.max_queue_bytes,
-            timeout_seconds=self.batch_timeout_seconds,
-        )
+        limits = {name: getattr(self, name) for name in BatchLimits.model_fields}
+        return BatchingConfig(**limits, timeout_seconds=self.batch_timeout_seconds)

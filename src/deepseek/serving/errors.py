@@ -37,6 +37,10 @@ class QueueFullError(DeepSeekError):
         self.retry_after = retry_after
 
 
+class BodiesFullError(QueueFullError):
+    """Too many large bodies arrive at the same time."""
+
+
 class NotReadyError(DeepSeekError):
     """The model is still loading, or the server is shutting down."""
 

@@ -1,18 +1,18 @@
 """What the process and its machine use, from psutil; inside a container, of the container's limits.
 
-A container sees the host's memory in ``/proc``. What ends it is its own limit, so that is read from the control group
-(version 2: ``memory.max`` and ``memory.current``; version 1: ``memory.limit_in_bytes`` and ``memory.usage_in_bytes``),
-less the file cache that the kernel gives back on demand, as Kubernetes' working set does.
+A container's memory is that of its tightest control group (:func:`deepseek.memory.group_limits`), less the file cache
+that the kernel gives back on demand, as Kubernetes' working set is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-_UNLIMITED = 1 << 60
+from deepseek.memory import GroupLimit, group_limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,10 @@ class MachineReading:
 class MachineReader:
     """Reads the process that it is made in; ``folder`` lies on the disk that is watched."""
 
-    def __init__(self, folder: str | Path = ".", control_group: Path = Path("/sys/fs/cgroup")) -> None:
+    def __init__(self, folder: str | Path = ".", limits: Callable[[], list[GroupLimit]] = group_limits) -> None:
         self._process = psutil.Process()
         self._folder = str(folder)
-        self._group = control_group
+        self._limits = limits
         self._process.cpu_percent()  # the first call sets the mark that the next one measures from
         psutil.cpu_percent()
 
@@ -72,33 +72,7 @@ class MachineReader:
 
     def _memory(self) -> tuple[int, int]:
         host = psutil.virtual_memory()
-        names = ("memory.max", "memory.current", "memory.stat", "inactive_file")
-        old = (
-            "memory/memory.limit_in_bytes",
-            "memory/memory.usage_in_bytes",
-            "memory/memory.stat",
-            "total_inactive_file",
-        )
-        for maximum, current, statistics, cache in (names, old):
-            limit = _number(self._group / maximum)
-            if limit is not None and limit < min(host.total, _UNLIMITED):
-                used = (_number(self._group / current) or 0) - _field(self._group / statistics, cache)
-                return max(used, 0), limit
+        tightest = min(self._limits(), key=lambda group: group.limit - group.used, default=None)
+        if tightest is not None and tightest.limit < host.total:
+            return tightest.used, tightest.limit
         return host.total - host.available, host.total
-
-
-def _number(path: Path) -> int | None:
-    """A file with one number; ``None`` when it is not there or says ``max``."""
-    try:
-        text = path.read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdecimal() else None
-
-
-def _field(path: Path, name: str) -> int:
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(value) for key, _, value in (line.partition(" ") for line in lines) if key == name), 0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class BatchingConfig(BaseModel):
-    """Limits of one model's batcher; raises ``pydantic.ValidationError`` for unknown or impossible values."""
+class BatchLimits(BaseModel):
+    """What goes into one batch, and what may wait; raises ``pydantic.ValidationError`` for impossible values."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,13 +26,21 @@ class BatchingConfig(BaseModel):
         "A lone client never waits.",
     )
     max_queue: int = Field(
-        default=1024, ge=1, description="Most rows that wait for one model. Beyond it requests are refused at once."
+        default=1024,
+        ge=1,
+        description="Most rows that wait for one model. Beyond it requests are refused at once "
+        "(429 with Retry-After, RESOURCE_EXHAUSTED).",
     )
     max_queue_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=1024,
         description="Most bytes that the waiting rows of one model may hold. Beyond it requests are refused at once.",
     )
+
+
+class BatchingConfig(BatchLimits):
+    """Settings of one model's batcher."""
+
     ageing_seconds: float = Field(
         default=1.0,
         gt=0,

@@ -27,10 +27,12 @@ class Kind(NamedTuple):
     """The field of ``InferTensorContents``."""
     raw: str
     """Little-endian numpy dtype of the raw form; empty for length-prefixed bytes."""
-    bounds: tuple[int, int] | None = None
+    bounds: tuple[float, float] | None = None
+    """Of JSON's numbers, which have none of their own."""
 
 
 _INT32 = (-(2**31), 2**31 - 1)
+_FLOAT32 = (float(np.finfo(np.float32).min), float(np.finfo(np.float32).max))
 _INT64 = (-(2**63), 2**63 - 1)
 KINDS: dict[DType, Kind] = {
     "string": Kind(frozenset({str}), "strings", "bytes_contents", ""),
@@ -38,7 +40,7 @@ KINDS: dict[DType, Kind] = {
     "bool": Kind(frozenset({bool}), "booleans", "bool_contents", "?"),
     "int32": Kind(frozenset({int}), "integers", "int_contents", "<i4", _INT32),
     "int64": Kind(frozenset({int}), "integers", "int64_contents", "<i8", _INT64),
-    "float32": Kind(frozenset({int, float}), "numbers", "fp32_contents", "<f4"),
+    "float32": Kind(frozenset({int, float}), "numbers", "fp32_contents", "<f4", _FLOAT32),
     "float64": Kind(frozenset({int, float}), "numbers", "fp64_contents", "<f8"),
 }
 

@@ -11,6 +11,7 @@ from deepseek.serving.config import ServingConfig
 from deepseek.serving.console.routes import ConsoleRoutes
 from deepseek.serving.errors import (
     AuthenticationError,
+    BodiesFullError,
     BodyTimeoutError,
     BodyTooLargeError,
     NotReadyError,
@@ -70,7 +71,9 @@ class RestApp:
         console: ConsoleRoutes | None = None,
     ) -> None:
         self._limit = config.max_body_bytes
-        self._bodies = bodies = BodyReader(config.max_body_bytes, config.rest.body_timeout_seconds)
+        self._bodies = bodies = BodyReader(
+            config.max_body_bytes, config.rest.body_timeout_seconds, config.rest.max_arriving_bytes
+        )
         self._oip = OipRoutes(gateway, bodies, config.model_control)
         self._tasks = TaskRoutes(gateway, bodies, config.rest.max_form_parts)
         self._monitoring = MonitoringRoutes(gateway, bodies)
@@ -118,7 +121,7 @@ class RestApp:
         except BodyTimeoutError as error:
             _answer_and_close(transport, route.failed(error))
             return
-        except (AuthenticationError, BodyTooLargeError, UnsupportedMediaError, NotReadyError) as error:
+        except (AuthenticationError, BodiesFullError, BodyTooLargeError, UnsupportedMediaError, NotReadyError) as error:
             await self._refuse(transport, route.failed(error))
             return
         except Exception as error:  # noqa: BLE001  the boundary: every request gets an answer

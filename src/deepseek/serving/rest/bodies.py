@@ -1,4 +1,5 @@
-"""Reading request bodies: never more than ``max_body_bytes``, never longer than ``body_timeout_seconds``.
+"""Reading request bodies: at most ``max_body_bytes`` of each, within ``body_timeout_seconds``, and at most
+``max_arriving_bytes`` of all that arrive at the same time.
 
 Design: a timer for each request costs more than reading a small body does. Bodies that are being read are therefore
 kept in the order of their deadlines, which is the order in which they began, and one timer looks at the oldest ones.
@@ -6,8 +7,6 @@ kept in the order of their deadlines, which is the order in which they began, an
 What granian (2.8) does, and this depends on: ``transport()`` gives the whole body and fails when the client leaves;
 iterating gives its pieces and an empty one at its end, and when the client leaves a second empty one. After a read was
 cancelled the transport must not be asked again: it would block the event loop until the client sends more.
-
-Not here: a bound on all bodies together. Up to ``MAX_CONNECTIONS`` clients may each hold one body of the largest size.
 """
 
 from __future__ import annotations
@@ -20,11 +19,19 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from deepseek.serving.errors import BodyTimeoutError, BodyTooLargeError, RequestError, UnsupportedMediaError
+from deepseek.serving.errors import (
+    BodiesFullError,
+    BodyTimeoutError,
+    BodyTooLargeError,
+    RequestError,
+    UnsupportedMediaError,
+)
 from deepseek.serving.rest.http import Scope, Transport
 
 JSON = "application/json"
 FORM = "multipart/form-data"
+_SMALL = 64 * 1024
+"""Bytes of a body that are not counted among those that arrive: even all connections together may hold that much."""
 _ENDED_EARLY = "the body ended before its end; the client left, or announced more bytes than it sent"
 
 T = TypeVar("T")
@@ -69,12 +76,14 @@ class BodyDeadlines:
 
 
 class BodyReader:
-    """Reads bodies within limits; its errors are :class:`BodyTooLargeError`, :class:`BodyTimeoutError`,
-    :class:`UnsupportedMediaError` and :class:`RequestError`."""
+    """Reads bodies within limits; its errors are :class:`BodyTooLargeError`, :class:`BodiesFullError`,
+    :class:`BodyTimeoutError`, :class:`UnsupportedMediaError` and :class:`RequestError`."""
 
-    def __init__(self, limit: int, timeout_seconds: float) -> None:
+    def __init__(self, limit: int, timeout_seconds: float, most_arriving: int = 1 << 30) -> None:
         self.limit = limit
         self.deadlines = BodyDeadlines(timeout_seconds)
+        self._most_arriving = most_arriving
+        self._arriving = 0
 
     async def json(self, scope: Scope, transport: Transport, *, empty: bool = False) -> bytes:
         """The body of a JSON request; a content-type may be left out, another one, or compression, is refused.
@@ -92,6 +101,7 @@ class BodyReader:
     async def whole(self, scope: Scope, transport: Transport) -> bytes:
         """The body, of whatever type."""
         length = self._length(scope.headers)
+        counted = self._make_room(length) if length is not None and length > _SMALL else 0
         task = self.deadlines.begin()
         try:
             if length is not None:
@@ -100,6 +110,7 @@ class BodyReader:
         except RuntimeError as error:  # granian's protocol errors
             raise RequestError(_ENDED_EARLY) from error
         finally:
+            self._arriving -= counted
             self.deadlines.end(task)
 
     def pieces(self, scope: Scope, transport: Transport) -> AsyncIterator[bytes]:
@@ -118,7 +129,7 @@ class BodyReader:
         self._bounded_length(headers)
         task = self.deadlines.begin()
         try:
-            async for _ in self._pieces(transport):
+            async for _ in self._pieces(transport, held=False):
                 pass
         finally:
             self.deadlines.end(task)
@@ -137,18 +148,35 @@ class BodyReader:
             raise BodyTooLargeError(f"expected a body of at most {self.limit} bytes, received {length}")
         return int(length)
 
-    async def _pieces(self, transport: Transport) -> AsyncIterator[bytes]:
-        size = empty = 0
-        async for chunk in transport:
-            size += len(chunk)
-            if size > self.limit:
-                raise BodyTooLargeError(f"expected a body of at most {self.limit} bytes, received more")
-            if chunk:
-                yield chunk
-            else:
-                empty += 1
+    async def _pieces(self, transport: Transport, *, held: bool = True) -> AsyncIterator[bytes]:
+        """``held``: whoever reads keeps the pieces, so they are counted."""
+        size = empty = counted = 0
+        try:
+            async for chunk in transport:
+                size += len(chunk)
+                if size > self.limit:
+                    raise BodyTooLargeError(f"expected a body of at most {self.limit} bytes, received more")
+                if held and size > _SMALL:
+                    counted += self._make_room(size - counted)
+                if chunk:
+                    yield chunk
+                else:
+                    empty += 1
+        finally:
+            self._arriving -= counted
         if empty > 1:
             raise RequestError(_ENDED_EARLY)
+
+    def _make_room(self, size: int) -> int:
+        """Count ``size`` bytes in and return them; whoever asked counts them out."""
+        if self._arriving + size > self._most_arriving and self._arriving:  # one at a time fits, however large
+            raise BodiesFullError(
+                f"bodies of {self._arriving} bytes arrive at the moment, and of at most {self._most_arriving} may; "
+                "retry later, or against another replica",
+                retry_after=1.0,
+            )
+        self._arriving += size
+        return size
 
 
 def decoded(decode: Callable[[bytes], T], body: bytes, otherwise: str) -> T:

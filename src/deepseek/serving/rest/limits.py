@@ -24,6 +24,12 @@ class RestLimits(BaseModel):
         description="Longest time, in seconds, that a request's body may take to arrive as a whole (408 after it). "
         "Raise it together with max_body_bytes for slow lines.",
     )
+    max_arriving_bytes: int = Field(
+        default=1024 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Most bytes of the bodies that arrive at the same time, those of up to 64 KiB not counted "
+        "(429 with Retry-After beyond it). What has arrived counts towards max_queue_bytes.",
+    )
     max_header_bytes: int = Field(
         default=64 * 1024, ge=8192, le=1024 * 1024, description="Largest head of a request, in bytes (431 beyond it)."
     )
