@@ -91,6 +91,17 @@ def test_lengths_that_do_not_add_up_are_refused(
     assert message in answer.json()["error"]
 
 
+def test_binary_tensors_without_elements_need_no_length_of_the_json(http: httpx.Client) -> None:
+    x = {"name": "x", "shape": [1, 0, 2], "datatype": "FP32", "parameters": {"binary_data_size": 0}}
+    n = {"name": "n", "shape": [1], "datatype": "INT32", "data": [1]}
+    answer = http.post(INFER, json={"inputs": [n, x]})
+    assert answer.json()["outputs"][0] == {"name": "x", "datatype": "FP64", "shape": [1, 0, 2], "data": []}
+    x["parameters"] = {"binary_data_size": 8}
+    answer = http.post(INFER, json={"inputs": [n, x]})
+    assert answer.status_code == 400
+    assert "the header inference-header-content-length is missing" in answer.json()["error"]
+
+
 def test_data_and_binary_data_together_are_refused() -> None:
     tensor = {"name": "n", "shape": [1], "datatype": "INT32", "data": [1], "parameters": {"binary_data_size": 4}}
     head = json.dumps({"inputs": [tensor]}).encode()

@@ -142,6 +142,10 @@ class _Binary:
             )
 
 
+_NO_BINARY = _Binary(b"", 0)
+"""After a body that is all JSON: tensors without elements may still say so, as KServe's client does."""
+
+
 def _binary_outputs(request: InferenceRequest, outputs: list[TensorField]) -> frozenset[str]:
     usual = request.parameters is not None and request.parameters.get("binary_data_output") is True
     if not request.outputs:
@@ -152,11 +156,12 @@ def _binary_outputs(request: InferenceRequest, outputs: list[TensorField]) -> fr
 def _column(field: TensorField, tensor: RequestInput, binary: _Binary | None) -> list[Any]:
     expected = field.count(tensor.datatype, tensor.shape)
     if tensor.parameters is not None and "binary_data_size" in tensor.parameters:
-        if binary is None:
+        size = tensor.parameters["binary_data_size"]
+        if binary is None and size:
             raise RequestError(f"{field.where}: has binary_data_size, but the header {JSON_LENGTH} is missing")
         if tensor.data is not None:
             raise RequestError(f"{field.where}: expected data or binary_data_size, received both")
-        elements = raw.unpack(field, binary.take(field, tensor.parameters["binary_data_size"]))
+        elements = raw.unpack(field, (binary or _NO_BINARY).take(field, size))
         field.check_length(len(elements), expected, tensor.shape)
         return field.column(raw.text(field, elements) if isinstance(elements, list) else elements, tensor.shape)
     if tensor.data is None:

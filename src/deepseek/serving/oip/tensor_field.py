@@ -106,9 +106,10 @@ class TensorField:
                 return list(array.reshape(shape))
             return [array if len(shape) == 2 else array.reshape(shape[1:])]
         nested = list(flat)
-        for size in reversed(list(shape)[1:]):
-            nested = [nested[i : i + size] for i in range(0, len(nested), size)] if size else []
-        return nested or [[] for _ in range(shape[0])]
+        for axis in range(len(shape) - 1, 0, -1):
+            size = shape[axis]
+            nested = [nested[i * size : (i + 1) * size] for i in range(math.prod(shape[:axis]))]
+        return nested
 
     def parse_json(self, values: list[Any]) -> list[Any]:
         """Check and convert flat JSON values; raises :class:`RequestError` naming the first wrong one."""
@@ -174,13 +175,13 @@ class TensorField:
         if len(flat) == 1 and len(self.row_shape) == 1:
             return [1, len(flat[0])], flat[0]
         shape = [len(values)]
-        for _ in self.row_shape:
+        for declared in self.row_shape:
             sizes = {len(item) for item in flat}
             if len(sizes) > 1:
                 raise RequestError(
                     f"{self.where}: the rows have different sizes ({', '.join(map(str, sorted(sizes)))}), "
                     "which one tensor cannot hold; send one row a request, or leave this output out"
                 )
-            shape.append(sizes.pop() if sizes else 0)
+            shape.append(sizes.pop() if sizes else max(declared, 0))
             flat = list(chain.from_iterable(flat))
         return shape, flat
