@@ -105,3 +105,21 @@ TRITON = ClientEnvironment(
     ),
 )  # fmt: skip
 """Triton's client for HTTP and gRPC, with all that it needs."""
+
+KSERVE = ClientEnvironment(
+    "kserve",
+    (
+        "kserve==0.21.0", "annotated-doc==0.0.7", "annotated-types==0.8.0", "anyio==4.16.0",
+        "certifi==2026.10.19.post1", "charset-normalizer==3.5.3", "click==8.5.1", "cloudevents==1.13.0",
+        "deprecation==2.1.0", "durationpy==0.11", "fastapi==0.165.0", "grpc-interceptor==0.15.4", "grpcio==1.85.3",
+        "h11==0.16.0", "httpcore==1.0.9", "httpx==0.28.1", "idna==3.20", "kubernetes==37.0.1", "numpy==2.4.6",
+        "oauthlib==4.0.1", "opentelemetry-api==1.45.2", "orjson==3.13.0", "packaging==26.4", "pandas==2.3.3",
+        "prometheus_client==0.26.0", "protobuf==6.33.6", "psutil==5.9.8", "pydantic==2.14.4", "pydantic_core==2.50.5",
+        "python-dateutil==2.9.0.post0", "pytz==2026.6", "PyYAML==6.0.4", "requests-oauthlib==2.0.0", "requests==2.34.2",
+        "six==1.17.0", "starlette==1.10.0", "tabulate==0.10.0", "timing-asgi==0.3.2", "typing-inspection==0.4.5",
+        "typing_extensions==4.16.0", "urllib3==2.8.0", "uvicorn==0.54.0", "watchfiles==1.3.0",
+        "websocket-client==1.9.2",
+    ),
+)  # fmt: skip
+"""KServe's client for HTTP and gRPC, with what its import needs: the package is a model server and an SDK for
+Kubernetes as well, and imports both; what only they run on is left out."""

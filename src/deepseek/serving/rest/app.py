@@ -38,6 +38,8 @@ _MODELS = "/v2/models/"
 _TASKS = "/v1/tasks/"
 _FEATURES = "/v1/features"
 _REPOSITORY = "/v2/repository/models/"
+_V1_PREDICT = ":predict"
+"""How a URL of KServe's v1 protocol ends, which its client speaks unless it is told otherwise."""
 _REMEMBERED = 1024
 
 
@@ -190,5 +192,9 @@ def _versioned(name: str) -> tuple[str, str]:
 
 def _method_not_allowed(method: str, path: str, methods: Mapping[str, Handler]) -> Response:
     allow = ", ".join("GET, HEAD" if each == "GET" else each for each in methods)
-    response = json_response({"error": f"expected {allow} on {path}, received {method}"}, 405)
+    message = f"expected {allow} on {path}, received {method}"
+    if path.startswith(MODELS) and path.endswith(_V1_PREDICT):
+        name = path.removeprefix(MODELS).removesuffix(_V1_PREDICT)
+        message += f"; KServe's v1 protocol is not served, use its v2: POST {_MODELS}{name}/infer"
+    response = json_response({"error": message}, 405)
     return response._replace(headers=[*JSON_HEADERS, ("allow", allow)])
