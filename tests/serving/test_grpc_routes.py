@@ -13,8 +13,11 @@ import httpx
 import numpy as np
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from serving_fakes import CONFIG, FakeClassifier
 
 import deepseek.serving.proto as proto_package
@@ -112,6 +115,35 @@ def test_health_and_reflection(channel: grpc.Channel) -> None:
         "RepositoryModelLoad",
         "RepositoryModelUnload",
     ]
+
+
+def test_a_client_without_our_code_calls_what_reflection_describes(channel: grpc.Channel) -> None:
+    database = ProtoReflectionDescriptorDatabase(channel)
+    assert SERVICE in database.get_services()
+    method = DescriptorPool(database).FindServiceByName(SERVICE).FindMethodByName("ModelInfer")
+    request, response = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
+    call = channel.unary_unary(f"/{SERVICE}/ModelInfer", request.SerializeToString, response.FromString)
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "contents": {"bytes_contents": [b"a"]}}
+    answer = call(request(model_name="sentiment", inputs=[tensor]))
+    assert list(answer.outputs[0].contents.bytes_contents) == [b"A"]
+
+
+def test_clients_are_told_what_is_not_there(channel: grpc.Channel) -> None:
+    health = health_pb2_grpc.HealthStub(channel)
+    with pytest.raises(grpc.RpcError) as caught:
+        health.Check(health_pb2.HealthCheckRequest(service="nope"))
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND  # type: ignore[attr-defined]
+    # Clients ask for reflection v1 first, and go on with v1alpha when they are told so.
+    newer = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+    with pytest.raises(grpc.RpcError) as caught:
+        next(newer(iter([b""])))
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED  # type: ignore[attr-defined]
+
+
+def test_health_is_watched(channel: grpc.Channel) -> None:
+    watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+    assert next(watching).status == health_pb2.HealthCheckResponse.SERVING
+    watching.cancel()
 
 
 def test_many_calls_at_once(stub: Any) -> None:
