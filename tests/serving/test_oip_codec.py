@@ -192,6 +192,16 @@ def test_json_numbers_that_would_become_infinite_are_refused(value: float) -> No
         infer(ARRAYS, inputs=[x, n])
 
 
+@pytest.mark.parametrize("shape", [[10**12, 0, 2], [2**63 - 1, 0, 2]])
+def test_shapes_without_elements_cannot_ask_for_rows_without_end(shape: list[int]) -> None:
+    x = {"name": "x", "shape": shape, "datatype": "FP32", "data": []}
+    with pytest.raises(RequestError, match="at most 65536 rows and parts"):
+        infer(ARRAYS, inputs=[x])
+    request = pb.ModelInferRequest(inputs=[{"name": "x", "datatype": "FP32", "shape": shape}])
+    with pytest.raises(RequestError, match="at most 65536 rows and parts"):
+        proto_codec.decode(Codec(ARRAYS), request)
+
+
 def test_raw_numbers_must_be_whole_elements() -> None:
     with pytest.raises(RequestError, match="multiple of 4 raw bytes for FP32, received 3"):
         raw.unpack(TensorField(Field(name="x", dtype="float32"), "input"), b"abc")

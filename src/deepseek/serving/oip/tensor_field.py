@@ -45,6 +45,8 @@ KINDS: dict[DType, Kind] = {
 }
 
 
+_MOST_EMPTY = 65_536
+"""Parts of a tensor without elements: they cost a client no byte, and us an object each."""
 _FLOATS = frozenset({"fp32_contents", "fp64_contents"})
 
 
@@ -87,7 +89,13 @@ class TensorField:
             raise RequestError(f"{self.where}: expected shape {self._shapes}, received {sizes}")
         if sizes[0] == 0:
             raise RequestError(f"{self.where}: expected at least one row, received shape {sizes}")
-        return math.prod(sizes)
+        elements = math.prod(sizes)
+        if elements == 0 and math.prod(size or 1 for size in sizes) > _MOST_EMPTY:
+            raise RequestError(
+                f"{self.where}: expected at most {_MOST_EMPTY} rows and parts in a tensor without elements, "
+                f"received shape {sizes}"
+            )
+        return elements
 
     def check_length(self, received: int, expected: int, shape: Sequence[int], hint: str = "") -> None:
         """Raise :class:`RequestError` unless there are as many elements as the shape says."""
