@@ -109,3 +109,21 @@ def test_workers_are_swapped_with_their_model() -> None:
         assert not before & pids(server)
         assert not any(map(alive, before))
         assert ask(http, "", 3).status_code == 200
+
+
+def test_what_a_model_knows_of_its_training_data_comes_out_of_its_process() -> None:
+    class Referenced(Source):
+        def spec(self) -> LoaderSpec:
+            return LoaderSpec(function="worker_models:referenced")
+
+    config = CONFIG.model_copy(update={"workers": WorkersConfig(workers=1, **QUICK)})
+    with Server(config, sources=[Referenced()], load=["obedient"]) as server:
+        body = {"inputs": [{"do": "", "v": value + 5000} for value in range(1000)]}
+        assert httpx.post(f"{server.http_url}/v1/tasks/test", json=body, timeout=60).status_code == 200
+        assert server.monitor is not None
+        quality = server.monitor.quality("obedient")
+        assert quality is not None
+        quality.process()
+        shown = quality.to_dict()
+        assert shown["reference_accuracy"] == 0.94
+        assert {column.name: (column.side, column.state) for column in quality.drift} == {"v": ("input", 2)}

@@ -87,6 +87,19 @@ def obedient() -> Obedient:
     return Obedient()
 
 
+def referenced() -> Obedient:
+    """One that knows its training data."""
+    import pyarrow as pa
+
+    from deepseek.data import profile
+
+    model: Any = Obedient()
+    model.reference = profile(pa.table({"v": list(range(1000))}))
+    model.reference_metrics = {"accuracy": 0.94}
+    model.answer_column = "label"
+    return model  # type: ignore[no-any-return]
+
+
 class Echo:
     """Gives every input back."""
 

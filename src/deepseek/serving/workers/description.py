@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from deepseek.serving.workers.messages import Loaded
 from deepseek.tasks.signature import Signature
@@ -17,6 +19,10 @@ class ModelDescription:
     task: str
     platform: str
     signature: Signature
+    reference: Mapping[str, Any] = field(default_factory=dict)
+    """Statistics of the training data, which drift is measured against, and the rest of what monitoring asks for."""
+    reference_metrics: Mapping[str, float] = field(default_factory=dict)
+    answer_column: str | None = None
 
     @classmethod
     def told(cls, message: Loaded) -> ModelDescription:
@@ -27,4 +33,7 @@ class ModelDescription:
             task=message.task,
             platform=message.platform,
             signature=Signature.model_validate(message.signature),
+            reference=message.reference,
+            reference_metrics=message.reference_metrics,
+            answer_column=message.answer_column,
         )

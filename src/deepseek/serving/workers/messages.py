@@ -52,6 +52,9 @@ class Loaded(msgspec.Struct, tag="loaded", array_like=True, frozen=True):
     platform: str
     signature: dict[str, Any]
     statistics: Statistics
+    reference: dict[str, Any]
+    reference_metrics: dict[str, float]
+    answer_column: str | None
 
 
 class LoadFailed(msgspec.Struct, tag="load-failed", array_like=True, frozen=True):

@@ -81,6 +81,9 @@ def _introduction(model: ServedModel, watching: Control) -> Loaded:
         platform=model.platform,
         signature=model.signature.model_dump(mode="json"),
         statistics=watching.statistics(),
+        reference=dict(getattr(model, "reference", None) or {}),
+        reference_metrics=dict(getattr(model, "reference_metrics", None) or {}),
+        answer_column=getattr(model, "answer_column", None),
     )
 
 
