@@ -7,13 +7,13 @@ import contextlib
 import logging
 import random
 import socket
-import struct
 from collections.abc import Iterator
 from typing import Any
 
 import grpc
 import psutil
 import pytest
+from raw_grpc import PREFACE, Connection, call, frame
 from serving_fakes import CONFIG, FakeClassifier
 from test_grpc_routes import infer_request
 
@@ -21,7 +21,6 @@ from deepseek.serving import Server
 from deepseek.serving.proto import open_inference_pb2 as pb
 from deepseek.serving.proto import open_inference_pb2_grpc as pb_grpc
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 
@@ -36,10 +35,6 @@ def answers(server: Server) -> bool:
     with grpc.insecure_channel(server.grpc_address) as channel:
         stub: Any = pb_grpc.GRPCInferenceServiceStub(channel)
         return bool(stub.ModelInfer(infer_request(["hi"]), timeout=30).outputs[0].contents.bytes_contents[0] == b"HI")
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
 def noise(random_: random.Random) -> bytes:
@@ -90,6 +85,29 @@ def test_malformed_messages_are_refused_one_by_one(server: Server, caplog: pytes
             codes |= {each.code() for each in pending}
     assert codes <= refused | {grpc.StatusCode.OK}
     assert refused & codes
+    assert answers(server)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("path", ["/inference.\xff\xfe/ModelInfer", "\xff", "/\x00", "", "/a/b", INFER + "\x80"])
+def test_a_path_that_is_none_ends_nothing(server: Server, path: str, caplog: pytest.LogCaptureFixture) -> None:
+    host, port = server.grpc_address.split(":")
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        unary = channel.unary_unary(INFER, pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString)
+        assert unary(infer_request(["before"]), timeout=30)
+        for _ in range(3):
+            stranger = Connection((host, int(port)), seconds=10)
+            head, *rest = call(1, "/" * len(path), b"")
+            stranger.send(head.replace(b"/" * len(path), path.encode("latin-1"), 1) if path else head)
+            for piece in rest:
+                stranger.send(piece)
+            while not stranger.ended:
+                stranger.read()
+            stranger.close()
+        assert unary(infer_request(["after"]), timeout=30), "on the same connection"
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary("/inference.GRPCInferenceService/Nothing")(b"", timeout=30)
+        assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED  # type: ignore[attr-defined]
     assert answers(server)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 

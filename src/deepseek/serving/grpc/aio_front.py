@@ -10,6 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from deepseek.serving.errors import describe
+from deepseek.serving.grpc.guarded_server import guarded_server
 from deepseek.serving.grpc.rpc import Metadata, Rpc, Service, Streaming, Unary, retry_metadata
 from deepseek.serving.http_server import port_error
 
@@ -24,13 +25,12 @@ class AioFront:
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", -1),
         ]
-        self._server = grpc.aio.server(options=options)
+        self._server = guarded_server(options)
         self._services = tuple(service.name for service in services)
         self._health = health.aio.HealthServicer()
         for service in services:
             handlers = {rpc.name: _handler(rpc) for rpc in service.rpcs}
-            generic = grpc.method_handlers_generic_handler(service.name, handlers)
-            self._server.add_generic_rpc_handlers((generic,))
+            self._server.add_registered_method_handlers(service.name, handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
