@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deepseek.serving.batching.answering import answer
+from deepseek.serving.batching.output_check import OutputCheck
 from deepseek.serving.batching.request import Outcome
 from deepseek.serving.model import Outputs, Parameters, Row, ServedModel
 from deepseek.serving.workers.control import Control
@@ -60,8 +61,9 @@ def main(arguments: Sequence[str]) -> int:
         stream.send(LoadFailed(fault(error)))
         return 1
     watching.model_loaded(getattr(model, "cancel", None))
+    check = OutputCheck(model.name, model.signature)
     while isinstance(batch := stream.receive(), Predict):
-        _answer(stream, watching, model, batch)
+        _answer(stream, watching, model, check, batch)
     return 0 if batch is None or isinstance(batch, Stop) else 1
 
 
@@ -87,7 +89,7 @@ def _introduction(model: ServedModel, watching: Control) -> Loaded:
     )
 
 
-def _answer(stream: BlockingStream, watching: Control, model: ServedModel, batch: Predict) -> None:
+def _answer(stream: BlockingStream, watching: Control, model: ServedModel, check: OutputCheck, batch: Predict) -> None:
     pieces: list[Sequence[Row]] = []
     start = 0
     for size in batch.sizes:
@@ -95,7 +97,9 @@ def _answer(stream: BlockingStream, watching: Control, model: ServedModel, batch
         start += size
 
     def predict(rows: Sequence[Row], parameters: Parameters) -> Outputs:
-        return model.predict(rows, parameters or None)
+        outputs = model.predict(rows, parameters or None)
+        check(outputs)
+        return outputs
 
     watching.begins(batch.number)
     began = time.perf_counter()
