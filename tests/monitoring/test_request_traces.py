@@ -33,6 +33,19 @@ def answered(tracer: Tracer, headers: dict[str, str]) -> Any:
     return request
 
 
+def test_no_span_ends_before_its_start_when_the_clock_is_set_back(
+    exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Tracer(TracingConfig(), exporter=exporter).begin("rest", "infer", {})
+    real = time.time_ns
+    monkeypatch.setattr("time.time_ns", lambda: real() - 5 * 3600 * 10**9)
+    now = time.monotonic()
+    request.ran(now, now, now, rows=1)
+    request.end(200)
+    for span in exporter.get_finished_spans():
+        assert 0 <= span.end_time - span.start_time < 60 * 10**9
+
+
 def test_a_request_is_a_server_span_with_queue_and_execution(exporter: InMemorySpanExporter) -> None:
     before = time.time_ns()
     answered(Tracer(TracingConfig(service_name="front"), version="1.2", exporter=exporter), {})

@@ -19,7 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from deepseek.errors import UnknownNameError
+from deepseek.errors import ConfigError, UnknownNameError
+from deepseek.monitoring import steady
 from deepseek.monitoring.config import MonitoringConfig
 from deepseek.monitoring.history import History
 from deepseek.monitoring.logs.setup import Logs
@@ -90,7 +91,7 @@ class ServerMonitor:
         self._history = History(config.step_seconds, config.history_minutes)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="deepseek-monitor")
         self._task: asyncio.Task[None] | None = None
-        self._started = time.time()
+        self._started = steady.now()
 
     def add_model(
         self,
@@ -131,7 +132,13 @@ class ServerMonitor:
         spill = None
         if config.spill_folder:
             file = re.sub(r"[^A-Za-z0-9._-]", "_", f"{name}-{version}") + ".sqlite"
-            spill = SpillFile(Path(config.spill_folder) / file, config.spill_rows)
+            try:
+                spill = SpillFile(Path(config.spill_folder) / file, config.spill_rows)
+            except ConfigError:
+                if self._task is None:
+                    raise
+                # a model that is loaded later, on a full disk, say, is served all the same
+                logger.exception("answers of model %r that memory has no room for are forgotten", name)
         return PredictionStore(capacity=config.keep_answers, keep_seconds=config.keep_seconds, spill=spill)
 
     def remove_model(self, name: str, version: str) -> None:
@@ -206,7 +213,7 @@ class ServerMonitor:
             "format": FORMAT,
             "version": self._version,
             "started": self._started,
-            "now": time.time(),
+            "now": steady.now(),
             "step_seconds": self.config.step_seconds,
             "in_flight": self._in_flight(),
             "history": self._history.to_dict(points),
@@ -261,7 +268,7 @@ class ServerMonitor:
             "resident": float(machine.resident) if machine is not None else None,
             "loop_lag": self.resources.lag.worst(),
         }
-        self._history.add(time.monotonic(), self.metrics(), now=time.time(), extra=extra)
+        self._history.add(time.monotonic(), self.metrics(), now=steady.now(), extra=extra)
 
     async def close(self) -> None:
         """End the steps, keep what waits for labels, export the last spans, and put logging back as it was."""

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from numbers import Real
@@ -27,6 +26,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from deepseek.errors import DeepSeekError
+from deepseek.monitoring import steady
 from deepseek.monitoring.metrics.families import CONFIDENCE_BUCKETS
 from deepseek.monitoring.metrics.histogram import Histogram
 from deepseek.monitoring.metrics.samples import Sample
@@ -113,7 +113,7 @@ class QualityMonitor:
         self._live = LiveResult(labels=0)
         self._labels = dict.fromkeys(_OUTCOMES, 0)
         self._rows = self._failures = 0
-        self._now = time.time()
+        self._now = steady.now()
         self._lock = threading.Lock()
 
     def answered(self, request_id: str | None, rows: Sequence[Row], outputs: Sequence[Row]) -> None:
@@ -133,7 +133,7 @@ class QualityMonitor:
     def process(self, now: float | None = None) -> None:
         """Count the sampled rows and renew verdict and scores; blocks for milliseconds, so not on the event loop."""
         with self._lock:
-            self._now = now = time.time() if now is None else now
+            self._now = now = steady.now() if now is None else now
             sample, self._sample = self._sample, Reservoir(self._sample_rows)
             sampled = sample.kept
             self._rows += len(sampled)
@@ -161,7 +161,7 @@ class QualityMonitor:
         the row has its label. *Invalid*: the model answers with a number and the label is none. May read a file.
         """
         found = dict.fromkeys(_OUTCOMES, 0)
-        now = time.time() if now is None else now
+        now = steady.now() if now is None else now
         with self._lock:
             for label in labels:
                 joined = self._store.join(row_key(label.request_id, label.row), now)

@@ -90,13 +90,15 @@ class Tracer:
     def begin(self, protocol: str, operation: str, headers: Headers) -> RequestTrace:
         """Begin the span of a request, as a child of the caller's if its headers have one."""
         context = self._propagator.extract(headers, getter=_GETTER)
+        start = time.time_ns()
         span = self._tracer.start_span(
             operation,
             context=context,
             kind=self._api.SpanKind.SERVER,
             attributes={"deepseek.protocol": protocol, "deepseek.operation": operation},
+            start_time=start,
         )
-        return RequestTrace(self, span, operation)
+        return RequestTrace(self, span, operation, start - time.monotonic_ns())
 
     def child(self, parent: Span, name: str, start: int, end: int, attributes: dict[str, Any]) -> None:
         """Record a span that is over; times in nanoseconds since 1970."""
@@ -120,12 +122,16 @@ class Tracer:
 
 
 class RequestTrace:
-    """The span of one request. Everything but :meth:`end` does nothing when the trace is not sampled."""
+    """The span of one request. Everything but :meth:`end` does nothing when the trace is not sampled.
 
-    __slots__ = ("_operation", "_span", "_tracer")
+    ``offset`` is what the wall clock was ahead of ``time.monotonic_ns`` at the start: a wall clock that is set back
+    meanwhile must not let a span end before its start.
+    """
 
-    def __init__(self, tracer: Tracer, span: Span, operation: str) -> None:
-        self._tracer, self._span, self._operation = tracer, span, operation
+    __slots__ = ("_offset", "_operation", "_span", "_tracer")
+
+    def __init__(self, tracer: Tracer, span: Span, operation: str, offset: int) -> None:
+        self._tracer, self._span, self._operation, self._offset = tracer, span, operation, offset
 
     @property
     def trace_id(self) -> str:
@@ -153,8 +159,7 @@ class RequestTrace:
         ``rows`` is the size of the batch that they were in.
         """
         if self._span.is_recording():
-            offset = time.time_ns() - time.monotonic_ns()
-            first, second, third = (offset + int(at * 1e9) for at in (arrived, began, ended))
+            first, second, third = (self._offset + int(at * 1e9) for at in (arrived, began, ended))
             self._tracer.child(self._span, "queue", first, second, {})
             self._tracer.child(self._span, "execute", second, third, {"deepseek.batch.rows": rows})
 
@@ -175,7 +180,7 @@ class RequestTrace:
                 span.set_attribute("error.type", type(error).__qualname__)
             if code >= 500:
                 self._tracer.failed(span)
-        span.end()
+        span.end(self._offset + time.monotonic_ns())
 
 
 class _Getter:
