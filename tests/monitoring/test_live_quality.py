@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import sqlite3
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -311,20 +313,94 @@ def test_the_file_is_bounded(tmp_path: Path) -> None:
     quality.close()
 
 
-def test_a_file_that_cannot_be_written_loses_answers_and_nothing_else(
+def test_what_a_full_disk_does_not_take_waits_and_is_written_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    spill = SpillFile(tmp_path / "m.sqlite", 1000)
-    spill._db.execute("PRAGMA max_page_count = 4")  # a disk without room
+    caplog.set_level(logging.WARNING, "deepseek")
+    spill = SpillFile(tmp_path / "m.sqlite", 10_000)
     store = PredictionStore(capacity=1, keep_seconds=100, spill=spill)
     quality = QualityMonitor("m", "1", QualityConfig(), store=store)
+    for number in range(100):
+        quality.answered(f"early{number}", [{}], [{"label": "a"}])
+    quality.process()
+    room(spill, 0)
     for number in range(5000):
         quality.answered(f"r{number}", [{}], [{"label": "a" * 100}])
     quality.process()
-    assert spill.lost == 4999
-    assert "could not be kept" in caplog.text
-    assert quality.add_labels([Label("r4999", "a" * 100), Label("r1", "a")])["joined"] == 1
+    quality.process()
+    assert quality.add_labels([Label("r4999", "a"), Label("r1", "a"), Label("r1", "a")]) == {
+        "joined": 2, "duplicate": 1, "late": 0, "unknown": 0, "invalid": 0,
+    }  # fmt: skip
+    room(spill, 1000)
+    quality.process()
+    assert quality.add_labels([Label(f"r{n}", "a") for n in range(2, 5000)])["joined"] == 4997
+    assert quality.add_labels([Label(f"early{n}", "a") for n in range(100)])["joined"] == 100
+    assert store.lost == 0
+    assert caplog.text.count("answers cannot be kept") == 1
+    assert caplog.text.count("can be kept in") == 1
     quality.close()
+
+
+def room(spill: SpillFile, pages: int) -> None:
+    """Leave the file's disk room for so many pages more."""
+    database = spill._open()
+    database.execute(f"PRAGMA max_page_count = {database.execute('PRAGMA page_count').fetchone()[0] + pages}")
+
+
+def test_what_waits_for_a_full_disk_is_bounded_and_what_is_lost_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepseek.monitoring.quality.predictions.MOST_WAITING", 1000)
+    spill = SpillFile(tmp_path / "m.sqlite", 10_000)
+    store = PredictionStore(capacity=5000, keep_seconds=100, spill=spill)
+    quality = QualityMonitor("m", "1", QualityConfig(), store=store)
+    spill._open().execute("PRAGMA query_only = ON")
+    for number in range(9000):
+        quality.answered(f"r{number}", [{}], [{"label": "a" * 100}])
+        if number % 500 == 0:
+            quality.process()
+    assert store.lost == 3000
+    assert quality.add_labels([Label("r2999", "a"), Label("r3000", "a"), Label("r8999", "a")]) == {
+        "joined": 2, "duplicate": 0, "late": 1, "unknown": 0, "invalid": 0,
+    }  # fmt: skip
+    quality.close()
+    assert "8998 answers that labels may still come for are lost" in caplog.text
+
+
+def test_an_answer_in_a_file_that_cannot_be_written_is_taken_once(tmp_path: Path) -> None:
+    path = tmp_path / "m.sqlite"
+    spill = SpillFile(path, 1000)
+    spill.write([(f"k{n}", ("a", None, 1000.0)) for n in range(3)])
+    spill._open().execute("PRAGMA query_only = ON")
+    assert spill.pop("k1") == ("a", None, 1000.0)
+    assert spill.pop("k1") is None
+    assert not spill.write([("k3", ("b", None, 1000.0))])
+    spill._open().execute("PRAGMA query_only = OFF")
+    assert spill.write([("k1", ("again", None, 1001.0))])
+    assert spill.pop("k1") == ("again", None, 1001.0)
+    spill.forget_before(2000.0)
+    spill.close()
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT count(*) FROM answers").fetchone() == (0,)
+
+
+def test_a_wall_clock_that_jumps_ends_no_window_and_forgets_no_answer(
+    reference: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quality = QualityMonitor("m", "1", CONFIG, reference=reference, answer_column="label")
+    quality.process()
+    rows, outputs = served(CONFIG.min_rows + 50)
+    for number, (row, output) in enumerate(zip(rows, outputs, strict=True)):
+        quality.answered(f"r{number}", [row], [output])
+    for hours in (50, -50, 0):
+        monkeypatch.setattr("time.time", lambda hours=hours: 1e9 + hours * 3600.0)
+        quality.process()
+        assert quality.to_dict()["drift"]["ended"] is None
+    assert quality.add_labels([Label(f"r{len(rows) - 1}", "a")])["joined"] == 1
+    later = time.monotonic() + CONFIG.window_seconds + 1
+    monkeypatch.setattr("time.monotonic", lambda: later)
+    quality.process()
+    assert quality.to_dict()["drift"]["ended"] is not None
 
 
 def test_a_folder_that_cannot_be_made_is_said_at_the_start(tmp_path: Path) -> None:

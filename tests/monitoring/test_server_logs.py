@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -186,6 +187,35 @@ def test_a_stream_that_blocks_stops_nobody() -> None:
     gate.set()
     handler.close()
     assert stream.getvalue().splitlines() == [f"line {n}" for n in range(6)]
+
+
+def test_lines_that_a_full_disk_does_not_take_are_counted_and_told() -> None:
+    class Disk(io.StringIO):
+        full = False
+
+        def write(self, text: str) -> int:
+            if self.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(text)
+
+    stream = Disk()
+    handler = ThreadedHandler(stream)
+
+    def log(*numbers: int) -> None:
+        for number in numbers:
+            handler.handle(logging.LogRecord("deepseek", logging.ERROR, "file", 1, "line %d", (number,), None))
+        handler.flush()
+
+    log(0)
+    stream.full = True
+    log(1, 2, 3)
+    assert handler.dropped == 3
+    stream.full = False
+    log(4, 5)
+    handler.close()
+    first, told, *rest = stream.getvalue().splitlines()
+    assert (first, rest) == ("line 0", ["line 4", "line 5"])
+    assert "about 3 before this one are missing" in told
 
 
 def test_everything_is_written_at_the_end() -> None:

@@ -79,6 +79,9 @@ class Assembly:
         async with contextlib.AsyncExitStack() as opened:
             listener = bind(address, config.http_port, family)
             opened.callback(listener.close)
+            if monitor is not None:  # first and, when closing, last: it has the log that the others write to
+                await monitor.start()
+                opened.push_async_callback(monitor.close)
             access = None
             if config.access.applies_to(config.host):
                 access = await AccessControl.open(config.access)
@@ -107,13 +110,12 @@ class Assembly:
             self.http_port, self.grpc_port = listener.getsockname()[1], self._grpc.port
             host = _WILDCARDS.get(address, address)
             self.host = f"[{host}]" if ":" in host else host
+            if monitor is not None:
+                self._closing.push_async_callback(monitor.close)
             if access is not None:
                 self._closing.push_async_callback(access.close)
             if features is not None:
                 self._closing.push_async_callback(asyncio.to_thread, features.close)
-            if monitor is not None:
-                await monitor.start()
-                self._closing.push_async_callback(monitor.close)
             opened.pop_all()
 
     async def _open_features(self) -> FeatureReads | None:

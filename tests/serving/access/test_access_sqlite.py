@@ -170,6 +170,71 @@ def test_a_read_only_disk_stops_nothing() -> None:
         shutil.rmtree(folder)
 
 
+LEFT_BEHIND = """
+import os, sys
+sys.path.insert(0, sys.argv[2])
+from access_helpers import in_loop, opened
+from deepseek.serving.access import AccessStoreError
+import deepseek.serving.access.sqlite_store  # while its files may still be read
+
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+
+@in_loop
+async def test():
+    try:
+        async with opened(sys.argv[1]) as control:
+            print(*(record.state(0) for record in await control.admin.keys()))
+    except AccessStoreError as error:
+        print("refused:", error)
+
+test()
+"""
+
+
+def test_a_revocation_that_a_killed_process_left_in_the_log_holds_on_a_disk_that_cannot_be_written(
+    sqlite_url: str,
+) -> None:
+    async def revoke() -> None:
+        async with opened(sqlite_url) as control:
+            await control.admin.create("k")
+            await control.sync()
+        async with opened(sqlite_url) as control:
+            await control.admin.revoke("k")
+            for part in ("", "-wal"):  # as a killed process leaves them, without the shared memory
+                shutil.copy(f"{path_of(sqlite_url)}{part}", folder / f"copy.sqlite3{part}")
+
+    folder = Path(tempfile.mkdtemp())
+    try:
+        asyncio.run(revoke())
+        folder.chmod(0o555)
+        for part in ("", "-wal"):
+            (folder / f"copy.sqlite3{part}").chmod(0o444)
+        done = child(LEFT_BEHIND, f"sqlite:///{folder / 'copy.sqlite3'}")
+        assert done.stdout.startswith(("revoked", "refused:")), done.stderr
+    finally:
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+@in_loop
+async def test_requests_that_are_stored_from_the_future_count_for_nobody(sqlite_url: str) -> None:
+    hands = Hands()
+    async with opened(sqlite_url, hands.clock) as control:
+        key = (await control.admin.create("k", plan="three")).key
+        hands.wall += 3600
+        assert await allowed(control, key, 5) == 3
+        await control.sync()
+    hands.wall -= 3600  # a minute is over, but the wall clock was set back
+    hands.monotonic += 61
+    async with opened(sqlite_url, hands.clock) as control:
+        assert await allowed(control, key, 5) == 3
+        await control.sync()
+        with sqlite3.connect(path_of(sqlite_url)) as database:
+            assert database.execute("SELECT count(*) FROM recent WHERE at > ?", (hands.wall,)).fetchone() == (0,)
+
+
 @in_loop
 async def test_the_file_is_its_owners_alone(sqlite_url: str) -> None:
     async with opened(sqlite_url):

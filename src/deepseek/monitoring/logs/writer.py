@@ -1,7 +1,8 @@
 """A handler that never makes the event loop wait: records go to a thread, which formats and writes them.
 
 A terminal that is paused, or a log collector that is behind, fills the pipe; a handler that writes at once would then
-stop the server. Here at most ``most_waiting`` records wait, and what comes beyond is dropped and counted.
+stop the server. Here at most ``most_waiting`` records wait, and what comes beyond is dropped and counted. So is what
+the stream does not take, such as a file on a full disk; when it takes lines again, the first one says so.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ class ThreadedHandler(logging.Handler):
         self._records: SimpleQueue[logging.LogRecord | threading.Event] = SimpleQueue()
         self._stopped = threading.Event()
         self.dropped = 0
-        """Records that found no room."""
+        """Records that found no room, or that the stream did not take."""
+        self._missing = 0
+        """Of these, the ones that the log has not been told of."""
         self._thread = threading.Thread(target=self._write, name="deepseek-logs", daemon=True)
         self._thread.start()
 
@@ -47,11 +50,23 @@ class ThreadedHandler(logging.Handler):
                     return
                 continue
             try:
-                self._stream.write(self.format(record) + "\n")
-                if self._records.empty():
-                    self._stream.flush()
+                self._write_line(record)
+            except OSError:
+                self.dropped += 1
+                self._missing += 1
             except Exception:  # noqa: BLE001  as the standard handlers do: logging must not end the program
                 self.handleError(record)
+
+    def _write_line(self, record: logging.LogRecord) -> None:
+        text = self.format(record) + "\n"
+        if self._missing:
+            message = "the log took no lines for a while; about %d before this one are missing"
+            told = logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, (self._missing,), None)
+            text = self.format(told) + "\n" + text
+        self._stream.write(text)
+        if self._records.empty() or self._missing:
+            self._stream.flush()
+        self._missing = 0
 
     def flush(self) -> None:
         """Wait until everything so far is written, for two seconds at most."""

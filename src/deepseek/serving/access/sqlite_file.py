@@ -8,7 +8,8 @@ Design choices:
   process, and a power failure may cost the last of them. Changes of keys are written with ``FULL``: a revocation that
   was confirmed is on the disk.
 - WAL needs shared memory, so all processes must be on the file's machine.
-- A file that cannot be written is opened for reading, so that keys are known.
+- A file that cannot be written is opened for reading, so that keys are known; each transaction tries again to open it
+  for writing.
 """
 
 from __future__ import annotations
@@ -115,8 +116,14 @@ class SqliteFile:
         self._read_only = False
 
     def _open_to_read(self, reason: Exception) -> None:
-        """A read-only disk holds no shared memory for a WAL either; ``immutable`` does without."""
-        for mode in ("?mode=ro", "?mode=ro&immutable=1"):
+        """A read-only or full disk holds no shared memory for a WAL either; ``immutable`` does without.
+
+        It also does without the WAL itself. What a process that was killed left there may revoke a key, so a file with
+        such a rest is not read without it.
+        """
+        rest = self.path.with_name(self.path.name + "-wal")
+        complete = not rest.exists() or rest.stat().st_size == 0
+        for mode in ("?mode=ro", *(["?mode=ro&immutable=1"] if complete else [])):
             try:
                 self._connect(mode)
                 self._number("version")
@@ -126,8 +133,8 @@ class SqliteFile:
                 self._read_only = True
                 return
         raise AccessStoreError(
-            f"the key store {self.path} cannot be opened: {reason}. Choose another place with --store, "
-            f"such as sqlite:///folder/access.sqlite3, on a disk of this machine"
+            f"the key store {self.path} cannot be opened: {reason}. Make room on its disk, or choose another place "
+            f"with --store, such as sqlite:///folder/access.sqlite3, on a disk of this machine"
         ) from reason
 
     def _connect(self, mode: str) -> None:
@@ -165,6 +172,9 @@ class SqliteFile:
 
     @contextlib.contextmanager
     def _transaction(self, *, durable: bool) -> Iterator[None]:
+        if self._read_only:  # perhaps it can be written by now
+            self.close()
+            self.open()
         connection = self._opened
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         connection.execute(f"PRAGMA busy_timeout = {_PATIENT_MS if durable else _HURRIED_MS}")
@@ -214,9 +224,6 @@ class SqliteFile:
 
     def write(self, usage: list[UsageRow], taken: list[Taken], now: float, today: int) -> None:
         """Add counts, all of them or none."""
-        if self._read_only:  # perhaps it can be written by now
-            self.close()
-            self.open()
         with self._transaction(durable=False):
             seq = self._next()
             connection = self._opened
@@ -225,7 +232,9 @@ class SqliteFile:
             connection.executemany(_ADD_TAKEN, totals)
             requests = [(seq, self._process, key, count, now) for key, count, _ in taken if count]
             connection.executemany("INSERT INTO recent VALUES (?, ?, ?, ?, ?)", requests)
-            connection.execute("DELETE FROM recent WHERE at < ?", (now - 2 * WINDOW_SECONDS,))
+            # those of the future were written before the clock was set back
+            kept = (now - 2 * WINDOW_SECONDS, now + WINDOW_SECONDS)
+            connection.execute("DELETE FROM recent WHERE at NOT BETWEEN ? AND ?", kept)
             if today != self._tidied:
                 self._keep_days("usage", self._keep_usage_days)
                 self._keep_days("taken", KEEP_TAKEN_DAYS)
@@ -255,8 +264,9 @@ class SqliteFile:
                 (today, seen if today == day else -1),
             ).fetchall()
             requests = connection.execute(
-                "SELECT key_id, SUM(requests) FROM recent WHERE seq > ? AND process <> ? AND at > ? GROUP BY key_id",
-                (seen, self._process, now - WINDOW_SECONDS),
+                "SELECT key_id, SUM(requests) FROM recent "
+                "WHERE seq > ? AND process <> ? AND at BETWEEN ? AND ? GROUP BY key_id",
+                (seen, self._process, now - WINDOW_SECONDS, now + WINDOW_SECONDS),
             ).fetchall()
         finally:
             connection.execute("COMMIT")
