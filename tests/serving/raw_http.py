@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import random
 import socket
 from collections.abc import Iterable
@@ -46,6 +47,41 @@ def status(answer: bytes) -> int:
     return int(line[1]) if len(line) > 1 and line[0].startswith(b"HTTP/") else 0
 
 
+class KeptConnection:
+    """A client that goes on with one connection for as long as the server leaves it open."""
+
+    def __init__(self, address: Address, seconds: float = 30) -> None:
+        self._address, self._seconds = address, seconds
+        self._socket: socket.socket | None = None
+        self.opened = 0
+        """Connections so far."""
+
+    def ask(self, request: bytes) -> int:
+        """The status of the answer to a request whose length is right."""
+        try:
+            return self._ask(request)
+        except (http.client.BadStatusLine, ConnectionError):  # closed just before, as happens to every client
+            self.close()
+            return self._ask(request)
+
+    def _ask(self, request: bytes) -> int:
+        if self._socket is None:
+            self._socket = socket.create_connection(self._address, timeout=self._seconds)
+            self.opened += 1
+        self._socket.sendall(request)
+        answer = http.client.HTTPResponse(self._socket)
+        answer.begin()
+        answer.read()
+        if answer.will_close:
+            self.close()
+        return answer.status
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
 Body = tuple[bytes, bytes, bytes]
 """Path, body and content-type of a request."""
 
@@ -85,7 +121,7 @@ class Mutations:
             return self._mutate(self._random.choice(self._corpus), self._corpus), False
         path, body, kind = self._random.choice(self._bodies)
         body = self._mutate(body, [each for _, each, _ in self._bodies])
-        return post(path, b"Content-Length: %d" % len(body), b"Connection: close", body=body, kind=kind), True
+        return sized(path, body, kind), True
 
     def _mutate(self, start: bytes, others: list[bytes]) -> bytes:
         data = bytearray(start)

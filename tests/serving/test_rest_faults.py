@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from fault_server import Process, server_process
-from raw_http import TASK, Address, Mutations, exchange, post, sized, status
+from raw_http import TASK, Address, exchange, post, sized, status
 from serving_fakes import CONFIG, FakeClassifier, classify
 
 from deepseek.serving import Server
@@ -24,7 +22,6 @@ JSON = b'{"inputs": "a"}'
 FORM = b"multipart/form-data; boundary=b"
 UPLOAD = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nabc\r\n--b--\r\n'
 INFER = b"/v2/models/sentiment/infer"
-TENSOR = b'{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}]}'
 IMAGE = b"/v1/tasks/image-classification"
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 LIMIT = CONFIG.max_body_bytes
@@ -322,62 +319,6 @@ def test_a_body_that_comes_after_its_answer_could_does_not_reset_the_connection(
     answer = exchange(served.address, late(), seconds=10)
     assert status(answer) == (404 if path == b"/nope" else 200)
     assert path == b"/nope" or answer.count(b"HTTP/1.1 200") == 2, "the connection was closed"
-
-
-BODIES = [
-    (TASK, b'{"inputs": ["a", "b"], "parameters": {"temperature": 2}, "model": "sentiment"}', b"application/json"),
-    (TASK, b'--b\r\nContent-Disposition: form-data; name="text"\r\n\r\nabc\r\n--b--\r\n', FORM),
-    (INFER, TENSOR, b"application/json"),
-    (
-        b"/v1/tasks/echo",
-        b'{"inputs": {"x": [[1, 2]], "n": 5, "tags": ["a", "b"], "blob": {"base64": "AQ=="}}}',
-        b"application/json",
-    ),
-    (IMAGE, UPLOAD, FORM),
-    (IMAGE, b'{"inputs": [{"image": "data:image/png;base64,AQID", "box": [1, 2, 3, 4]}]}', b"application/json"),
-]
-CORPUS = [
-    *(sized(*each) for each in BODIES),
-    post(TASK, b"Transfer-Encoding: chunked", body=b"f\r\n" + JSON + b"\r\n0\r\n\r\n"),
-    b"GET /v2/models/sentiment/versions/1 HTTP/1.1\r\nHost: test\r\nAccept: */*\r\n\r\n",
-    b"GET /openapi.json HTTP/1.1\r\nHost: test\r\n\r\n",
-    LIVE,
-]
-
-
-def test_fuzzed_requests(served: Process) -> None:
-    fuzz(served, 2000)
-
-
-@pytest.mark.slow
-def test_fifty_thousand_fuzzed_requests(served: Process) -> None:
-    fuzz(served, 50_000)
-
-
-def fuzz(served: Process, count: int) -> None:
-    """The server stays up, never says 500, and its memory does not grow with their number."""
-    seen: Counter[int] = Counter()
-    lock = threading.Lock()
-    levels: list[int] = []
-    threads = 8
-
-    def work(seed: int) -> None:
-        source = Mutations(seed, CORPUS, BODIES)
-        for at in range(count // threads):
-            request, right = source.next()
-            answer = exchange(served.address, request, shut=not right, seconds=10)
-            with lock:
-                seen[status(answer)] += 1
-            if seed == 0 and at % max(1, count // threads // 10) == 0:
-                levels.append(served.memory())
-
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, range(threads)))
-    assert served.alive
-    assert set(seen) <= {0, 100, 200, 400, 404, 405, 408, 413, 414, 415, 431, 503, 505}, seen
-    assert seen[200] > 0
-    assert seen[400] > 0
-    assert levels[-1] - levels[len(levels) // 4] < 32 * 1024**2, levels
 
 
 def test_a_keep_alive_connection_survives_refusals(served: Process) -> None:
