@@ -16,6 +16,7 @@ from typing import Any
 
 from deepseek.tasks.signature import Signature
 
+_PLAIN = frozenset({str, float, int, bool, bytes})
 _NESTED = (list, tuple, dict, set)
 
 
@@ -34,7 +35,7 @@ class OutputCheck:
         """Raise :class:`OutputError` for a value that is missing or has another shape."""
         fields = self._fields
         for row in outputs:
-            if not isinstance(row, Mapping):
+            if type(row) is not dict and not isinstance(row, Mapping):
                 raise OutputError(
                     f"model {self._name!r} returned a row of {type(row).__name__}, expected a mapping of names"
                 )
@@ -43,7 +44,7 @@ class OutputCheck:
                 if value is None:
                     if not optional:
                         raise OutputError(f"model {self._name!r} returned a row without {name!r}")
-                elif not (_fits(value, shape) if shape else _is_scalar(value)):
+                elif not (_fits(value, shape) if shape else type(value) in _PLAIN or _is_scalar(value)):
                     raise OutputError(
                         f"model {self._name!r}: expected the output {name!r} of shape {_told(shape)}, "
                         f"received {_described(value)}"
@@ -55,14 +56,14 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _fits(value: Any, shape: Sequence[int]) -> bool:
-    sizes = getattr(value, "shape", None)
+    sizes = None if type(value) is list else getattr(value, "shape", None)
     if sizes is not None:
         return len(sizes) == len(shape) and all(want in (-1, got) for want, got in zip(shape, sizes, strict=True))
     if not isinstance(value, list | tuple) or shape[0] not in (-1, len(value)):
         return False
     if len(shape) > 1:
         return all(_fits(item, shape[1:]) for item in value)
-    return not value or _is_scalar(value[0])
+    return not value or type(value[0]) in _PLAIN or _is_scalar(value[0])
 
 
 def _told(shape: Sequence[int]) -> str:
