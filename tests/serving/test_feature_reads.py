@@ -29,9 +29,9 @@ from deepseek.serving.features.reads import FeatureReads
 from deepseek.serving.gateway import Gateway
 from deepseek.serving.grpc.aio_front import AioFront
 from deepseek.serving.lifecycle import Lifecycle, Phase
+from deepseek.serving.models.repository import ModelRepository
 from deepseek.serving.proto import features_pb2 as pb
 from deepseek.serving.proto import features_pb2_grpc as pb_grpc
-from deepseek.serving.repository import ModelRepository
 
 ARROW = {"accept": "application/vnd.apache.arrow.stream"}
 URL = "/v1/features/customers"

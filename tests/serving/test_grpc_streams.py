@@ -20,11 +20,12 @@ from deepseek.serving.gateway import Gateway
 from deepseek.serving.grpc import front
 from deepseek.serving.grpc.aio_front import AioFront
 from deepseek.serving.grpc.inference import STREAM_WINDOW, InferenceStream
+from deepseek.serving.grpc.native_front import NativeFront
 from deepseek.serving.grpc.rpc import Metadata
 from deepseek.serving.lifecycle import Lifecycle, Phase
+from deepseek.serving.models.repository import ModelRepository
 from deepseek.serving.proto import open_inference_pb2 as pb
 from deepseek.serving.proto import open_inference_pb2_grpc as pb_grpc
-from deepseek.serving.repository import ModelRepository
 
 
 def test_a_stream_answers_every_request_and_goes_on_after_a_failure(stub: Any) -> None:
@@ -183,7 +184,7 @@ def test_a_message_that_is_not_protobuf_is_refused(channel: grpc.Channel) -> Non
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED  # type: ignore[attr-defined]
 
 
-def test_how_a_transport_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_a_transport_is_picked(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     config = CONFIG.model_copy(update={"grpc_transport": "native"})
     credentials = grpc.ssl_server_credentials([(b"", b"")])
     with pytest.raises(ConfigError, match="has no TLS"):
@@ -192,7 +193,14 @@ def test_how_a_transport_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="pip install pygrpc-native"):
         front.open_front([], config, "127.0.0.1")
 
-    async def picked() -> object:
-        return front.open_front([], CONFIG, "127.0.0.1")
+    async def picked(address: str = "127.0.0.1", transport: str = "auto") -> object:
+        return front.open_front([], CONFIG.model_copy(update={"grpc_transport": transport}), address)
 
     assert isinstance(asyncio.run(picked()), AioFront)
+    monkeypatch.undo()
+    assert isinstance(asyncio.run(picked()), NativeFront)
+    assert isinstance(asyncio.run(picked("0.0.0.0", "native")), NativeFront)
+    assert isinstance(asyncio.run(picked(transport="grpcio")), AioFront)
+    with caplog.at_level("INFO", "deepseek.serving"):
+        assert isinstance(asyncio.run(picked("0.0.0.0")), AioFront)
+    assert "grpc_transport: native is several times as fast" in caplog.text

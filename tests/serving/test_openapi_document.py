@@ -18,7 +18,7 @@ from upload_fakes import FakeImages
 
 from deepseek.serving import Server
 from deepseek.serving.features.config import FeatureServingConfig
-from deepseek.serving.repository import ModelRepository
+from deepseek.serving.models.repository import ModelRepository
 from deepseek.serving.rest.openapi import openapi_document
 
 IMAGE = "/v1/tasks/image-classification"

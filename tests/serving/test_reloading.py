@@ -14,8 +14,8 @@ from serving_fakes import CONFIG, FakeClassifier
 
 from deepseek.errors import BundleError, ConfigError
 from deepseek.serving import Server
-from deepseek.serving.reload import Reloader
-from deepseek.serving.sources import NamedSource, sources_in
+from deepseek.serving.models.reload import Reloader
+from deepseek.serving.models.sources import NamedSource, sources_in
 
 
 def write_model(folder: Path, version: str) -> Path:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from deepseek.serving import Server, ServingConfig
-    from deepseek.serving.sources import NamedSource
+    from deepseek.serving.models.sources import NamedSource
 
 
 def command(
@@ -78,8 +78,8 @@ def command(
     from deepseek.inference.opening import opened
     from deepseek.progress import console
     from deepseek.serving import Server
-    from deepseek.serving.loading import ModelLoader
-    from deepseek.serving.sources import NamedSource, sources_in
+    from deepseek.serving.models.loading import ModelLoader
+    from deepseek.serving.models.sources import NamedSource, sources_in
 
     given = {"host": host, "http_port": http_port, "grpc_port": grpc_port, "max_batch_size": max_batch_size}
     settings = _settings(config, given, keys, model_control, workers)
@@ -167,7 +167,7 @@ def _run_reloading(
 ) -> bool:
     """Serve until Ctrl-C or until code has changed; whether it has."""
     from deepseek.serving import Server
-    from deepseek.serving.reload import Reloader
+    from deepseek.serving.models.reload import Reloader
 
     changed: list[bool] = []
 

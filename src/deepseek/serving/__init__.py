@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from deepseek.serving.batching.batcher import MicroBatcher
     from deepseek.serving.config import ServingConfig
     from deepseek.serving.facade import DeepSeekInference
-    from deepseek.serving.repository import ModelRepository
+    from deepseek.serving.models.repository import ModelRepository
     from deepseek.serving.server import Server
 
 __all__ = ["DeepSeekInference", "MicroBatcher", "ModelRepository", "Server", "ServingConfig"]
@@ -20,7 +20,7 @@ __all__ = ["DeepSeekInference", "MicroBatcher", "ModelRepository", "Server", "Se
 _HOMES = {
     "DeepSeekInference": "deepseek.serving.facade",
     "MicroBatcher": "deepseek.serving.batching.batcher",
-    "ModelRepository": "deepseek.serving.repository",
+    "ModelRepository": "deepseek.serving.models.repository",
     "Server": "deepseek.serving.server",
     "ServingConfig": "deepseek.serving.config",
 }

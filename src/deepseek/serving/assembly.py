@@ -27,7 +27,7 @@ from deepseek.serving.grpc.front import Front, open_front
 from deepseek.serving.grpc.oip_service import OipService
 from deepseek.serving.http_server import HttpServer, bind
 from deepseek.serving.lifecycle import Lifecycle, Phase
-from deepseek.serving.repository import ModelRepository
+from deepseek.serving.models.repository import ModelRepository
 from deepseek.serving.rest.app import RestApp
 from deepseek.serving.rest.cors import CorsApp
 

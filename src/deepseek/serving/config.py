@@ -45,8 +45,10 @@ class ServingConfig(BatchLimits):
     )
     grpc_transport: Literal["auto", "native", "grpcio"] = Field(
         default="auto",
-        description="What speaks gRPC: 'native' (pygrpc-native, in Rust), 'grpcio' (grpc.aio: the reference, and TLS), "
-        "or, with 'auto', the native one where it is installed and can do what is asked for.",
+        description="What speaks gRPC: 'native' (pygrpc-native, in Rust: several times as fast), 'grpcio' (grpc.aio: "
+        "the reference, and TLS), or, with 'auto', the native one on loopback where it is installed, without TLS. "
+        "Elsewhere it has to be asked for, behind a proxy that bounds messages: it holds one, up to 4 GiB, before it "
+        "refuses its size.",
     )
     access: AccessConfig = Field(
         default_factory=AccessConfig, description="Keys, plans and limits; needed everywhere but on loopback."

@@ -26,9 +26,9 @@ from deepseek.monitoring.logs.request_ids import request_id
 from deepseek.serving.batching.request import LOWEST_PRIORITY, NORMAL_PRIORITY
 from deepseek.serving.errors import PermissionDeniedError, status_of
 from deepseek.serving.lifecycle import Lifecycle
-from deepseek.serving.loaded_model import LoadedModel
-from deepseek.serving.model import Outputs, Parameters, Row
-from deepseek.serving.repository import ModelRepository
+from deepseek.serving.models.loaded_model import LoadedModel
+from deepseek.serving.models.repository import ModelRepository
+from deepseek.serving.models.served_model import Outputs, Parameters, Row
 
 if TYPE_CHECKING:
     from deepseek.monitoring.server_monitor import ServerMonitor

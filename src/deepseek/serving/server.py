@@ -26,9 +26,9 @@ from deepseek.serving.assembly import Assembly
 from deepseek.serving.config import ServingConfig
 from deepseek.serving.errors import refusal, status_of
 from deepseek.serving.lifecycle import Lifecycle
-from deepseek.serving.model import ServedModel
-from deepseek.serving.observing import ModelObserver
-from deepseek.serving.repository import ModelRepository, ModelSource
+from deepseek.serving.models.observing import ModelObserver
+from deepseek.serving.models.repository import ModelRepository, ModelSource
+from deepseek.serving.models.served_model import ServedModel
 from deepseek.serving.version import server_version
 
 logger = logging.getLogger("deepseek.serving")

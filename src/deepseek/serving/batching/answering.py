@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from deepseek.serving.batching.request import Outcome
-from deepseek.serving.model import Outputs, Parameters, Row
+from deepseek.serving.models.served_model import Outputs, Parameters, Row
 
 Predict = Callable[[Sequence[Row], Parameters], Outputs]
 

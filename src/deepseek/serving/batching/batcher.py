@@ -44,7 +44,7 @@ from deepseek.serving.batching.request import (
 from deepseek.serving.batching.thread_executor import ThreadExecutor
 from deepseek.serving.batching.waiting import WaitingRows, parameters_key
 from deepseek.serving.errors import DeadlineError, NotReadyError, RequestError
-from deepseek.serving.model import Outputs, Parameters, Row
+from deepseek.serving.models.served_model import Outputs, Parameters, Row
 
 OnBatch = Callable[[int, float, float], None]
 """Told of each batch: its rows, the seconds that its oldest row waited, and the seconds that it ran."""

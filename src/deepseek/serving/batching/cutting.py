@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from deepseek.serving.batching.lengths import bucket
 from deepseek.serving.errors import RequestError
-from deepseek.serving.model import Row
+from deepseek.serving.models.served_model import Row
 
 Measure = Callable[[Row], int]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from deepseek.serving.model import Row
+from deepseek.serving.models.served_model import Row
 from deepseek.tasks.signature import Signature
 
 SHORT = 32

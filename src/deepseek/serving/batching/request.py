@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from deepseek.errors import DataError
-from deepseek.serving.model import Outputs, Parameters, Row
+from deepseek.serving.models.served_model import Outputs, Parameters, Row
 
 NORMAL_PRIORITY = 4
 """Of a request that says nothing; 0 is the highest."""

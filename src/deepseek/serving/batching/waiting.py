@@ -16,7 +16,7 @@ from collections.abc import Hashable
 from typing import Any
 
 from deepseek.serving.batching.request import Chunk, Request
-from deepseek.serving.model import Parameters
+from deepseek.serving.models.served_model import Parameters
 
 
 class WaitingRows:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from deepseek.serving.errors import DeadlineError, NotReadyError, RequestError
 from deepseek.serving.generation.answers import Answers
 from deepseek.serving.generation.host import Ask, Begun
-from deepseek.serving.model import Outputs, Parameters, Row
+from deepseek.serving.models.served_model import Outputs, Parameters, Row
 
 if TYPE_CHECKING:
     from deepseek.serving.generation.generator import ServedGenerator

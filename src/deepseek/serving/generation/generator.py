@@ -22,7 +22,7 @@ from deepseek.inference.generation.stream import Completion
 from deepseek.inference.opening import opened
 from deepseek.serving.generation.batching import GenerationBatcher
 from deepseek.serving.generation.host import Ask, EngineHost, PromptTooLongError
-from deepseek.serving.model import Outputs, Parameters, Row
+from deepseek.serving.models.served_model import Outputs, Parameters, Row
 from deepseek.tasks.text_generation import Decoding, TextGeneration
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from functools import partial
 from deepseek.serving.errors import describe
 from deepseek.serving.gateway import Call, Gateway
 from deepseek.serving.grpc.rpc import Metadata
-from deepseek.serving.model import Outputs
+from deepseek.serving.models.served_model import Outputs
 from deepseek.serving.oip import proto_codec
 from deepseek.serving.oip.codec import Inference
 from deepseek.serving.proto import open_inference_pb2 as pb

@@ -9,7 +9,7 @@ import msgspec
 
 from deepseek.errors import nearest
 from deepseek.serving.errors import RequestError
-from deepseek.serving.model import Row
+from deepseek.serving.models.served_model import Row
 from deepseek.serving.oip.tensor_field import TensorField
 from deepseek.tasks.signature import Signature
 

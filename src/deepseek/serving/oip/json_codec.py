@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from deepseek.serving.errors import RequestError
-from deepseek.serving.model import Outputs
+from deepseek.serving.models.served_model import Outputs
 from deepseek.serving.oip import raw
 from deepseek.serving.oip.codec import Codec, Inference, urgency
 from deepseek.serving.oip.tensor_field import TensorField

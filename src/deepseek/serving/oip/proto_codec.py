@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deepseek.serving.errors import RequestError
-from deepseek.serving.model import Outputs
+from deepseek.serving.models.served_model import Outputs
 from deepseek.serving.oip import raw
 from deepseek.serving.oip.codec import Codec, Inference, urgency
 from deepseek.serving.proto import open_inference_pb2 as pb

@@ -10,7 +10,7 @@ from msgspec import UNSET
 from deepseek.inference.generation.stream import Completion, Piece
 from deepseek.serving.generation.batching import GenerationBatcher
 from deepseek.serving.generation.host import Ask
-from deepseek.serving.loaded_model import LoadedModel
+from deepseek.serving.models.loaded_model import LoadedModel
 from deepseek.serving.openai.errors import ParameterError
 from deepseek.serving.openai.generating import GeneratingRoute, Rendering, finished
 from deepseek.serving.openai.logprobs import chat_logprobs

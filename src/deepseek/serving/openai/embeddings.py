@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from deepseek.serving.gateway import Gateway
-from deepseek.serving.loaded_model import LoadedModel
+from deepseek.serving.models.loaded_model import LoadedModel
 from deepseek.serving.openai.errors import ParameterError
 from deepseek.serving.openai.requests import MOST_INPUTS, EmbeddingRequest, decode
 from deepseek.serving.openai.responses import Embedding, Embeddings, EmbeddingUsage

@@ -23,7 +23,7 @@ from deepseek.serving.gateway import Call, Gateway
 from deepseek.serving.generation.answers import Answers
 from deepseek.serving.generation.batching import GenerationBatcher
 from deepseek.serving.generation.host import Ask
-from deepseek.serving.loaded_model import LoadedModel
+from deepseek.serving.models.loaded_model import LoadedModel
 from deepseek.serving.openai.errors import ParameterError
 from deepseek.serving.openai.event_stream import EventStream
 from deepseek.serving.openai.requests import Generation

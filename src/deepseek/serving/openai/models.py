@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from deepseek.serving.gateway import Gateway
 from deepseek.serving.generation.batching import GenerationBatcher
-from deepseek.serving.loaded_model import LoadedModel
+from deepseek.serving.models.loaded_model import LoadedModel
 from deepseek.serving.openai.responses import Model, Models
 from deepseek.serving.rest.http import Response, Scope, Transport, json_response
 

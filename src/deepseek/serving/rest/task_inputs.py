@@ -14,7 +14,7 @@ import msgspec
 
 from deepseek.errors import nearest
 from deepseek.serving.errors import RequestError
-from deepseek.serving.model import Row
+from deepseek.serving.models.served_model import Row
 from deepseek.serving.oip.codec import Codec
 from deepseek.serving.oip.tensor_field import TensorField
 from deepseek.serving.rest.bodies import decoded

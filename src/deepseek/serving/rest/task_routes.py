@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable
 
 from deepseek.serving.errors import RequestError
 from deepseek.serving.gateway import Call, Gateway
-from deepseek.serving.loaded_model import LoadedModel
+from deepseek.serving.models.loaded_model import LoadedModel
 from deepseek.serving.rest.bodies import BodyReader, is_form
 from deepseek.serving.rest.disconnect import result_or_disconnect
 from deepseek.serving.rest.forms import read_form

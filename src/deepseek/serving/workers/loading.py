@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from deepseek.errors import ConfigError
-from deepseek.serving.model import ServedModel
-from deepseek.serving.warming import sample, trying
+from deepseek.serving.models.served_model import ServedModel
+from deepseek.serving.models.warming import sample, trying
 
 _NEEDED = ("name", "version", "task", "signature", "platform", "predict")
 

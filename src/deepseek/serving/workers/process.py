@@ -27,7 +27,7 @@ from typing import Any
 from deepseek.serving.batching.answering import answer
 from deepseek.serving.batching.output_check import OutputCheck
 from deepseek.serving.batching.request import Outcome
-from deepseek.serving.model import Outputs, Parameters, Row, ServedModel
+from deepseek.serving.models.served_model import Outputs, Parameters, Row, ServedModel
 from deepseek.serving.workers.control import Control
 from deepseek.serving.workers.faults import fault
 from deepseek.serving.workers.loading import load, warm_up

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from deepseek.serving.model import Row
+from deepseek.serving.models.served_model import Row
 from deepseek.serving.workers.frames import Buffer, Frame, frame
 from deepseek.serving.workers.messages import Message
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from deepseek.serving.models.repository import ModelRepository
 from deepseek.serving.openai import openapi as openai
-from deepseek.serving.repository import ModelRepository
 from deepseek.serving.rest.openapi.feature_paths import feature_paths
 from deepseek.serving.rest.openapi.model_paths import model_paths, task_paths
 from deepseek.serving.rest.openapi.operations import COMPONENTS, SECURITY, TAGS, guard

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from deepseek.serving.loaded_model import LoadedModel
+from deepseek.serving.models.loaded_model import LoadedModel
+from deepseek.serving.models.repository import ModelRepository
 from deepseek.serving.oip.codec import Codec
 from deepseek.serving.oip.tensor_field import TensorField
-from deepseek.serving.repository import ModelRepository
 from deepseek.serving.rest.openapi.operations import BODY, Schema, json_content, operation, ref
 from deepseek.serving.rest.openapi.signature_schemas import (
     example_row,

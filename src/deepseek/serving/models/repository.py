@@ -16,8 +16,8 @@ from typing import NamedTuple, Protocol
 
 from deepseek.errors import ConfigError, UnknownNameError
 from deepseek.serving.config import ServingConfig
-from deepseek.serving.loaded_model import LoadedModel
-from deepseek.serving.model import ServedModel
+from deepseek.serving.models.loaded_model import LoadedModel
+from deepseek.serving.models.served_model import ServedModel
 
 
 class ModelSource(Protocol):

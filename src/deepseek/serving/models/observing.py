@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deepseek.monitoring.metrics.models import ModelState
 from deepseek.monitoring.server_monitor import ServerMonitor
-from deepseek.serving.loaded_model import LoadedModel
+from deepseek.serving.models.loaded_model import LoadedModel
 
 
 class ModelObserver:

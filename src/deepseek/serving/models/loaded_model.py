@@ -15,16 +15,16 @@ from deepseek.serving.batching.request import NORMAL_PRIORITY
 from deepseek.serving.batching.thread_executor import ThreadExecutor
 from deepseek.serving.config import ServingConfig
 from deepseek.serving.errors import NotReadyError
-from deepseek.serving.model import Batcher, BatchingModel, Outputs, Parameters, Row, ServedModel
+from deepseek.serving.models.served_model import Batcher, BatchingModel, Outputs, Parameters, Row, ServedModel
+from deepseek.serving.models.warming import sample, trying
 from deepseek.serving.oip.codec import Codec
-from deepseek.serving.warming import sample, trying
 from deepseek.serving.workers.description import ModelDescription
 
 if TYPE_CHECKING:
     from deepseek.monitoring.metrics.models import ModelMeter
     from deepseek.monitoring.metrics.requests import RequestMeter
     from deepseek.monitoring.quality.monitor import QualityMonitor
-    from deepseek.serving.repository import ModelSource
+    from deepseek.serving.models.repository import ModelSource
 
 
 class Statistics:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from deepseek.errors import require
-from deepseek.serving.repository import ModelRepository
+from deepseek.serving.models.repository import ModelRepository
 
 logger = logging.getLogger("deepseek.serving")
 

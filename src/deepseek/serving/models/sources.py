@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from deepseek.errors import ConfigError
-from deepseek.serving.model import ServedModel
+from deepseek.serving.models.served_model import ServedModel
 from deepseek.serving.workers.config import LoaderSpec
 
 Loader = Callable[[str, str], ServedModel]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deepseek.errors import ConfigError
-from deepseek.serving.model import ServedModel
+from deepseek.serving.models.served_model import ServedModel
 from deepseek.serving.workers.config import LoaderSpec
 
 
