@@ -105,7 +105,7 @@ class TensorField:
             )
 
     def column(self, flat: list[Any] | np.ndarray[Any, Any], shape: Sequence[int]) -> list[Any]:
-        """Cut checked row-major elements into one value a row, as :mod:`deepseek.serving.models.served_model` has it."""
+        """Cut checked row-major elements into one value a row, of the types in :mod:`~.models.served_model`."""
         if not self.row_shape:
             return flat if isinstance(flat, list) else flat.tolist()
         if self.native_dtype is not None:
