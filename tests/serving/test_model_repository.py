@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -16,6 +17,7 @@ from deepseek.errors import BundleError, ConfigError
 from deepseek.serving import ModelRepository, Server
 from deepseek.serving.proto import open_inference_pb2 as pb
 from deepseek.serving.proto import open_inference_pb2_grpc as pb_grpc
+from deepseek.serving.sources import NamedSource
 
 TASK = "/v1/tasks/text-classification"
 REPOSITORY = "/v2/repository/models/"
@@ -76,6 +78,24 @@ def test_loading_again_swaps_and_unloading_frees(swapping: Server, source: Sourc
         unknown = http.post(REPOSITORY + "othr/load")
         assert unknown.status_code == 404
         assert "Did you mean 'other'?" in unknown.json()["error"]
+
+
+@dataclass(frozen=True)
+class Loader:
+    """As the command's: it cannot be hashed, nor can a source that has it."""
+
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, model: str, name: str) -> FakeClassifier:
+        return FakeClassifier(name)
+
+
+def test_a_named_source_is_unloaded_as_any_other() -> None:
+    config = CONFIG.model_copy(update={"model_control": True})
+    sources = [NamedSource(name, name, Loader()) for name in ("sentiment", "other")]
+    with Server(config, sources=sources, load=["sentiment", "other"]) as server:
+        assert httpx.post(server.http_url + REPOSITORY + "sentiment/unload").status_code == 200
+        assert server.repository.names == ["other"]
 
 
 def test_what_was_served_goes_on_when_loading_fails(swapping: Server, source: Source) -> None:

@@ -162,9 +162,11 @@ class ModelRepository:
     async def unload(self, name: str) -> None:
         """Stop serving a model, every version of it and its adapters; queued requests are still answered."""
         chosen = [self.get(name, version) for version in self.versions(name)]
-        sources = {loaded.source for loaded in chosen if loaded.source is not None and loaded.source.name == name}
+        sources = [loaded.source for loaded in chosen if loaded.source is not None and loaded.source.name == name]
         async with self._loading.setdefault(name, asyncio.Lock()):
-            going = [loaded for loaded in self if loaded in chosen or loaded.source in sources]
+            going = [
+                loaded for loaded in self if loaded in chosen or any(loaded.source is source for source in sources)
+            ]
             for loaded in going:
                 self._go(loaded)
             await _retire(going)
