@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
+from importlib.resources import files
 from typing import Any
 
 import grpc
@@ -15,6 +17,7 @@ from test_grpc_routes import infer_request
 
 from deepseek.monitoring import MonitoringConfig
 from deepseek.serving import Server
+from deepseek.serving.errors import BodiesFullError, QueueFullError, QuotaExceededError, refusal
 from deepseek.serving.proto import open_inference_pb2_grpc as pb_grpc
 
 TASK = "/v1/tasks/text-classification"
@@ -53,6 +56,24 @@ def test_requests_are_counted_by_protocol_model_and_status(watched: tuple[Server
     assert samples(http, "deepseek_batch_rows_count") == {("sentiment", "1"): 4}  # the warm-up is one
     assert samples(http, "deepseek_requests_in_flight") == {(): 0}
     assert samples(http, "process_resident_memory_bytes")[()] > 1e6
+
+
+def test_refusals_are_counted_by_the_reasons_that_the_alert_rules_know() -> None:
+    with Server(CONFIG, [FakeClassifier()]) as server, httpx.Client(base_url=server.http_url) as http:
+        batcher = server.repository.get("sentiment").batcher
+
+        def full(*_: object, **__: object) -> None:
+            raise QueueFullError("full", 1.0)
+
+        batcher.submit = full  # type: ignore[method-assign, assignment]
+        assert http.post(TASK, json={"inputs": "a"}).status_code == 429
+        counted = samples(http, "deepseek_requests_refused_total")
+    assert counted == {("rest", "queue_full"): 1}
+    rules = (files("deepseek.monitoring.rules") / "deepseek.rules.yml").read_text("utf-8")
+    known = set(re.findall(r'refused_total\{reason="(\w+)"', rules))
+    told = {refusal(error) for error in (QueueFullError("", 1), BodiesFullError("", 1), QuotaExceededError("", 1))}
+    assert told == {"queue_full", "bodies_full", "quota_exceeded"}
+    assert known <= told
 
 
 def test_openmetrics_is_spoken_to_those_who_ask(watched: tuple[Server, httpx.Client]) -> None:

@@ -112,8 +112,10 @@ def status_of(error: BaseException) -> int:
 
 
 def refusal(error: BaseException) -> str:
-    """What a request that got 429 had exhausted, for counting."""
-    return "queue" if isinstance(error, QueueFullError) else "quota"
+    """What a request that got 429 had exhausted, for counting; the alert rules know these names."""
+    if isinstance(error, BodiesFullError):
+        return "bodies_full"
+    return "queue_full" if isinstance(error, QueueFullError) else "quota_exceeded"
 
 
 def describe(error: BaseException) -> Failure:
