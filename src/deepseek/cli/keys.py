@@ -28,7 +28,8 @@ Store = Annotated[
     ),
 ]
 Config = Annotated[
-    Path | None, typer.Option(help="A YAML file of access settings, the server's: store, plans, default_plan, ...")
+    Path | None,
+    typer.Option(help="The server's settings (deepseek serve --config), or a YAML file of those under its 'access'."),
 ]
 Key = Annotated[str, typer.Argument(help="The key's id, or its name if no other key has it.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]

@@ -65,6 +65,8 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
     path.write_text("mode: required\nplans: {gold: {requests_per_minute: 600}}\n")
     config = AccessConfig.read(path)
     assert config.mode == "required"
+    path.write_text("host: 0.0.0.0\naccess: {mode: required, plans: {gold: {requests_per_minute: 600}}}\n")
+    assert AccessConfig.read(path) == config, "a server's settings have them under 'access'"
     path.write_text("mode: off\n")
     assert AccessConfig.read(path).mode == "off"
     assert config.all_plans["gold"] == Plan(requests_per_minute=600)

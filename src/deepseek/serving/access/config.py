@@ -94,11 +94,13 @@ class AccessConfig(BaseModel):
 
     @classmethod
     def read(cls, path: str | Path) -> AccessConfig:
-        """The settings in a YAML file; raises :class:`ConfigError`."""
+        """The settings in a YAML file of their own, or under ``access`` in a server's; raises :class:`ConfigError`."""
         import yaml
 
         try:
             loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            if isinstance(loaded, dict) and "access" in loaded:
+                loaded = loaded["access"]
             return cls.model_validate({} if loaded is None else loaded)
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"{path} cannot be read: {error}") from error
