@@ -16,6 +16,7 @@ from deepseek.errors import BundleError, ConfigError
 from deepseek.serving import Server
 from deepseek.serving.models.reload import Reloader
 from deepseek.serving.models.sources import NamedSource, sources_in
+from deepseek.serving.workers import LoaderSpec
 
 
 def write_model(folder: Path, version: str) -> Path:
@@ -82,6 +83,25 @@ def test_the_newest_version_of_a_folder_of_versions_is_served(tmp_path: Path) ->
     assert (many.name, many.version, many.task) == ("many", "10", "text-classification")
     assert many.predict([{"text": "a"}])[0]["label"] == "A"
     assert sources["one"].load().version == "7"
+
+
+def test_workers_load_the_newest_version_too(tmp_path: Path) -> None:
+    class Loader:
+        def __call__(self, model: str, name: str) -> FakeClassifier:
+            raise AssertionError("it is loaded in worker processes")
+
+        def spec(self, model: str, name: str, version: str | None = None) -> LoaderSpec:
+            return LoaderSpec(function="a:b", arguments={"model": model, "name": name, "version": version})
+
+    for version in ("9", "10"):
+        write_model(tmp_path / "many" / version, version)
+    write_model(tmp_path / "one", "7")
+    told = {source.name: source.spec() for source in sources_in(tmp_path, Loader())}
+    assert all(spec is not None for spec in told.values())
+    assert {name: spec.arguments for name, spec in told.items() if spec is not None} == {
+        "many": {"model": str(tmp_path / "many" / "10"), "name": "many", "version": "10"},
+        "one": {"model": str(tmp_path / "one"), "name": "one", "version": None},
+    }
 
 
 def test_folders_without_models_are_refused(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ class Predictor:
         *,
         task: str | None = None,
         name: str | None = None,
+        version: str | None = None,
         runtime: str = "torch",
         device: str = "auto",
         dtype: str = "auto",
@@ -70,6 +71,7 @@ class Predictor:
         Args:
             model: what to load (:func:`deepseek.models.resolve`).
             task: what the model is for; read from a bundle, guessed from a checkpoint's architecture when ``None``.
+            name, version: what it is served under; those of the bundle when ``None``.
             runtime: a name of :data:`deepseek.inference.RUNTIMES`; ``"auto"``: the fastest here that is exact enough
                 (:func:`deepseek.inference.choice.choose`), measured the first time, for some seconds.
 
@@ -100,7 +102,7 @@ class Predictor:
             loaded = engine.load(found.checkpoint, type(found.task).head, device=device, dtype=dtype)
         return cls(
             name=name or found.name,
-            version=found.version,
+            version=version or found.version,
             task=found.task,
             tokenizer=processor,
             model=loaded,

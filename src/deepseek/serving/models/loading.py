@@ -51,13 +51,13 @@ class ModelLoader:
         settings = CoreSettings(adapters=self.adapters)
         return ServedGenerator.load(model, name=name, core=self.core, device=self.device, settings=settings)
 
-    def spec(self, model: str, name: str) -> LoaderSpec | None:
+    def spec(self, model: str, name: str, version: str | None = None) -> LoaderSpec | None:
         """How a worker process loads the same; ``None`` for generating models, whose engine stays in the server."""
         from deepseek.inference.opening import opened
 
         if opened(model).task.name == "text-generation":
             return None
-        arguments = {"model": model, "name": name, "device": self.device, "runtime": self.runtime}
+        arguments = {"model": model, "name": name, "version": version, "device": self.device, "runtime": self.runtime}
         return LoaderSpec(
             function="deepseek.inference.predictor:Predictor.load",
             arguments={**arguments, "batch_size": self.batch_size},

@@ -37,11 +37,20 @@ class NamedSource:
         return path if path.exists() else None
 
     def spec(self) -> LoaderSpec | None:
-        """How a worker process loads the model; ``None`` when it has to be loaded in this process."""
+        """How a worker process loads the model, or the newest version of it.
+
+        ``None`` when it has to be loaded in this process: it generates, or ``loader`` has no ``spec`` to tell.
+        """
         told = getattr(self.loader, "spec", None)
-        if told is None or _versions(self.path):
+        if told is None:
             return None
-        found: LoaderSpec | None = told(self.model, self.name)
+        found: LoaderSpec | None
+        versions = _versions(self.path)
+        if versions:
+            newest = max(versions)
+            found = told(str(versions[newest]), self.name, str(newest))
+        else:
+            found = told(self.model, self.name)
         return found
 
     def load(self) -> ServedModel:
