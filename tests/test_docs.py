@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.main import get_command
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = [
-    f"docs/tutorials/{name}{language}.md" for name in ("feature-store", "fine-tuning") for language in ("", ".zh-CN")
+    f"docs/tutorials/{name}{language}.md"
+    for name in ("feature-store", "fine-tuning", "serving")
+    for language in ("", ".zh-CN")
 ]
 PAGES = ["README.md", "README.zh-CN.md", "CONTRIBUTING.md", *TUTORIALS]
 BLOCK = re.compile(r"^```(\w+)( notest)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -58,14 +61,25 @@ def test_shell_snippets_name_what_exists(page: str, line: str) -> None:
     elif words[0] == "deepseek":
         from deepseek.cli.app import app
 
-        group = get_command(app).commands  # type: ignore[attr-defined]
-        assert words[1] in group
-        if words[1] == "data":
-            command = group["data"].commands[words[2]]
-            options = {option for parameter in command.params for option in parameter.opts}
-            assert {word for word in words[3:] if word.startswith("-")} <= options
+        command: Any = get_command(app)
+        rest = words[1:]
+        while hasattr(command, "commands"):
+            assert rest[0] in command.commands
+            command = command.commands[rest.pop(0)]
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in rest if word.startswith("-")} <= options
     else:
         assert words[0] == "curl"
+
+
+@pytest.mark.parametrize("page", [page for page in TUTORIALS if "serving" in page])
+def test_the_settings_of_the_serving_tutorial_are_settings(page: str) -> None:
+    from deepseek.serving import ServingConfig
+
+    found = blocks(page, "yaml")
+    assert found
+    for body in found:
+        ServingConfig.model_validate(yaml.safe_load(body))
 
 
 def test_commands_in_the_table_are_the_commands_there_are() -> None:

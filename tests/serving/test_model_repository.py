@@ -11,13 +11,13 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from deepseek.serving.models.sources import NamedSource
 from serving_fakes import CONFIG, FakeClassifier
 
 from deepseek.errors import BundleError, ConfigError
 from deepseek.serving import ModelRepository, Server
 from deepseek.serving.proto import open_inference_pb2 as pb
 from deepseek.serving.proto import open_inference_pb2_grpc as pb_grpc
-from deepseek.serving.sources import NamedSource
 
 TASK = "/v1/tasks/text-classification"
 REPOSITORY = "/v2/repository/models/"

@@ -167,7 +167,7 @@ class LoadedModel:
     async def warm_up(self) -> None:
         """Run one tiny row, so that the first client does not pay for lazy initialisation, then become ready.
 
-        Raises what :func:`deepseek.serving.warming.trying` raises.
+        Raises what :func:`deepseek.serving.models.warming.trying` raises.
         """
         row, parameters = sample(self.model.signature)
         with trying(self.name):

@@ -12,7 +12,7 @@ from deepseek.tasks.signature import Signature
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """The attributes of a :class:`~deepseek.serving.model.ServedModel`, without its ``predict``."""
+    """The attributes of a :class:`~deepseek.serving.models.served_model.ServedModel`, without its ``predict``."""
 
     name: str
     version: str

@@ -40,7 +40,7 @@ def load(function: str, arguments: Mapping[str, Any]) -> ServedModel:
 
 
 def warm_up(model: ServedModel) -> None:
-    """Run one tiny row; raises what :func:`deepseek.serving.warming.trying` raises."""
+    """Run one tiny row; raises what :func:`deepseek.serving.models.warming.trying` raises."""
     row, parameters = sample(model.signature)
     with trying(model.name):
         model.predict([row], parameters or None)
