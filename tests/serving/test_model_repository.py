@@ -11,11 +11,11 @@ from typing import Any
 import grpc
 import httpx
 import pytest
-from deepseek.serving.models.sources import NamedSource
 from serving_fakes import CONFIG, FakeClassifier
 
 from deepseek.errors import BundleError, ConfigError
 from deepseek.serving import ModelRepository, Server
+from deepseek.serving.models.sources import NamedSource
 from deepseek.serving.proto import open_inference_pb2 as pb
 from deepseek.serving.proto import open_inference_pb2_grpc as pb_grpc
 
