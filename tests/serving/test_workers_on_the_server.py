@@ -15,6 +15,7 @@ import httpx
 import pytest
 from pool_serving import QUICK, alive
 from serving_fakes import CONFIG
+from worker_models import obedient
 
 from deepseek.serving import Server
 from deepseek.serving.workers import LoaderSpec, WorkersConfig
@@ -127,3 +128,21 @@ def test_what_a_model_knows_of_its_training_data_comes_out_of_its_process() -> N
         shown = quality.to_dict()
         assert shown["reference_accuracy"] == 0.94
         assert {column.name: (column.side, column.state) for column in quality.drift} == {"v": ("input", 2)}
+
+
+def test_a_model_that_cannot_leave_the_servers_process_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    class AtHome(Source):
+        def spec(self) -> LoaderSpec | None:  # type: ignore[override]
+            return None
+
+        def load(self) -> Any:
+            return obedient()
+
+    config = CONFIG.model_copy(update={"workers": WorkersConfig(workers=1, **QUICK)})
+    caplog.set_level("WARNING", "deepseek.serving")
+    with (
+        Server(config, sources=[AtHome()], load=["obedient"]) as server,
+        httpx.Client(base_url=server.http_url) as http,
+    ):
+        assert ask(http, "", 3).json()["outputs"][0]["pid"] == os.getpid()
+    assert "model 'obedient' cannot run in worker processes" in caplog.text

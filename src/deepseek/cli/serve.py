@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,7 +106,8 @@ def command(
         if server.console_url is not None:
             out.print(f"  console {server.console_url}", highlight=False)
         if server.config.access.applies_to(server.config.host):
-            out.print("  keys are needed: deepseek keys create NAME", highlight=False)
+            place = "" if config is None else f" --config {shlex.quote(str(config))}"
+            out.print(f"  keys are needed: deepseek keys create NAME{place}", highlight=False, soft_wrap=True)
         if server.admin_url is not None:
             out.print(f"  keys and usage {server.admin_url}", highlight=False)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -18,6 +19,8 @@ from deepseek.errors import ConfigError, UnknownNameError
 from deepseek.serving.config import ServingConfig
 from deepseek.serving.models.loaded_model import LoadedModel
 from deepseek.serving.models.served_model import ServedModel
+
+logger = logging.getLogger("deepseek.serving")
 
 
 class ModelSource(Protocol):
@@ -133,7 +136,10 @@ class ModelRepository:
     async def _fetch(self, source: ModelSource) -> list[LoadedModel]:
         """Load a model, in worker processes where that is configured and the model can be."""
         spec = getattr(source, "spec", None)
-        told = spec() if spec is not None and self._config.workers.workers > 0 else None
+        wanted = self._config.workers.workers > 0
+        told = spec() if spec is not None and wanted else None
+        if wanted and told is None:
+            logger.warning("model %r cannot run in worker processes; it runs in the server's own", source.name)
         if told is None:
             return await self._warm(await asyncio.to_thread(source.load), source)
         from deepseek.serving.workers.pool import WorkerPool
