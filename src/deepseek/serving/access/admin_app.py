@@ -114,7 +114,7 @@ class AdminApp:
         path = scope.path.rstrip("/")
         routes = self._routes.get(path) or self._match(path)
         if scope.method != "POST" or not routes:
-            await self._bodies.discard(scope, transport)
+            await self._bodies.discard(scope.headers, transport)
         if not routes:
             raise UnknownNameError("URL", path, [*self._routes, f"{_KEYS}/{{id}}", f"{_KEYS}/{{id}}/rotate"])
         for route in routes:
@@ -139,7 +139,7 @@ class AdminApp:
         return json_response({"keys": [record.public(self._admin.now) for record in await self._admin.keys()]})
 
     async def _create(self, scope: AdminScope, transport: Transport) -> Response:
-        asked = _decode(await self._bodies.json(scope, transport), CreateKey)
+        asked = _decode(await self._bodies.json(scope.headers, transport), CreateKey)
         issued = await self._admin.create(
             asked.name,
             plan=asked.plan,
@@ -157,7 +157,7 @@ class AdminApp:
         asked = RotateKey()
         headers = scope.headers
         if headers.get("content-length", "0") != "0" or headers.get("transfer-encoding") is not None:
-            asked = _decode(await self._bodies.json(scope, transport), RotateKey)
+            asked = _decode(await self._bodies.json(scope.headers, transport), RotateKey)
         return self._issued(await self._admin.rotate(key, duration(asked.overlap)), 200)
 
     async def _plans(self, scope: AdminScope, transport: Transport) -> Response:

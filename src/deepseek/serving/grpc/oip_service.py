@@ -79,9 +79,9 @@ class OipService:
             outputs=[_metadata(field) for field in loaded.codec.outputs.values()],
         )
 
-    async def infer(self, request: pb.ModelInferRequest, metadata: Metadata) -> pb.ModelInferResponse:
+    def infer(self, request: pb.ModelInferRequest, metadata: Metadata) -> Awaitable[pb.ModelInferResponse]:
         """Run a model on one batch of rows."""
-        return await infer(self._gateway, request, metadata)
+        return infer(self._gateway, request, metadata)
 
     def stream_infer(
         self, requests: AsyncIterator[pb.ModelInferRequest], metadata: Metadata

@@ -38,7 +38,7 @@ class EmbeddingRoute:
     async def __call__(self, scope: Scope, transport: Transport) -> Response:
         """Answer one request."""
         with self._gateway.begin("openai", self.operation, scope.headers) as call:
-            request = decode(_decoder, await self._bodies.json(scope, transport))
+            request = decode(_decoder, await self._bodies.json(scope.headers, transport))
             loaded = call.model(request.model)
             column = _column(loaded)
             texts = _texts(request.input)

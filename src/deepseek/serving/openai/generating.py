@@ -119,7 +119,7 @@ class GeneratingRoute(ABC):
 
     async def _answer(self, scope: Scope, transport: Transport, events: EventStream) -> Response | None:
         with self._gateway.begin("openai", self.operation, scope.headers) as call:
-            request = self.decoded(await self._bodies.json(scope, transport))
+            request = self.decoded(await self._bodies.json(scope.headers, transport))
             loaded = call.model(request.model)
             batcher = generating(loaded)
             rendering = self.rendering(request, loaded, batcher)

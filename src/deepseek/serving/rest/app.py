@@ -115,7 +115,7 @@ class RestApp:
         response: Response | None
         try:
             if method != "POST":
-                await self._bodies.discard(scope, transport)
+                await self._bodies.discard(scope.headers, transport)
             response = await handler(scope, transport)
         except asyncio.CancelledError:
             # The client left, or the drain ran out of time; in the second case somebody still listens.

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import current_task
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from time import monotonic
 from typing import Any, TypeVar, cast
 
@@ -26,7 +26,7 @@ from deepseek.serving.errors import (
     RequestError,
     UnsupportedMediaError,
 )
-from deepseek.serving.rest.http import Scope, Transport
+from deepseek.serving.rest.http import Transport
 
 JSON = "application/json"
 FORM = "multipart/form-data"
@@ -76,8 +76,11 @@ class BodyDeadlines:
 
 
 class BodyReader:
-    """Reads bodies within limits; its errors are :class:`BodyTooLargeError`, :class:`BodiesFullError`,
-    :class:`BodyTimeoutError`, :class:`UnsupportedMediaError` and :class:`RequestError`."""
+    """Reads bodies within limits, given a request's headers: granian copies them whenever a scope is asked for them.
+
+    Its errors are :class:`BodyTooLargeError`, :class:`BodiesFullError`, :class:`BodyTimeoutError`,
+    :class:`UnsupportedMediaError` and :class:`RequestError`.
+    """
 
     def __init__(self, limit: int, timeout_seconds: float, most_arriving: int = 1 << 30) -> None:
         self.limit = limit
@@ -85,45 +88,45 @@ class BodyReader:
         self._most_arriving = most_arriving
         self._arriving = 0
 
-    async def json(self, scope: Scope, transport: Transport, *, empty: bool = False) -> bytes:
+    def json(self, headers: Any, transport: Transport, *, empty: bool = False) -> Awaitable[bytes]:
         """The body of a JSON request; a content-type may be left out, another one, or compression, is refused.
 
         ``empty``: there need not be a body.
         """
-        kind = scope.headers.get("content-type")
+        kind = headers.get("content-type")
         if kind is not None and kind != JSON and not _is_json(kind):
             raise UnsupportedMediaError(f"expected content-type application/json, received {kind!r:.80}")
-        body = await self.whole(scope, transport)
-        if not body and not empty:
-            raise RequestError("expected a JSON body, received an empty one")
-        return body
+        return self.whole(headers, transport, empty=empty)
 
-    async def whole(self, scope: Scope, transport: Transport) -> bytes:
-        """The body, of whatever type."""
-        length = self._length(scope.headers)
+    async def whole(self, headers: Any, transport: Transport, *, empty: bool = True) -> bytes:
+        """The body, of whatever type; unless it may be ``empty``, one of JSON is expected."""
+        length = self._length(headers)
         counted = self._make_room(length) if length is not None and length > _SMALL else 0
         task = self.deadlines.begin()
         try:
             if length is not None:
-                return await transport()
-            return b"".join([chunk async for chunk in self._pieces(transport)])
+                body = await transport()
+            else:
+                body = b"".join([chunk async for chunk in self._pieces(transport)])
         except RuntimeError as error:  # granian's protocol errors
             raise RequestError(_ENDED_EARLY) from error
         finally:
             self._arriving -= counted
             self.deadlines.end(task)
+        if not body and not empty:
+            raise RequestError("expected a JSON body, received an empty one")
+        return body
 
-    def pieces(self, scope: Scope, transport: Transport) -> AsyncIterator[bytes]:
+    def pieces(self, headers: Any, transport: Transport) -> AsyncIterator[bytes]:
         """The body as it arrives, without empty pieces; to be read between ``begin`` and ``end`` of the deadlines."""
-        self._length(scope.headers)
+        self._length(headers)
         return self._pieces(transport)
 
-    async def discard(self, scope: Scope, transport: Transport) -> None:
+    async def discard(self, headers: Any, transport: Transport) -> None:
         """Read the body of a request whose method gives it no meaning (RFC 9110, 9.3.1), if it has one.
 
         Left unread it would make hyper close the connection; the client, still sending, would lose its answer.
         """
-        headers = scope.headers
         if headers.get("content-length", "0") == "0" and headers.get("transfer-encoding") is None:
             return
         self._bounded_length(headers)

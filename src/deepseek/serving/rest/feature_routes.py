@@ -79,7 +79,7 @@ class FeatureRoutes:
 
         async def handle(scope: Scope, transport: Transport) -> Response:
             with self._gateway.begin("rest", "features", scope.headers) as call:
-                body = await self._bodies.json(scope, transport)
+                body = await self._bodies.json(scope.headers, transport)
                 asked = decoded(_decoder.decode, body, "the body is not a request for features")
                 request = FeatureRequest(
                     features=_names(unquote(view), asked.features),

@@ -57,7 +57,7 @@ async def read_form(reader: BodyReader, scope: Scope, transport: Transport, max_
     refusal: Exception | None = None
     task = reader.deadlines.begin()
     try:
-        async for piece in reader.pieces(scope, transport):
+        async for piece in reader.pieces(scope.headers, transport):
             if refusal is None:
                 refusal = collector.feed(piece)
     except RuntimeError as error:  # granian's protocol errors

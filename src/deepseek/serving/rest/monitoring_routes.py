@@ -60,7 +60,7 @@ class MonitoringRoutes:
 
         async def handle(scope: Scope, transport: Transport) -> Response:
             with self._gateway.begin("rest", "labels", scope.headers) as call:
-                body = await self._bodies.json(scope, transport)
+                body = await self._bodies.json(scope.headers, transport)
                 request = decoded(_decoder.decode, body, "the body is not a list of labels")
                 loaded = call.model(name, version)
                 monitor = self._gateway.monitor

@@ -82,9 +82,9 @@ class OipRoutes:
                 # First, whatever follows: a body left unread costs the client its connection.
                 length = json_codec.json_length(headers)
                 if length is None:
-                    body = await self._bodies.json(scope, transport)
+                    body = await self._bodies.json(headers, transport)
                 else:
-                    body = await self._bodies.whole(scope, transport)
+                    body = await self._bodies.whole(headers, transport)
                 call.size_bytes = len(body)
                 loaded = call.model(name, version)
                 inference = json_codec.decode(loaded.codec, body, length)
@@ -140,7 +140,7 @@ class OipRoutes:
 
     async def _object(self, scope: Scope, transport: Transport) -> dict[str, Any]:
         """A JSON object from the body; an empty body is an empty one."""
-        body = await self._bodies.json(scope, transport, empty=True)
+        body = await self._bodies.json(scope.headers, transport, empty=True)
         return decoded(_object.decode, body, "expected a JSON object or no body") if body else {}
 
 

@@ -50,7 +50,7 @@ class TaskRoutes:
                     loaded = self._model(call, task, model_of(parts))
                     rows, parameters = form_rows(loaded.codec, parts)
                 else:
-                    body = await self._bodies.json(scope, transport)
+                    body = await self._bodies.json(headers, transport)
                     call.size_bytes = len(body)
                     request = decode_json(body)
                     loaded = self._model(call, task, request.model)
