@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deepseek.serving.batching.answering import Predict
+from deepseek.serving.models.served_model import Outputs, Parameters, Row, ServedModel
 from deepseek.tasks.signature import Signature
 
 _PLAIN = frozenset({str, float, int, bool, bytes})
@@ -49,6 +51,18 @@ class OutputCheck:
                         f"model {self._name!r}: expected the output {name!r} of shape {_told(shape)}, "
                         f"received {_described(value)}"
                     )
+
+
+def checked(model: ServedModel) -> Predict:
+    """A model's ``predict`` whose outputs are checked; without parameters it is given ``None``."""
+    check = OutputCheck(model.name, model.signature)
+
+    def predict(rows: Sequence[Row], parameters: Parameters) -> Outputs:
+        outputs = model.predict(rows, parameters or None)
+        check(outputs)
+        return outputs
+
+    return predict
 
 
 def _is_scalar(value: Any) -> bool:

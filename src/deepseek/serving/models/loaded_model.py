@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from deepseek.serving.batching.batcher import MicroBatcher
 from deepseek.serving.batching.executor import Executor
 from deepseek.serving.batching.lengths import length_of
-from deepseek.serving.batching.output_check import OutputCheck
+from deepseek.serving.batching.output_check import checked
 from deepseek.serving.batching.request import NORMAL_PRIORITY
 from deepseek.serving.batching.thread_executor import ThreadExecutor
 from deepseek.serving.config import ServingConfig
@@ -124,14 +124,7 @@ class LoadedModel:
     def _in_a_thread(self) -> Executor:
         model = self.model
         assert not isinstance(model, ModelDescription), "a model of other processes brings its executor"
-        check = OutputCheck(model.name, model.signature)
-
-        def predict(rows: Sequence[Row], parameters: Parameters) -> Outputs:
-            outputs = model.predict(rows, parameters or None)
-            check(outputs)
-            return outputs
-
-        return ThreadExecutor(predict, name=model.name, cancel=getattr(model, "cancel", None))
+        return ThreadExecutor(checked(model), name=model.name, cancel=getattr(model, "cancel", None))
 
     @property
     def answers(self) -> bool:

@@ -24,10 +24,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from deepseek.serving.batching.answering import answer
-from deepseek.serving.batching.output_check import OutputCheck
+from deepseek.serving.batching import answering
+from deepseek.serving.batching.output_check import checked
 from deepseek.serving.batching.request import Outcome
-from deepseek.serving.models.served_model import Outputs, Parameters, Row, ServedModel
+from deepseek.serving.models.served_model import Row, ServedModel
 from deepseek.serving.workers.control import Control
 from deepseek.serving.workers.faults import fault
 from deepseek.serving.workers.loading import load, warm_up
@@ -61,9 +61,9 @@ def main(arguments: Sequence[str]) -> int:
         stream.send(LoadFailed(fault(error)))
         return 1
     watching.model_loaded(getattr(model, "cancel", None))
-    check = OutputCheck(model.name, model.signature)
+    predict = checked(model)
     while isinstance(batch := stream.receive(), Predict):
-        _answer(stream, watching, model, check, batch)
+        _answer(stream, watching, model.name, predict, batch)
     return 0 if batch is None or isinstance(batch, Stop) else 1
 
 
@@ -89,23 +89,18 @@ def _introduction(model: ServedModel, watching: Control) -> Loaded:
     )
 
 
-def _answer(stream: BlockingStream, watching: Control, model: ServedModel, check: OutputCheck, batch: Predict) -> None:
+def _answer(stream: BlockingStream, watching: Control, name: str, predict: answering.Predict, batch: Predict) -> None:
     pieces: list[Sequence[Row]] = []
     start = 0
     for size in batch.sizes:
         pieces.append(batch.rows[start : start + size])
         start += size
 
-    def predict(rows: Sequence[Row], parameters: Parameters) -> Outputs:
-        outputs = model.predict(rows, parameters or None)
-        check(outputs)
-        return outputs
-
     watching.begins(batch.number)
     began = time.perf_counter()
     outcomes: list[Outcome]
     if watching.wanted(batch.number):
-        outcomes = answer(predict, pieces, batch.parameters, lambda _: watching.wanted(batch.number), model.name)
+        outcomes = answering.answer(predict, pieces, batch.parameters, lambda _: watching.wanted(batch.number), name)
     else:
         outcomes = [[] for _ in pieces]
     watching.ends(time.perf_counter() - began, len(batch.rows))
@@ -117,7 +112,7 @@ def _answer(stream: BlockingStream, watching: Control, model: ServedModel, check
             try:
                 stream.encode(_message(batch.number, [outcome], watching))
             except (TypeError, ValueError, OverflowError) as error:
-                reason = TypeError(f"model {model.name!r} returned what cannot leave its process: {error}")
+                reason = TypeError(f"model {name!r} returned what cannot leave its process: {error}")
                 outcomes[index] = reason
         stream.send(_message(batch.number, outcomes, watching))
 
