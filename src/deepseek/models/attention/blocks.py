@@ -1,0 +1,121 @@
+"""Tokens in blocks, and how far blocks are apart: what the gate, its positions and every kernel agree on.
+
+A sequence of T tokens is cut into N = ceil(T / width) blocks. To a query block I the key blocks J with
+``|I - J| <= local`` are *near*: they are always attended to. The others are *far*: the first ``sinks`` of the sequence
+are attended to by all, of the rest the gate chooses ``chosen(N)``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deepseek.errors import ConfigError
+
+PER_OCTAVE = 2
+"""Distance buckets for every doubling of the distance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockLayout:
+    """How attention is cut into blocks.
+
+    Attributes:
+        width: tokens of a block.
+        local: blocks on each side of a query's own that are always attended to (causal: only before it).
+        sinks: first blocks of the sequence that are attended to by all.
+        rate: far blocks that the gate chooses, as a multiple of log2 of the number of blocks.
+        buckets: distances that are told apart, to each side; beyond the last one all are alike.
+        branching: children of a node in the tree of pooled keys.
+        beam: nodes of a level that are followed down.
+        roots: the search begins at the lowest level with at most so many nodes, and looks at all of these.
+        causal: a token sees none after it.
+
+    Raises:
+        ConfigError: a number is out of its range.
+    """
+
+    width: int = 64
+    local: int = 1
+    sinks: int = 1
+    rate: float = 1.0
+    buckets: int = 20
+    branching: int = 8
+    beam: int = 8
+    roots: int = 256
+    causal: bool = False
+
+    def __post_init__(self) -> None:
+        least = {"width": 1, "local": 0, "sinks": 0, "buckets": 1, "branching": 2, "beam": 1, "roots": 1}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ConfigError(f"{name} of a block layout: expected {low} or more, received {getattr(self, name)}")
+        if not self.rate > 0:
+            raise ConfigError(f"rate of a block layout: expected more than 0, received {self.rate}")
+
+    @property
+    def sides(self) -> int:
+        """Directions in which keys lie: 1 if causal, else 2."""
+        return 1 if self.causal else 2
+
+    @property
+    def near(self) -> int:
+        """Blocks of a query block's neighbourhood, its own among them."""
+        return 1 + self.local * self.sides
+
+    def blocks(self, tokens: int) -> int:
+        """N, the number of blocks of so many tokens."""
+        return -(-tokens // self.width)
+
+    def chosen(self, blocks: int) -> int:
+        """Far blocks that the gate chooses for a query among N blocks: O(log N)."""
+        return max(1, math.ceil(self.rate * math.log2(blocks))) if blocks > 1 else 1
+
+    def complete(self, blocks: int) -> bool:
+        """Whether near blocks, sinks and chosen ones are all N there are, so that the gate leaves nothing out."""
+        return self.near + self.sinks + self.chosen(blocks) >= blocks
+
+    def neighbourly(self, blocks: int) -> bool:
+        """Whether all blocks are near to each other."""
+        return blocks <= self.local + 1
+
+    def bucket(self, delta: Tensor) -> Tensor:
+        """The distance bucket of far blocks, log-spaced.
+
+        Args:
+            delta: query block minus key block, any shape. Near ones get some bucket, which has no meaning.
+
+        Returns:
+            Integers below ``sides * buckets``; keys after the query have the second half.
+        """
+        ratio = delta.abs().clamp(min=self.local + 1).float() / (self.local + 1)
+        index = (PER_OCTAVE * ratio.log2()).floor().to(delta.dtype).clamp_(max=self.buckets - 1)
+        return index if self.causal else torch.where(delta < 0, index + self.buckets, index)
+
+    def is_far(self, delta: Tensor) -> Tensor:
+        """Whether key blocks at this distance are far (and, if causal, in the past)."""
+        return delta > self.local if self.causal else delta.abs() > self.local
+
+    def near_slots(self, blocks: int, device: torch.device | str = "cpu") -> Tensor:
+        """The blocks that every query block attends to without asking.
+
+        Returns:
+            (N, near + sinks), int64: first the neighbourhood in order, then those sinks that are far; -1 for none.
+        """
+        own = torch.arange(blocks, device=device)[:, None]
+        around = own + torch.arange(-self.local, self.near - self.local, device=device)
+        around = torch.where((around >= 0) & (around < blocks), around, -1)
+        sinks = torch.arange(self.sinks, device=device).expand(blocks, -1)
+        sinks = torch.where(self.is_far(own - sinks) & (sinks < blocks), sinks, -1)
+        return torch.cat([around, sinks], 1)
+
+
+def to_blocks(x: Tensor, width: int) -> Tensor:
+    """(..., T, F) as (..., N, width, F), zeros behind the last token."""
+    missing = -x.shape[-2] % width
+    if missing:
+        x = torch.nn.functional.pad(x, (0, 0, 0, missing))
+    return x.unflatten(-2, (-1, width))

@@ -1,0 +1,85 @@
+"""The tree of pooled keys in which the gate searches.
+
+A block's summary is the average of its keys, weighted by a learned saliency: softmax over the block's tokens of
+``w . k_j``. A node above pools its children in the same way, by their mass ``log sum exp w . k_j``, which is one softmax
+over all tokens below it: a salient token shows at every level, however many others there are. Without training w is 0
+and a summary is the mean.
+
+Building the tree takes O(T) time and memory: level l has N / branching^l nodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional
+
+from deepseek.models.attention.blocks import BlockLayout, to_blocks
+
+NOTHING = -1e30
+"""Mass of a node without tokens."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """Nodes of one level.
+
+    Attributes:
+        keys: (B, H, nodes, C).
+        mass: (B, H, nodes), float32; :data:`NOTHING` where a node has no token.
+        span: blocks that a node stands for.
+    """
+
+    keys: Tensor
+    mass: Tensor
+    span: int
+
+
+def pool_blocks(content_BHTC: Tensor, saliency_HC: Tensor, width: int, key_mask_BT: Tensor | None = None) -> Level:
+    """The summaries of all blocks; differentiable.
+
+    Args:
+        content_BHTC: the keys' content features.
+        saliency_HC: w of each head.
+        key_mask_BT: true for tokens, false for padding, which counts for nothing.
+    """
+    weight_BHT = (content_BHTC @ saliency_HC.to(content_BHTC.dtype)[:, :, None]).squeeze(-1).float()
+    if key_mask_BT is not None:
+        weight_BHT = weight_BHT.masked_fill(~key_mask_BT[:, None, :].bool(), NOTHING)
+    missing = -weight_BHT.shape[-1] % width
+    weight_BHNW = functional.pad(weight_BHT, (0, missing), value=NOTHING).unflatten(-1, (-1, width))
+    mass_BHN = weight_BHNW.logsumexp(-1)
+    share_BHNW = (weight_BHNW - mass_BHN[..., None]).exp() * (weight_BHNW > NOTHING / 2)
+    keys_BHNWC = to_blocks(content_BHTC, width)
+    keys_BHNC = (share_BHNW.to(content_BHTC.dtype)[..., None, :] @ keys_BHNWC).squeeze(-2)
+    return Level(keys_BHNC, mass_BHN, 1)
+
+
+def above(level: Level, branching: int) -> Level:
+    """The level of the parents."""
+    missing = -level.mass.shape[-1] % branching
+    mass = functional.pad(level.mass, (0, missing), value=NOTHING).unflatten(-1, (-1, branching))
+    keys = to_blocks(level.keys, branching)
+    total = mass.logsumexp(-1)
+    share = (mass - total[..., None]).exp() * (mass > NOTHING / 2)
+    pooled = (share.to(keys.dtype)[..., None, :] @ keys).squeeze(-2)
+    return Level(pooled, total, level.span * branching)
+
+
+def tree(leaves: Level, layout: BlockLayout) -> list[Level]:
+    """The levels of a search, from the leaves up to the first with at most ``layout.roots`` nodes."""
+    levels = [leaves]
+    while levels[-1].mass.shape[-1] > layout.roots:
+        levels.append(above(levels[-1], layout.branching))
+    return levels
+
+
+def occupied(level: Level) -> Tensor:
+    """(B, H, nodes), which nodes have a token."""
+    return level.mass > NOTHING / 2
+
+
+def detached(level: Level) -> Level:
+    """The level outside of autograd."""
+    return Level(level.keys.detach(), level.mass.detach(), level.span)

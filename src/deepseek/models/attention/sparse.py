@@ -1,0 +1,156 @@
+"""Gated block attention as one differentiable function of linear memory, from its two parts.
+
+``chosen`` with a choice for each query block goes through :mod:`.gathered` alone; with a choice for each token the
+neighbourhood and the sinks go through :mod:`.gathered`, the chosen blocks through :mod:`.scattered`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deepseek.errors import ConfigError
+from deepseek.models.attention import gathered, scattered
+from deepseek.models.attention.blocks import BlockLayout, to_blocks
+
+
+def sparse_attention(
+    q_BHTE: Tensor,
+    k_BHTE: Tensor,
+    v_BHTD: Tensor,
+    s_BHNC: Tensor,
+    r_HRC: Tensor,
+    layout: BlockLayout,
+    *,
+    scale: float,
+    chosen: Tensor | None = None,
+    key_mask_BT: Tensor | None = None,
+) -> Tensor:
+    """What :func:`deepseek.models.attention.reference.reference_attention` gives, in O(T log T) time and O(T) memory.
+
+    With ``chosen=None`` all blocks are attended to: O(T^2) time, memory still O(T).
+
+    Raises:
+        ConfigError: a causal layout with a choice for query blocks, which would let a token see later queries.
+    """
+    tokens = q_BHTE.shape[2]
+    blocks = layout.blocks(tokens)
+    if chosen is not None and layout.causal and chosen.shape[2] != tokens:
+        raise ConfigError(
+            f"causal attention needs a choice for each of {tokens} tokens, received one for {chosen.shape[2]} blocks"
+        )
+    if chosen is None:
+        chosen = _all_far(layout, blocks, q_BHTE.shape[0] * q_BHTE.shape[1], q_BHTE.device)
+        chosen = chosen.unflatten(0, q_BHTE.shape[:2])
+    out: Tensor = _SparseAttention.apply(
+        q_BHTE * scale, k_BHTE, v_BHTD, s_BHNC.to(k_BHTE.dtype), r_HRC.to(k_BHTE.dtype), chosen, key_mask_BT, layout
+    )
+    return out
+
+
+def _all_far(layout: BlockLayout, blocks: int, groups: int, device: torch.device) -> Tensor:
+    own = torch.arange(blocks, device=device)[:, None]
+    every = torch.arange(layout.sinks, max(blocks, layout.sinks), device=device).expand(blocks, -1)
+    every = torch.where(layout.is_far(own - every), every, -1)
+    return every.expand(groups, -1, -1)
+
+
+class _SparseAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        q, k, v, s, r, chosen, key_mask, layout = inputs
+        batch, heads, tokens, _ = q.shape
+        blocks = _in_blocks(q, k, v, s, r, chosen, key_mask, layout)
+        by_token = chosen.shape[2] == tokens and tokens != layout.blocks(tokens)
+        needed = any(ctx.needs_input_grad)
+        if not by_token and not needed:
+            out = gathered.plain_forward(blocks)
+            return out.flatten(1, 2)[:, :tokens].unflatten(0, (batch, heads))
+        out, mass = gathered.forward_with_mass(blocks)
+        if by_token:
+            for group in range(batch * heads):
+                head = _head(blocks, chosen, group, tokens)
+                part_out, part_mass = scattered.forward(head)
+                near_out, near_mass = out[group].flatten(0, 1)[:tokens], mass[group].flatten()[:tokens]
+                total = torch.logaddexp(near_mass, part_mass.logsumexp(-1))
+                share = (part_mass - total[:, None]).exp().to(part_out.dtype)
+                merged = near_out * (near_mass - total).exp()[:, None] + (share[:, None] @ part_out).squeeze(1)
+                out[group].flatten(0, 1)[:tokens] = merged.to(out.dtype)
+                mass[group].flatten()[:tokens] = total
+        ctx.save_for_backward(q, k, v, s, r, chosen, key_mask, out, mass)
+        ctx.layout, ctx.by_token = layout, by_token
+        return out.flatten(1, 2)[:, :tokens].unflatten(0, (batch, heads)).clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, s, r, chosen, key_mask, out, mass = ctx.saved_tensors
+        batch, heads, tokens, _ = q.shape
+        blocks = _in_blocks(q, k, v, s, r, chosen, key_mask, ctx.layout)
+        grad = to_blocks(grads[0].flatten(0, 1), ctx.layout.width).to(out.dtype)
+        delta = (grad.float() * out.float()).sum(-1)
+        into = gathered.Gradients.of(blocks)
+        gathered.backward(blocks, mass, delta, grad, into)
+        if ctx.by_token:
+            for group in range(batch * heads):
+                scattered.backward(
+                    _head(blocks, chosen, group, tokens),
+                    mass[group].flatten()[:tokens],
+                    delta[group].flatten()[:tokens],
+                    grad[group].flatten(0, 1)[:tokens],
+                    scattered.HeadGradients(
+                        q_TE=into.q_GNWE[group].flatten(0, 1),
+                        k_NWE=into.k_GNWE[group],
+                        v_NWD=into.v_GNWD[group],
+                        s_NC=into.s_GNC[group],
+                        r_RC=into.r_HRC[group % heads],
+                    ),
+                )
+
+        def whole(x: Tensor, like: Tensor) -> Tensor:
+            return x.flatten(1, 2)[:, :tokens].unflatten(0, (batch, heads)).to(like.dtype)
+
+        grad_s = into.s_GNC.unflatten(0, (batch, heads)).to(s.dtype)
+        return (
+            whole(into.q_GNWE, q), whole(into.k_GNWE, k), whole(into.v_GNWD, v), grad_s, into.r_HRC.to(r.dtype),
+            None, None, None,
+        )  # fmt: skip
+
+
+def _in_blocks(
+    q: Tensor, k: Tensor, v: Tensor, s: Tensor, r: Tensor, chosen: Tensor, key_mask: Tensor | None, layout: BlockLayout
+) -> gathered.Blocks:
+    batch, heads, tokens, _ = q.shape
+    blocks = layout.blocks(tokens)
+    slots = layout.near_slots(blocks, q.device).expand(batch * heads, -1, -1)
+    if chosen.shape[2] == blocks:
+        slots = torch.cat([slots, chosen.flatten(0, 1)], -1)
+    hidden = None
+    if key_mask is not None or tokens % layout.width:
+        real = torch.ones(batch, tokens, dtype=torch.bool, device=q.device) if key_mask is None else key_mask.bool()
+        hidden = ~to_blocks(real[..., None], layout.width).squeeze(-1)
+    return gathered.Blocks(
+        q_GNWE=to_blocks(q.flatten(0, 1), layout.width),
+        k_GNWE=to_blocks(k.flatten(0, 1), layout.width),
+        v_GNWD=to_blocks(v.flatten(0, 1), layout.width),
+        s_GNC=s.flatten(0, 1),
+        r_HRC=r,
+        slots_GNS=slots,
+        hidden_BNW=hidden,
+        layout=layout,
+    )
+
+
+def _head(blocks: gathered.Blocks, chosen: Tensor, group: int, tokens: int) -> scattered.Head:
+    hidden = blocks.hidden_BNW
+    return scattered.Head(
+        q_TE=blocks.q_GNWE[group].flatten(0, 1)[:tokens],
+        k_NWE=blocks.k_GNWE[group],
+        v_NWD=blocks.v_GNWD[group],
+        s_NC=blocks.s_GNC[group],
+        r_RC=blocks.r_HRC[group % blocks.heads],
+        chosen_Tk=chosen.flatten(0, 1)[group],
+        hidden_NW=None if hidden is None else hidden[group // blocks.heads],
+        layout=blocks.layout,
+    )
