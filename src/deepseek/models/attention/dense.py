@@ -1,0 +1,79 @@
+"""Dense attention with the same weights: every block takes part. For short texts, for exports, and to compare with.
+
+Up to ``local + 1`` blocks all keys are near and it is PyTorch's fused attention, nothing added. Beyond, the far term of
+each query and block is made an additive mask of T x T: fit for some thousand tokens. Longer dense attention runs in
+chunks of linear memory (:func:`deepseek.models.attention.sparse.sparse_attention` with ``chosen=None``).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from deepseek.models.attention.blocks import BlockLayout
+
+
+def dense_attention(
+    q_BHTE: Tensor,
+    k_BHLE: Tensor,
+    v_BHLD: Tensor,
+    s_BHNC: Tensor | None,
+    r_HRC: Tensor,
+    layout: BlockLayout,
+    *,
+    scale: float,
+    key_mask_BL: Tensor | None = None,
+) -> Tensor:
+    """Attention of T queries, the last of L tokens, to all keys.
+
+    Args:
+        s_BHNC: the gate's term of each key block; ``None`` if no block is far.
+        key_mask_BL: true for tokens, false for padding.
+
+    Returns:
+        (B, H, T, D).
+    """
+    queries, keys = q_BHTE.shape[2], k_BHLE.shape[2]
+    past = keys - queries
+    device = q_BHTE.device
+    mask: Tensor | None = None
+    if s_BHNC is not None:
+        mask = scale * far_term(q_BHTE, s_BHNC, r_HRC, layout, past)[..., torch.arange(keys, device=device) // layout.width]
+    fused_causal = layout.causal and mask is None and key_mask_BL is None and past == 0
+    low = torch.finfo(q_BHTE.dtype).min
+    if layout.causal and not fused_causal:
+        position = torch.arange(queries, device=device)[:, None] + past
+        later = torch.arange(keys, device=device) > position
+        mask = _hidden(mask, later, low, q_BHTE.dtype)
+    if key_mask_BL is not None:
+        mask = _hidden(mask, ~key_mask_BL[:, None, None].bool(), low, q_BHTE.dtype)
+    values = v_BHLD.shape[-1]
+    if values < q_BHTE.shape[-1]:  # the fused kernels want one width
+        v_BHLD = functional.pad(v_BHLD, (0, q_BHTE.shape[-1] - values))
+    out = functional.scaled_dot_product_attention(
+        q_BHTE, k_BHLE, v_BHLD, attn_mask=mask, is_causal=fused_causal, scale=scale
+    )
+    return out[..., :values]
+
+
+def far_term(q_BHTE: Tensor, s_BHNC: Tensor, r_HRC: Tensor, layout: BlockLayout, past: int = 0) -> Tensor:
+    """What far blocks add to the logits of their keys, without the scale: (B, H, T, N), 0 for near blocks.
+
+    Args:
+        past: tokens before the first query.
+    """
+    content_BHTC = q_BHTE[..., : s_BHNC.shape[-1]]
+    device = q_BHTE.device
+    own_T = (torch.arange(q_BHTE.shape[2], device=device) + past) // layout.width
+    delta_TN = own_T[:, None] - torch.arange(s_BHNC.shape[2], device=device)
+    distance_BHTR = content_BHTC @ r_HRC.to(content_BHTC.dtype).transpose(-1, -2)
+    bucket = layout.bucket(delta_TN).expand(*distance_BHTR.shape[:3], -1)
+    term = content_BHTC @ s_BHNC.to(content_BHTC.dtype).transpose(-1, -2) + distance_BHTR.gather(-1, bucket)
+    return term * layout.is_far(delta_TN)
+
+
+def _hidden(mask: Tensor | None, hide: Tensor, low: float, dtype: torch.dtype) -> Tensor:
+    if mask is None:
+        return torch.zeros(hide.shape, dtype=dtype, device=hide.device).masked_fill(hide, low)
+    return mask.masked_fill(hide, low)

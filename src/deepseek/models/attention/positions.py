@@ -1,0 +1,55 @@
+"""Dynamic positional encoding: a learned relative-position matrix of two scales.
+
+- *Near*, where single tokens count: ``rotary`` features at the end of each query and key turn with the position (RoFormer,
+  arXiv:2104.09864), so that their product depends on the distance alone, and on the content of both. All periods are
+  within the training length, so that a longer text shows no angle that training did not. Biases of the projections
+  make the part that does not depend on content.
+- *Far*, where blocks count: a learned row r[bucket] of each head for log-spaced block distances; it meets the query's
+  content, ``c_i . r[bucket(I - J)]`` (Shaw et al. 2018, arXiv:1803.02155; the content-to-position term of DeBERTa,
+  arXiv:2006.03654), and is the same for all keys of a block. Rows are kept as steps from one distance to the next:
+  a distance that training never saw has a step of zero, hence the row of the longest that it did see.
+
+Nothing here is n x n: rotary features are part of the dot product, the far term is one number a query and block. Both
+are applied to activations, after the projections, so that int8 weights leave them as they are.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def rotary_tables(
+    positions: Tensor, features: int, *, shortest: float, longest: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of each position's angles.
+
+    Args:
+        positions: (T,) whole numbers.
+        features: rotary features, even: two for each period.
+        shortest, longest: periods in tokens, between which the others lie log-spaced.
+
+    Returns:
+        Two tensors (T, features / 2).
+    """
+    number = features // 2
+    step = math.log(longest / shortest) / max(1, number - 1)
+    frequency = 2 * math.pi / (shortest * torch.exp(step * torch.arange(number, device=positions.device)))
+    angle = positions.float()[:, None] * frequency
+    return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+def rotate(x_BTHE: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn the last ``2 * tables[0].shape[-1]`` features of (B, T, H, E) by their positions' angles."""
+    cos, sin = tables[0][:, None], tables[1][:, None]
+    half = cos.shape[-1]
+    first, second = x_BTHE[..., -2 * half : -half], x_BTHE[..., -half:]
+    turned = (first * cos - second * sin, second * cos + first * sin)
+    return torch.cat([x_BTHE[..., : -2 * half], *turned], -1)
+
+
+def relative_rows(steps_HSMC: Tensor) -> Tensor:
+    """The rows r of each head from the steps between distances: (H, sides, buckets, C) to (H, sides * buckets, C)."""
+    return steps_HSMC.cumsum(2).flatten(1, 2)

@@ -1,0 +1,74 @@
+"""Embeddings, feed-forward network and layer of DeepSeek-Base."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from deepseek.models.deepseek_base.attention_layer import AttentionInputs, GatedAttention
+from deepseek.models.deepseek_base.cache import GatedCacheLayer
+from deepseek.models.deepseek_base.config import DeepSeekBaseConfig
+
+
+class Embeddings(nn.Module):
+    """Tokens (and which text of a pair they are of), normalised. No positions: attention has them."""
+
+    def __init__(self, config: DeepSeekBaseConfig) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
+        self.types = nn.Embedding(config.type_vocab_size, config.hidden_size) if config.type_vocab_size else None
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(
+        self, input_ids: Tensor | None, token_type_ids: Tensor | None, inputs_embeds: Tensor | None
+    ) -> Tensor:
+        """(B, T) numbers, or (B, T, M) embeddings, to (B, T, M)."""
+        x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        if self.types is not None:
+            x = x + (self.types.weight[0] if token_type_ids is None else self.types(token_type_ids))
+        return self.dropout(self.norm(x))
+
+
+class FeedForward(nn.Module):
+    """Two matrices around an activation, or three with a gate (GEGLU), the first two in one."""
+
+    def __init__(self, config: DeepSeekBaseConfig) -> None:
+        super().__init__()
+        self.gated = config.gated_mlp
+        self.up = nn.Linear(config.hidden_size, config.intermediate_size * (2 if self.gated else 1))
+        self.down = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.activation = ACT2FN[config.hidden_act]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, M) to (B, T, M)."""
+        if not self.gated:
+            return self.down(self.activation(self.up(x)))
+        gate, value = self.up(x).chunk(2, -1)
+        return self.down(self.activation(gate) * value)
+
+
+class DeepSeekBaseLayer(GradientCheckpointingLayer):
+    """Attention and feed-forward network with their residuals; normalised before or after."""
+
+    def __init__(self, config: DeepSeekBaseConfig, layer_idx: int) -> None:
+        super().__init__()
+        self.post = config.norm_placement == "post"
+        self.attention = GatedAttention(config, layer_idx)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = FeedForward(config)
+        self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(
+        self, x: Tensor, inputs: AttentionInputs, cache: GatedCacheLayer | None = None, **_: Any
+    ) -> Tensor:
+        """(B, T, M) to (B, T, M)."""
+        if self.post:
+            x = self.attention_norm(x + self.dropout(self.attention(x, inputs, cache)))
+            return self.mlp_norm(x + self.dropout(self.mlp(x)))
+        x = x + self.dropout(self.attention(self.attention_norm(x), inputs, cache))
+        return x + self.dropout(self.mlp(self.mlp_norm(x)))

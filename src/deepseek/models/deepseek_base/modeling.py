@@ -1,0 +1,153 @@
+"""DeepSeek-Base: an encoder or decoder with dynamic positional encoding and the sparse activation gate.
+
+Choices: normalisation before each layer (Xiong et al. 2020, arXiv:2002.04745), gated feed-forward networks, one matrix
+for queries, keys and values, no positions in the embeddings. ``norm_placement="post"`` and ``gated_mlp=False`` give
+BERT's layers, so that its checkpoints can be carried over (:mod:`deepseek.models.conversion`).
+
+Text of T tokens costs O(T log T) beyond ``dense_until`` tokens (see :mod:`deepseek.models.attention.gate` for the parts)
+and O(T^2), with a small constant, below. Attention probabilities are never at hand, so ``output_attentions`` gives
+nothing; :mod:`deepseek.models.attention.diagnostics` says what the gate does.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from deepseek.errors import ConfigError
+from deepseek.models.attention.positions import rotary_tables
+from deepseek.models.deepseek_base.attention_layer import AttentionInputs, GatedAttention
+from deepseek.models.deepseek_base.cache import GatedCacheLayer, gated_cache
+from deepseek.models.deepseek_base.config import DeepSeekBaseConfig
+from deepseek.models.deepseek_base.layers import DeepSeekBaseLayer, Embeddings, FeedForward
+
+
+class DeepSeekBasePreTrainedModel(PreTrainedModel):
+    """What all DeepSeek-Base models share."""
+
+    config: DeepSeekBaseConfig
+    config_class = DeepSeekBaseConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules: ClassVar[list[str]] = ["DeepSeekBaseLayer"]
+    _skip_keys_device_placement: ClassVar[list[str]] = ["past_key_values"]
+    _supports_sdpa = True
+    _can_record_outputs: ClassVar[dict[str, Any]] = {"hidden_states": DeepSeekBaseLayer}
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, GatedAttention):
+            for weight in (module.relative_steps, module.saliency, module.gate_weight):
+                init.zeros_(weight)
+        if self.config.norm_placement == "pre":
+            # what layers add grows with their number otherwise (GPT-2)
+            std = self.config.initializer_range / math.sqrt(2 * self.config.num_hidden_layers)
+            if isinstance(module, GatedAttention):
+                init.normal_(module.output.weight, std=std)
+            elif isinstance(module, FeedForward):
+                init.normal_(module.down.weight, std=std)
+
+
+class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
+    """The model without a head: hidden states of all tokens."""
+
+    def __init__(self, config: DeepSeekBaseConfig) -> None:
+        super().__init__(config)
+        self.embeddings = Embeddings(config)
+        self.layers = nn.ModuleList([DeepSeekBaseLayer(config, i) for i in range(config.num_hidden_layers)])
+        pre = config.norm_placement == "pre"
+        self.final_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if pre else nn.Identity()
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.tokens
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.embeddings.tokens = value
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """Hidden states of (B, T) tokens.
+
+        Args:
+            attention_mask: (B, T), or (B, past + T) with a cache; 0 for padding. ``None``: no padding.
+            past_key_values: a cache of the tokens before, for causal models.
+
+        Raises:
+            ConfigError: both or neither of ``input_ids`` and ``inputs_embeds``, a mask of another shape, or a cache with
+                a bidirectional model.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ConfigError("expected one of input_ids and inputs_embeds, received both or neither")
+        x = self.embeddings(input_ids, token_type_ids, inputs_embeds)
+        cache = self._cache(past_key_values, bool(use_cache))
+        past = 0 if cache is None else cache.get_seq_length()
+        inputs = self._inputs(x, attention_mask, past)
+        for index, layer in enumerate(self.layers):
+            kept = None if cache is None else cache.layers[index]
+            assert kept is None or isinstance(kept, GatedCacheLayer)
+            x = layer(x, inputs, kept)
+        return BaseModelOutputWithPast(last_hidden_state=self.final_norm(x), past_key_values=cache)
+
+    def _cache(self, given: Cache | None, wanted: bool) -> Cache | None:
+        if not self.config.causal:
+            if given is not None:
+                raise ConfigError("a bidirectional model has no cache; set causal=True in its config for a decoder")
+            return None
+        training = self.gradient_checkpointing and self.training
+        return gated_cache(given, len(self.layers)) if given is not None or (wanted and not training) else None
+
+    def _inputs(self, x: Tensor, attention_mask: Tensor | None, past: int) -> AttentionInputs:
+        batch, tokens, _ = x.shape
+        exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
+        mask = attention_mask
+        if mask is not None:
+            if mask.dim() != 2 or (not exporting and tuple(mask.shape) != (batch, past + tokens)):
+                raise ConfigError(
+                    f"attention_mask: expected shape {(batch, past + tokens)}, received {tuple(mask.shape)}"
+                )
+            mask = mask.bool()
+            if not exporting and bool(mask.all()):
+                mask = None
+        return AttentionInputs(
+            tables=rotary_tables(
+                torch.arange(past, past + tokens, device=x.device),
+                self.config.rotary_dim,
+                shortest=self.config.rotary_shortest,
+                longest=self.config.rotary_longest,
+                dtype=x.dtype,
+            ),
+            mask_BL=mask,
+            sparse=self._sparse(past + tokens),
+            exporting=exporting,
+        )
+
+    def _sparse(self, tokens: int) -> bool:
+        mode = self.config.attention_mode
+        if mode == "auto":
+            if torch.compiler.is_exporting() or torch.jit.is_tracing():
+                return False
+            layout = self.config.layout()
+            return tokens > self.config.dense_until and not layout.complete(layout.blocks(tokens))
+        return bool(mode == "sparse")
