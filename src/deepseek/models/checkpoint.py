@@ -60,6 +60,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Checkpoint:
             raise ConfigError(
                 f"{path} is not a model folder: expected a config.json in it, found {inside or 'nothing'}"
             )
+        _know_architecture(path)
         return Checkpoint(path.resolve(), str(path))
     if path.is_file():
         if path.suffix.lower() != ".gguf":
@@ -77,11 +78,20 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Checkpoint:
             if same and same.package
             else ""
         )
-        return Checkpoint(snapshot(text, alternative=hint), text, same)
+        folder = snapshot(text, alternative=hint)
+        _know_architecture(folder)
+        return Checkpoint(folder, text, same)
     if text.startswith((".", "/", "~")) or "/" in text or path.suffix:
         near = _near_paths(path)
         raise UnknownNameError("model path", text, near, hint="" if near else "There is no such file or folder.")
     raise UnknownNameError("model", text, CATALOGUE, hint="A folder, a .gguf file or a hub id (owner/name) works too.")
+
+
+def _know_architecture(folder: Path) -> None:
+    """Register our own architecture with transformers' Auto classes when a folder needs it."""
+    config = folder / "config.json"
+    if config.is_file() and b'"deepseek-base"' in config.read_bytes():
+        import deepseek.models.deepseek_base  # noqa: F401
 
 
 def _near_paths(path: Path) -> list[str]:
