@@ -29,8 +29,8 @@ class BlockLayout:
         sinks: first blocks of the sequence that are attended to by all.
         rate: far blocks that the gate chooses, as a multiple of log2 of the number of blocks.
         buckets: distances that are told apart, to each side; beyond the last one all are alike.
-        branching: children of a node in the tree of pooled keys.
-        beam: nodes of a level that are followed down.
+        branching: children of a node in the tree of pooled keys, at most.
+        beam: nodes of a level that are followed down; no fewer than blocks are chosen.
         roots: the search begins at the lowest level with at most so many nodes, and looks at all of these.
         causal: a token sees none after it.
 
@@ -45,7 +45,7 @@ class BlockLayout:
     buckets: int = 20
     branching: int = 8
     beam: int = 8
-    roots: int = 256
+    roots: int = 128
     causal: bool = False
 
     def __post_init__(self) -> None:

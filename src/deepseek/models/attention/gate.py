@@ -5,31 +5,34 @@ distance of its middle. The search looks at all nodes of the tree's top level, k
 their children, level by level. Two kinds of choices:
 
 - ``"block"``: one for all tokens of a query block. A node counts as much as it does for the token that wants it most:
-  the greatest of the tokens' log-probabilities over the nodes at hand. For encoders: it sees queries after a token.
+  the greatest of the tokens' probabilities over the nodes at hand. For encoders: it sees queries after a token.
 - ``"token"``: one for each token, which sees nothing after it; for causal models, so that what a token gives does not
   depend on its future, and decoding with a cache equals one pass over the whole. A node is pooled over complete far
-  blocks only; the up to ``branching - 1`` blocks that no complete parent covers are looked at by themselves.
+  blocks only; the blocks that no complete parent covers, fewer than a parent has, are looked at by themselves.
 
 Time, for T tokens in N blocks, C features: the top level O(T roots C), each of the O(log N) levels below it
 O(T beam branching C), the last choice O(T log N); with constant beam, branching and roots O(T log T). Memory is that of
-one chunk. A choice is discrete; gradients reach the gate through the term that it adds to the logits of the chosen
-blocks (:mod:`deepseek.models.attention.reference`).
+one chunk, and of the choices. A choice is discrete; gradients reach the gate through the term that it adds to the
+logits of the chosen blocks (:mod:`deepseek.models.attention.reference`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from deepseek.models.attention.blocks import BlockLayout, to_blocks
+from deepseek.models.attention.pairs import tiled
 from deepseek.models.attention.pooling import Level, detached, occupied, tree
 
 Choice = Literal["block", "token"]
-CHUNK = 1 << 22
-"""Scores that a chunk of the search has."""
+LOW = -1e30
+CHUNK = 1 << 21
+"""Scores of the top level that are at hand at a time."""
 
 
 @torch.no_grad()
@@ -46,7 +49,7 @@ def choose(
     """Search for far blocks.
 
     Args:
-        content_BHTC: the queries' content features.
+        content_BHTC: the queries' content features, times the scale of attention.
         leaves: the key blocks' summaries.
         relative_HRC: the relative-position matrix.
         choice: see above.
@@ -56,173 +59,198 @@ def choose(
     Returns:
         (B, H, N, k) or (B, H, T, k) int64 block numbers, best first, -1 where there are no more.
     """
-    levels = tree(detached(leaves), layout)
-    blocks = leaves.mass.shape[-1]
-    queries = _Queries(content_BHTC, relative_HRC, layout, choice, query_mask_BT, first_block)
-    return torch.cat([_descend(part, levels, blocks) for part in queries.chunks(levels)], 2)[
-        :, :, : queries.units(content_BHTC.shape[2])
+    batch, heads, tokens, _ = content_BHTC.shape
+    content_GNWC = to_blocks(content_BHTC.flatten(0, 1), layout.width)
+    blocks, device = leaves.mass.shape[-1], content_BHTC.device
+    levels = [
+        Level(level.keys.flatten(0, 1), level.mass.flatten(0, 1), level.span, level.children)
+        for level in tree(detached(leaves), layout)
     ]
+    hidden_BNW = None
+    if query_mask_BT is not None:
+        hidden_BNW = ~to_blocks(query_mask_BT.bool()[..., None], layout.width).squeeze(-1)
+    search = _Search(
+        content_GNWC=content_GNWC,
+        block_N=first_block + torch.arange(content_GNWC.shape[1], device=device),
+        group_G=torch.arange(batch * heads, device=device),
+        relative_HRC=relative_HRC.detach().to(content_BHTC.dtype),
+        bucket_of=layout.bucket(torch.arange(-blocks, blocks + 1, device=device)),
+        hidden_BNW=hidden_BNW,
+        layout=layout,
+        choice=choice,
+    )
+    found = [torch.cat([part.descend(levels, blocks) for part in row], 1) for row in search.chunks(levels)]
+    units = layout.blocks(tokens) if choice == "block" else tokens
+    return torch.cat(found)[:, :units].unflatten(0, (batch, heads))
 
 
-class _Queries:
-    """Query blocks that search together, at first all, then a chunk of them."""
+@dataclass(frozen=True, kw_only=True)
+class _Search:
+    """Some groups (heads of texts) and some of their query blocks, which search together."""
 
-    def __init__(
-        self,
-        content_BHTC: Tensor,
-        relative_HRC: Tensor,
-        layout: BlockLayout,
-        choice: Choice,
-        mask_BT: Tensor | None,
-        first_block: int,
-    ) -> None:
-        self.layout, self.choice = layout, choice
-        self.relative_HRC = relative_HRC.detach().to(content_BHTC.dtype)
-        self.content_BHNWC = to_blocks(content_BHTC, layout.width)
-        tokens, device = content_BHTC.shape[2], content_BHTC.device
-        real_BT = torch.ones(content_BHTC.shape[0], tokens, device=device, dtype=torch.bool)
-        if mask_BT is not None:
-            real_BT = mask_BT.bool()
-        self.real_BNW = to_blocks(real_BT[..., None], layout.width).squeeze(-1)
-        self.block_N = first_block + torch.arange(self.content_BHNWC.shape[2], device=device)
+    content_GNWC: Tensor
+    block_N: Tensor
+    group_G: Tensor
+    relative_HRC: Tensor
+    bucket_of: Tensor
+    """The bucket of each distance from -N to N."""
+    hidden_BNW: Tensor | None
+    layout: BlockLayout
+    choice: Choice
 
-    def units(self, tokens: int) -> int:
-        """Choices for so many tokens."""
-        return self.layout.blocks(tokens) if self.choice == "block" else tokens
+    def chunks(self, levels: Sequence[Level]) -> Iterator[Iterator[_Search]]:
+        """The groups, and of each lot of groups the query blocks, so many at a time that scores stay small."""
+        groups, blocks, width, _ = self.content_GNWC.shape
+        scores = width * max(levels[-1].mass.shape[-1], self.layout.beam * self.layout.branching)
+        step_G = max(1, CHUNK // (scores * blocks))
+        # tokens meet nodes in tiles, which want many tokens
+        step_N = blocks if self.choice == "token" else max(1, CHUNK // scores)
+        for start in range(0, groups, step_G):
+            yield (
+                self._part(slice(start, start + step_G), slice(first, first + step_N))
+                for first in range(0, blocks, step_N)
+            )
 
-    def chunks(self, levels: Sequence[Level]) -> Iterator[_Queries]:
-        """The query blocks, so many at a time that the widest scores stay small."""
-        batch, heads, blocks, width, _ = self.content_BHNWC.shape
-        widest = max(levels[-1].mass.shape[-1], self.layout.beam * self.layout.branching + self.layout.branching)
-        step = max(1, CHUNK // (batch * heads * width * widest))
-        for start in range(0, blocks, step):
-            part = object.__new__(_Queries)
-            part.layout, part.choice, part.relative_HRC = self.layout, self.choice, self.relative_HRC
-            part.content_BHNWC = self.content_BHNWC[:, :, start : start + step]
-            part.real_BNW = self.real_BNW[:, start : start + step]
-            part.block_N = self.block_N[start : start + step]
-            yield part
+    def _part(self, of_groups: slice, of_blocks: slice) -> _Search:
+        return _Search(
+            content_GNWC=self.content_GNWC[of_groups, of_blocks],
+            block_N=self.block_N[of_blocks],
+            group_G=self.group_G[of_groups],
+            relative_HRC=self.relative_HRC,
+            bucket_of=self.bucket_of,
+            hidden_BNW=None if self.hidden_BNW is None else self.hidden_BNW[:, of_blocks],
+            layout=self.layout,
+            choice=self.choice,
+        )
 
-    def reach(self, span: int) -> Tensor:
-        """(N,) how many nodes of this span lie wholly before a causal query block's neighbourhood."""
-        return ((self.block_N - self.layout.local).clamp(min=0)) // span
+    def descend(self, levels: Sequence[Level], blocks: int) -> Tensor:
+        """(G, units, k)."""
+        own = [
+            Level(x.keys[self.group_G], x.mass[self.group_G], x.span, x.children) for x in levels
+        ]
+        best = self._from_top(own[-1], self._kept(own, len(own) - 1, blocks))
+        for depth in range(len(own) - 2, -1, -1):
+            follow = self._from_blocks if self.choice == "block" else self._from_tokens
+            best = follow(own[depth], own[depth + 1], best, self._kept(own, depth, blocks))
+        return best
 
-    def relative(self, node: Tensor, span: int) -> Tensor:
-        """The distances' keys for nodes of shape (..., N, m) or (N, m): with C behind, and H before N."""
-        middle = node * span + (span - 1) // 2
-        return self.layout.bucket(self.block_N[:, None] - middle)
+    def _kept(self, levels: Sequence[Level], depth: int, blocks: int) -> int:
+        """Nodes of a level that the search goes on with: the beam, and of the leaves those that are chosen."""
+        chosen = self.layout.chosen(blocks)
+        return min(chosen if depth == 0 else max(self.layout.beam, chosen), levels[depth].mass.shape[-1])
+
+    @property
+    def _head_G(self) -> Tensor:
+        return self.group_G % self.relative_HRC.shape[0]
+
+    def _bucket(self, own: Tensor, node: Tensor, span: int) -> Tensor:
+        """The distance bucket of a node's middle."""
+        delta = own - (node * span + (span - 1) // 2)
+        return self.bucket_of[delta.add_(len(self.bucket_of) // 2).clamp_(0, len(self.bucket_of) - 1)]
+
+    def _distance_keys(self, bucket: Tensor) -> Tensor:
+        """The relative-position rows of (N, m) or (G, N, m) buckets: (G, N, m, C)."""
+        heads, distances, features = self.relative_HRC.shape
+        rows = bucket + (self._head_G * distances)[:, None, None]
+        return self.relative_HRC.reshape(-1, features).index_select(0, rows.flatten()).view(*rows.shape, features)
+
+    def _eligible(self, own: Tensor, node: Tensor, span: int) -> Tensor:
+        """Which nodes may be looked at: for causal queries complete far ones; leaves that are far and no sinks."""
+        good = node >= 0
+        if self.layout.causal:
+            good = good & ((node + 1) * span <= own - self.layout.local)
+        if span == 1:
+            good = good & self.layout.is_far(own - node) & (node >= self.layout.sinks)
+        return good
+
+    def _from_top(self, level: Level, keep: int) -> Tensor:
+        """All nodes of the top level, scored by all tokens."""
+        own_N1 = self.block_N[:, None]
+        node_Nm = torch.arange(level.mass.shape[-1], device=own_N1.device).expand(len(own_N1), -1)
+        key_GNmC = self._distance_keys(self._bucket(own_N1, node_Nm, level.span)).add_(level.keys[:, None])
+        good_GNm = self._eligible(own_N1, node_Nm, level.span) & occupied(level)[:, None]
+        score_GNWm = self.content_GNWC @ key_GNmC.transpose(-1, -2)
+        if self.choice == "block":
+            return self._best_of_blocks(score_GNWm, node_Nm.expand(good_GNm.shape), good_GNm, keep)
+        node = node_Nm[:, None].expand(score_GNWm.shape)
+        return _best(score_GNWm, node, good_GNm[:, :, None].expand(score_GNWm.shape), keep).flatten(1, 2)
+
+    def _from_blocks(self, level: Level, parents: Level, parent_GNw: Tensor, keep: int) -> Tensor:
+        """The children of the nodes that a query block followed."""
+        own_N1 = self.block_N[:, None]
+        node_GNm = _children(parent_GNw, parents.children, level.mass.shape[-1])
+        index_GNm = node_GNm.clamp(min=0)
+        groups = len(self.group_G)
+        base = torch.arange(groups, device=index_GNm.device)[:, None, None]
+        nodes = level.mass.shape[-1]
+        rows = (index_GNm + base * nodes).flatten()
+        key_GNmC = self._distance_keys(self._bucket(own_N1, index_GNm, level.span))
+        key_GNmC += level.keys.flatten(0, 1).index_select(0, rows).view_as(key_GNmC)
+        score_GNWm = self.content_GNWC @ key_GNmC.transpose(-1, -2)
+        good = self._eligible(own_N1, node_GNm, level.span)
+        good = good & occupied(level).flatten()[rows].view_as(good)
+        return self._best_of_blocks(score_GNWm, node_GNm, good, keep)
+
+    def _from_tokens(self, level: Level, parents: Level, parent_GTw: Tensor, keep: int) -> Tensor:
+        """The children of the nodes that each token followed, and the nodes that no complete parent covers."""
+        width, children = self.layout.width, parents.children
+        own_T1 = self.block_N.repeat_interleave(width)[:, None]
+        nodes = level.mass.shape[-1]
+        edge_Te = None
+        if self.layout.causal:
+            reach_T1 = (own_T1 - self.layout.local).clamp(min=0) // parents.span
+            edge_Te = reach_T1 * children + torch.arange(children - 1, device=own_T1.device)
+            edge_Te = torch.where(edge_Te < nodes, edge_Te, -1)
+        found = []
+        for group, head in enumerate(self._head_G.tolist()):
+            content_TC = self.content_GNWC[group].flatten(0, 1)
+            node_Tm = _children(parent_GTw[group], children, nodes)
+            score_Tm = _scores_of_children(content_TC, level.keys[group], parent_GTw[group], children, width)
+            if edge_Te is not None:
+                edge_keys = level.keys[group][edge_Te[::width].clamp(min=0)]
+                edge_score = content_TC.unflatten(0, (-1, width)) @ edge_keys.transpose(-1, -2)
+                node_Tm = torch.cat([node_Tm, edge_Te], 1)
+                score_Tm = torch.cat([score_Tm, edge_score.flatten(0, 1)], 1)
+            distance_TR = content_TC @ self.relative_HRC[head].T
+            index_Tm = node_Tm.clamp(min=0)
+            score_Tm += distance_TR.gather(1, self._bucket(own_T1, index_Tm, level.span))
+            good = self._eligible(own_T1, node_Tm, level.span) & occupied(level)[group][index_Tm]
+            found.append(_best(score_Tm, node_Tm, good, keep))
+        return torch.stack(found)
+
+    def _best_of_blocks(self, score_GNWm: Tensor, node_GNm: Tensor, good_GNm: Tensor, keep: int) -> Tensor:
+        """The nodes that some token of a query block wants most."""
+        bad = torch.zeros(good_GNm.shape, dtype=score_GNWm.dtype, device=score_GNWm.device)
+        bad.masked_fill_(~good_GNm, LOW)
+        share_GNWm = (score_GNWm + bad[:, :, None]).softmax(-1)
+        if self.hidden_BNW is not None:
+            hidden_GNW = self.hidden_BNW[self.group_G // self.relative_HRC.shape[0]]
+            share_GNWm = share_GNWm * ~hidden_GNW[..., None]
+        return _best(share_GNWm.amax(-2), node_GNm, good_GNm, keep)
 
 
-def _descend(part: _Queries, levels: Sequence[Level], blocks: int) -> Tensor:
-    top = levels[-1]
-    best = _from_top(part, top, keep=_kept(part.layout, levels, len(levels) - 1, blocks))
-    for depth in range(len(levels) - 2, -1, -1):
-        keep = _kept(part.layout, levels, depth, blocks)
-        follow = _from_blocks if part.choice == "block" else _from_tokens
-        best = follow(part, levels[depth], best, keep)
-    return best
+def _children(parent: Tensor, children: int, nodes: int) -> Tensor:
+    """(..., w) parents to (..., w * children) nodes; -1 for those that are not there."""
+    node = parent[..., None] * children + torch.arange(children, device=parent.device)
+    return torch.where((node >= 0) & (node < nodes), node, -1).flatten(-2)
 
 
-def _kept(layout: BlockLayout, levels: Sequence[Level], depth: int, blocks: int) -> int:
-    """Nodes of a level that the search goes on with: the beam, and at the leaves the blocks that are chosen."""
-    return min(layout.chosen(blocks) if depth == 0 else layout.beam, levels[depth].mass.shape[-1])
+def _scores_of_children(content_TC: Tensor, keys_nC: Tensor, parent_Tw: Tensor, children: int, width: int) -> Tensor:
+    """(T, w * children) products of tokens and the children of their parents, in tiles of one parent."""
+    families = to_blocks(keys_nC, children)
+    tiles = tiled(parent_Tw, len(families), width)
+    query = tiles.query(tiles.pair_tW)
+    content = content_TC.index_select(0, query.flatten()).view(*query.shape, -1)
+    product = content @ families.index_select(0, tiles.key_t).transpose(-1, -2)
+    pairs = parent_Tw.numel()
+    out = torch.zeros(pairs + 1, children, dtype=content.dtype, device=content.device)
+    pair = tiles.pair_tW.flatten()
+    out.index_copy_(0, torch.where(pair < 0, pairs, pair), product.flatten(0, 1))
+    return out[:-1].view(len(parent_Tw), -1)
 
 
-def _eligible(part: _Queries, node: Tensor, level: Level) -> Tensor:
-    """Which nodes may be looked at: for causal queries complete far ones; leaves that are far and no sinks.
-
-    ``node`` is (..., N, m) or (..., N, W, m) for tokens' own candidates.
-    """
-    own = part.block_N[:, None] if node.dim() < 5 else part.block_N[:, None, None]
-    good = node >= 0
-    if part.layout.causal:
-        good = good & ((node + 1) * level.span <= own - part.layout.local)
-    if level.span == 1:
-        good = good & part.layout.is_far(own - node) & (node >= part.layout.sinks)
-    return good
-
-
-def _from_top(part: _Queries, level: Level, keep: int) -> Tensor:
-    """All nodes of the top level, scored by all tokens."""
-    nodes = level.mass.shape[-1]
-    node_Nm = torch.arange(nodes, device=level.mass.device).expand(len(part.block_N), -1)
-    key_BHNmC = level.keys[:, :, None] + part.relative_HRC[:, part.relative(node_Nm, level.span)]
-    score_BHNWm = part.content_BHNWC @ key_BHNmC.transpose(-1, -2)
-    good_BHNm = _eligible(part, node_Nm, level) & occupied(level)[:, :, None]
-    return _best(part, score_BHNWm, node_Nm, good_BHNm, keep)
-
-
-def _from_blocks(part: _Queries, level: Level, parent_BHNw: Tensor, keep: int) -> Tensor:
-    """The children of the nodes that a query block followed."""
-    branching = part.layout.branching
-    child = torch.arange(branching, device=parent_BHNw.device)
-    node_BHNm = (parent_BHNw[..., None] * branching + child).flatten(-2)
-    nodes = level.mass.shape[-1]
-    node_BHNm = torch.where((node_BHNm >= 0) & (node_BHNm < nodes), node_BHNm, -1)
-    index = node_BHNm.clamp(min=0)
-    key_BHNmC = _rows(level.keys, index) + _relative_rows(part, part.relative(index, level.span))
-    score_BHNWm = part.content_BHNWC @ key_BHNmC.transpose(-1, -2)
-    good = _eligible(part, node_BHNm, level) & occupied(level).gather(-1, index.flatten(-2)).view_as(index)
-    return _best(part, score_BHNWm, node_BHNm, good, keep)
-
-
-def _from_tokens(part: _Queries, level: Level, parent_BHUw: Tensor, keep: int) -> Tensor:
-    """The children of the nodes that each token followed, and the nodes that no complete parent covers."""
-    branching, width = part.layout.branching, part.content_BHNWC.shape[3]
-    batch, heads, _, beam = parent_BHUw.shape
-    parent = parent_BHUw.view(batch, heads, -1, width, beam)
-    child = torch.arange(branching, device=parent.device)
-    node = (parent[..., None] * branching + child).flatten(-2)
-    node = torch.where(parent.repeat_interleave(branching, -1) >= 0, node, -1)
-    if part.layout.causal:
-        edge_Nm = part.reach(level.span * branching)[:, None] * branching + child[: branching - 1]
-        node = torch.cat([node, edge_Nm[:, None].expand(*node.shape[:-1], -1)], -1)
-    nodes = level.mass.shape[-1]
-    node = torch.where(node < nodes, node, -1)
-    index = node.clamp(min=0)
-    bucket = part.layout.bucket(part.block_N[:, None, None] - (index * level.span + (level.span - 1) // 2))
-    flat = index.flatten(2)
-    key = _rows(level.keys, flat.unsqueeze(2)).view(*index.shape, -1)
-    distance = (part.content_BHNWC @ part.relative_HRC[:, None].transpose(-1, -2)).gather(-1, bucket)
-    score = (key @ part.content_BHNWC[..., None]).squeeze(-1) + distance
-    good = _eligible(part, node, level) & occupied(level).gather(-1, flat).view_as(index)
-    return _best(part, score, node, good, keep)
-
-
-def _rows(keys_BHnC: Tensor, index_BHNm: Tensor) -> Tensor:
-    """keys[b, h, index[b, h, N, m]]: (B, H, N, m, C)."""
-    batch, heads, nodes, features = keys_BHnC.shape
-    base = torch.arange(batch * heads, device=keys_BHnC.device).view(batch, heads, 1, 1) * nodes
-    found = keys_BHnC.reshape(-1, features).index_select(0, (index_BHNm + base).flatten())
-    return found.view(*index_BHNm.shape, features)
-
-
-def _relative_rows(part: _Queries, bucket_BHNm: Tensor) -> Tensor:
-    heads, distances, features = part.relative_HRC.shape
-    base = torch.arange(heads, device=bucket_BHNm.device)[:, None, None] * distances
-    found = part.relative_HRC.reshape(-1, features).index_select(0, (bucket_BHNm + base).flatten())
-    return found.view(*bucket_BHNm.shape, features)
-
-
-def _best(part: _Queries, score_BHNWm: Tensor, node: Tensor, good: Tensor, keep: int) -> Tensor:
-    """The best nodes of a query block or of each token, -1 where there are not so many.
-
-    ``node`` and ``good`` are (..., N, m), or (B, H, N, W, m) where tokens have candidates of their own.
-    """
-    low = torch.finfo(score_BHNWm.dtype).min
-    good_BHNWm = good if good.dim() == 5 else good[..., None, :]
-    score_BHNWm = score_BHNWm.masked_fill_(~good_BHNWm, low)
-    if part.choice == "block":
-        if score_BHNWm.shape[-2] > 1:
-            score_BHNWm = score_BHNWm.log_softmax(-1)
-        score_BHNWm = score_BHNWm.masked_fill_(~part.real_BNW[:, None, :, :, None], low)
-        score = score_BHNWm.amax(-2).masked_fill_(~good, low)
-    else:
-        score = score_BHNWm
-        node = node if node.dim() == 5 else node[..., None, :]
-        good = good_BHNWm
-    keep = min(keep, score.shape[-1])
-    index = score.topk(keep, -1).indices
-    node, good = node.expand_as(score).gather(-1, index), good.expand_as(score).gather(-1, index)
-    found = torch.where(good, node, -1)
-    return found if part.choice == "block" else found.flatten(2, 3)
+def _best(score: Tensor, node: Tensor, good: Tensor, keep: int) -> Tensor:
+    """The best nodes along the last dimension, -1 where there are not so many."""
+    score = score.masked_fill(~good, torch.finfo(score.dtype).min)
+    index = score.topk(min(keep, score.shape[-1]), -1).indices
+    return torch.where(good.gather(-1, index), node.gather(-1, index), -1)

@@ -78,8 +78,9 @@ def chunks(blocks: Blocks) -> Iterator[Chunk]:
     s_rows = blocks.s_GNC.reshape(groups * number, -1)
     r_rows = blocks.r_HRC.reshape(-1, blocks.r_HRC.shape[-1])
     content, slots = s_rows.shape[-1], blocks.slots_GNS.shape[-1]
-    # a multiple of the group's blocks, or a part of them, is not asked for: rows of several groups share a chunk
     row = torch.arange(groups * number, device=q_rows.device)
+    # as wide as keys, so that one addition runs through whole rows
+    s_rows, r_rows = (functional.pad(x, (0, features - content)) for x in (s_rows, r_rows))
     own_r, group_r = row % number, row // number
     slot_rS = blocks.slots_GNS.reshape(-1, slots)
     none_rS = slot_rS < 0
@@ -104,8 +105,13 @@ def chunks(blocks: Blocks) -> Iterator[Chunk]:
         size = index.shape[0]
         k = k_rows.index_select(0, index.flatten()).view(size, slots, width, features)
         far = far_rS[part]
-        offset = (s_rows[index] + r_rows[bucket_rS[part]]) * far[..., None]
-        k[..., :content] += offset[:, :, None]
+        if slots > layout.near:
+            # the neighbourhood is first and never far
+            further = slice(layout.near, None)
+            offset = s_rows.index_select(0, index[:, further].flatten())
+            offset += r_rows.index_select(0, bucket_rS[part, further].flatten())
+            offset *= far[:, further].flatten()[:, None]
+            k[:, further] += offset.view(size, -1, 1, features)
         v = v_rows.index_select(0, index.flatten()).view(size, slots * width, -1)
         hidden = triangle
         if some_none_r[part].any():
@@ -124,6 +130,14 @@ def logits_of(chunk: Chunk) -> Tensor:
         size, width, keys = logits.shape
         logits.view(size, width, -1, width).masked_fill_(chunk.hidden, LOW)
     return logits
+
+
+def softmax_with_mass(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax over the last dimension, and the logarithm of the sum of exponentials, float32."""
+    greatest = logits.amax(-1)
+    share = logits.softmax(-1)
+    # the greatest logit's share is 1 / sum(exp(logits - greatest))
+    return share, greatest.float() - share.amax(-1).float().log()
 
 
 def plain_forward(blocks: Blocks) -> Tensor:
@@ -154,10 +168,7 @@ def forward_with_mass(blocks: Blocks) -> tuple[Tensor, Tensor]:
     mass = torch.empty(out.shape[:3], dtype=torch.float32, device=out.device)
     mass_rows = mass.view(-1, out.shape[2])
     for chunk in chunks(blocks):
-        logits = logits_of(chunk)
-        lse = logits.float().logsumexp(-1)
-        mass_rows[chunk.rows] = lse
-        share = (logits - lse[..., None]).exp_().to(logits.dtype)
+        share, mass_rows[chunk.rows] = softmax_with_mass(logits_of(chunk))
         torch.bmm(share, chunk.v_cKD, out=rows[chunk.rows])
     return out, mass
 

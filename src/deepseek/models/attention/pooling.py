@@ -5,11 +5,12 @@ A block's summary is the average of its keys, weighted by a learned saliency: so
 over all tokens below it: a salient token shows at every level, however many others there are. Without training w is 0
 and a summary is the mean.
 
-Building the tree takes O(T) time and memory: level l has N / branching^l nodes.
+Building the tree takes O(T) time and memory: each level has at most half of the nodes below it.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -29,11 +30,13 @@ class Level:
         keys: (B, H, nodes, C).
         mass: (B, H, nodes), float32; :data:`NOTHING` where a node has no token.
         span: blocks that a node stands for.
+        children: nodes of the level below that a node stands for.
     """
 
     keys: Tensor
     mass: Tensor
     span: int
+    children: int = 1
 
 
 def pool_blocks(content_BHTC: Tensor, saliency_HC: Tensor, width: int, key_mask_BT: Tensor | None = None) -> Level:
@@ -64,14 +67,22 @@ def above(level: Level, branching: int) -> Level:
     total = mass.logsumexp(-1)
     share = (mass - total[..., None]).exp() * (mass > NOTHING / 2)
     pooled = (share.to(keys.dtype)[..., None, :] @ keys).squeeze(-2)
-    return Level(pooled, total, level.span * branching)
+    return Level(pooled, total, level.span * branching, branching)
 
 
 def tree(leaves: Level, layout: BlockLayout) -> list[Level]:
-    """The levels of a search, from the leaves up to the first with at most ``layout.roots`` nodes."""
+    """The levels of a search, from the leaves up to the first with at most ``layout.roots`` nodes.
+
+    As few levels as ``layout.branching`` allows, and no more children to a node than so many levels need.
+    """
+    ratio = leaves.mass.shape[-1] / layout.roots
     levels = [leaves]
+    if ratio <= 1:
+        return levels
+    number = math.ceil(round(math.log(ratio, layout.branching), 9))
+    children = next(c for c in range(2, layout.branching + 1) if c**number >= ratio)
     while levels[-1].mass.shape[-1] > layout.roots:
-        levels.append(above(levels[-1], layout.branching))
+        levels.append(above(levels[-1], children))
     return levels
 
 
@@ -82,4 +93,4 @@ def occupied(level: Level) -> Tensor:
 
 def detached(level: Level) -> Level:
     """The level outside of autograd."""
-    return Level(level.keys.detach(), level.mass.detach(), level.span)
+    return Level(level.keys.detach(), level.mass.detach(), level.span, level.children)

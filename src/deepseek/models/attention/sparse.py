@@ -70,9 +70,9 @@ class _SparseAttention(torch.autograd.Function):
             return out.flatten(1, 2)[:, :tokens].unflatten(0, (batch, heads))
         out, mass = gathered.forward_with_mass(blocks)
         if by_token:
+            room = scattered.room_for(_head(blocks, chosen, 0, tokens))
             for group in range(batch * heads):
-                head = _head(blocks, chosen, group, tokens)
-                part_out, part_mass = scattered.forward(head)
+                part_out, part_mass = scattered.forward(_head(blocks, chosen, group, tokens), room)
                 near_out, near_mass = out[group].flatten(0, 1)[:tokens], mass[group].flatten()[:tokens]
                 total = torch.logaddexp(near_mass, part_mass.logsumexp(-1))
                 share = (part_mass - total[:, None]).exp().to(part_out.dtype)

@@ -108,7 +108,7 @@ class GatedAttention(nn.Module):
         if not inputs.sparse:
             return dense_attention(q, k, v, term, rows, layout, scale=self.scale, key_mask_BL=inputs.mask_BL)
         choice = "token" if layout.causal else "block"
-        content = q[..., : self.content_dim]
+        content = self.scale * q[..., : self.content_dim]
         chosen = choose(content, scored, rows, layout, choice=choice, query_mask_BT=inputs.mask_BL)
         return sparse_attention(
             q, k, v, term, rows, layout, scale=self.scale, chosen=chosen, key_mask_BT=inputs.mask_BL
@@ -122,7 +122,7 @@ class GatedAttention(nn.Module):
             return dense_attention(q, k, v, term, rows, layout, scale=self.scale, key_mask_BL=inputs.mask_BL)
         past = k.shape[2] - q.shape[2]
         lead = past % layout.width  # the search wants whole blocks of queries
-        content = nn.functional.pad(q[..., : self.content_dim], (0, 0, lead, 0))
+        content = nn.functional.pad(self.scale * q[..., : self.content_dim], (0, 0, lead, 0))
         chosen = choose(content, scored, rows, layout, choice="token", first_block=past // layout.width)
         return cached_attention(
             q, k, v, term, rows, layout,

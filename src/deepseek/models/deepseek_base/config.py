@@ -67,7 +67,7 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         distance_buckets: int = 20,
         gate_branching: int = 8,
         gate_beam: int = 8,
-        gate_roots: int = 256,
+        gate_roots: int = 128,
         type_vocab_size: int = 0,
         classifier_pooling: str = "mean",
         classifier_dropout: float = 0.0,
