@@ -29,7 +29,7 @@ class BlockLayout:
         sinks: first blocks of the sequence that are attended to by all.
         rate: far blocks that the gate chooses, as a multiple of log2 of the number of blocks.
         buckets: distances that are told apart, to each side; beyond the last one all are alike.
-        branching: children of a node in the tree of pooled keys, at most.
+        branching: children of a node in the tree of pooled keys.
         beam: nodes of a level that are followed down; no fewer than blocks are chosen.
         roots: the search begins at the lowest level with at most so many nodes, and looks at all of these.
         causal: a token sees none after it.
@@ -43,7 +43,7 @@ class BlockLayout:
     sinks: int = 1
     rate: float = 1.0
     buckets: int = 20
-    branching: int = 8
+    branching: int = 4
     beam: int = 8
     roots: int = 128
     causal: bool = False
@@ -73,6 +73,13 @@ class BlockLayout:
     def chosen(self, blocks: int) -> int:
         """Far blocks that the gate chooses for a query among N blocks: O(log N)."""
         return max(1, math.ceil(self.rate * math.log2(blocks))) if blocks > 1 else 1
+
+    def depth(self, blocks: int) -> int:
+        """Levels of the search below its top, among N blocks."""
+        depth = 0
+        while -(-blocks // self.branching**depth) > self.roots:
+            depth += 1
+        return depth
 
     def complete(self, blocks: int) -> bool:
         """Whether near blocks, sinks and chosen ones are all N there are, so that the gate leaves nothing out."""

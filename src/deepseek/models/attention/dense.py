@@ -39,7 +39,10 @@ def dense_attention(
     device = q_BHTE.device
     mask: Tensor | None = None
     if s_BHNC is not None:
-        mask = scale * far_term(q_BHTE, s_BHNC, r_HRC, layout, past)[..., torch.arange(keys, device=device) // layout.width]
+        mask = (
+            scale
+            * far_term(q_BHTE, s_BHNC, r_HRC, layout, past)[..., torch.arange(keys, device=device) // layout.width]
+        )
     fused_causal = layout.causal and mask is None and key_mask_BL is None and past == 0
     low = torch.finfo(q_BHTE.dtype).min
     if layout.causal and not fused_causal:

@@ -6,9 +6,11 @@ their children, level by level. Two kinds of choices:
 
 - ``"block"``: one for all tokens of a query block. A node counts as much as it does for the token that wants it most:
   the greatest of the tokens' probabilities over the nodes at hand. For encoders: it sees queries after a token.
-- ``"token"``: one for each token, which sees nothing after it; for causal models, so that what a token gives does not
-  depend on its future, and decoding with a cache equals one pass over the whole. A node is pooled over complete far
-  blocks only; the blocks that no complete parent covers, fewer than a parent has, are looked at by themselves.
+- ``"token"``: one for each token, which sees nothing after it; for causal models. A node is pooled over complete far
+  blocks only; the blocks that no complete parent covers, fewer than a parent has, are looked at by themselves. How many
+  blocks a token of a causal text chooses, and from which level down it searches, depends on the blocks before it, not
+  on the text's length: what a token gives does not depend on its future, and decoding with a cache equals one pass over
+  the whole.
 
 Time, for T tokens in N blocks, C features: the top level O(T roots C), each of the O(log N) levels below it
 O(T beam branching C), the last choice O(T log N); with constant beam, branching and roots O(T log T). Memory is that of
@@ -19,7 +21,7 @@ logits of the chosen blocks (:mod:`deepseek.models.attention.reference`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -63,7 +65,7 @@ def choose(
     content_GNWC = to_blocks(content_BHTC.flatten(0, 1), layout.width)
     blocks, device = leaves.mass.shape[-1], content_BHTC.device
     levels = [
-        Level(level.keys.flatten(0, 1), level.mass.flatten(0, 1), level.span, level.children)
+        Level(level.keys.flatten(0, 1), level.mass.flatten(0, 1), level.span)
         for level in tree(detached(leaves), layout)
     ]
     hidden_BNW = None
@@ -78,10 +80,13 @@ def choose(
         hidden_BNW=hidden_BNW,
         layout=layout,
         choice=choice,
+        blocks=blocks,
     )
-    found = [torch.cat([part.descend(levels, blocks) for part in row], 1) for row in search.chunks(levels)]
+    parts = [search.run(levels[: depth + 1], which) for depth, which in search.by_depth(len(levels) - 1)]
+    wide = max(part.shape[-1] for part in parts)
+    parts = [torch.nn.functional.pad(part, (0, wide - part.shape[-1]), value=-1) for part in parts]
     units = layout.blocks(tokens) if choice == "block" else tokens
-    return torch.cat(found)[:, :units].unflatten(0, (batch, heads))
+    return torch.cat(parts, 1)[:, :units].unflatten(0, (batch, heads))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,46 +102,81 @@ class _Search:
     hidden_BNW: Tensor | None
     layout: BlockLayout
     choice: Choice
+    blocks: int
+    """Key blocks, N."""
 
-    def chunks(self, levels: Sequence[Level]) -> Iterator[Iterator[_Search]]:
-        """The groups, and of each lot of groups the query blocks, so many at a time that scores stay small."""
-        groups, blocks, width, _ = self.content_GNWC.shape
+    def by_depth(self, deepest: int) -> Iterator[tuple[int, slice]]:
+        """Query blocks by the number of levels that they go down: of causal texts the first ones go less deep."""
+        if not self.layout.causal:
+            yield deepest, slice(None)
+            return
+        before = (self.block_N - self.layout.local).clamp(min=0).tolist()
+        start = 0
+        for depth in range(deepest + 1):
+            reach = self.layout.roots * self.layout.branching**depth
+            end = len(before) if depth == deepest else sum(number <= reach for number in before)
+            if end > start:
+                yield depth, slice(start, end)
+            start = max(start, end)
+
+    def run(self, levels: Sequence[Level], which: slice) -> Tensor:
+        """(G, units, k): the choices of some query blocks, a chunk at a time."""
+        mine = self._part(slice(None), which)
+        groups, blocks, width, _ = mine.content_GNWC.shape
+        leaves = levels[0].mass.shape[-1]
+        if self.layout.causal:
+            leaves = min(leaves, max(1, int(mine.block_N[-1]) - self.layout.local))
+            levels = [
+                Level(x.keys[:, : -(-leaves // x.span)], x.mass[:, : -(-leaves // x.span)], x.span) for x in levels
+            ]
         scores = width * max(levels[-1].mass.shape[-1], self.layout.beam * self.layout.branching)
         step_G = max(1, CHUNK // (scores * blocks))
         # tokens meet nodes in tiles, which want many tokens
         step_N = blocks if self.choice == "token" else max(1, CHUNK // scores)
-        for start in range(0, groups, step_G):
-            yield (
-                self._part(slice(start, start + step_G), slice(first, first + step_N))
-                for first in range(0, blocks, step_N)
+        found = [
+            torch.cat(
+                [
+                    mine._part(slice(start, start + step_G), slice(first, first + step_N))._descend(levels)
+                    for first in range(0, blocks, step_N)
+                ],
+                1,
             )
+            for start in range(0, groups, step_G)
+        ]
+        return mine._as_many_as_due(torch.cat(found))
 
     def _part(self, of_groups: slice, of_blocks: slice) -> _Search:
-        return _Search(
+        return replace(
+            self,
             content_GNWC=self.content_GNWC[of_groups, of_blocks],
             block_N=self.block_N[of_blocks],
             group_G=self.group_G[of_groups],
-            relative_HRC=self.relative_HRC,
-            bucket_of=self.bucket_of,
             hidden_BNW=None if self.hidden_BNW is None else self.hidden_BNW[:, of_blocks],
-            layout=self.layout,
-            choice=self.choice,
         )
 
-    def descend(self, levels: Sequence[Level], blocks: int) -> Tensor:
-        """(G, units, k)."""
-        own = [
-            Level(x.keys[self.group_G], x.mass[self.group_G], x.span, x.children) for x in levels
-        ]
-        best = self._from_top(own[-1], self._kept(own, len(own) - 1, blocks))
+    def _due(self, last_block: int) -> int:
+        """Blocks that a query in this block chooses, or any query of a bidirectional text."""
+        return self.layout.chosen(last_block + 1 if self.layout.causal else self.blocks)
+
+    def _as_many_as_due(self, chosen_GUk: Tensor) -> Tensor:
+        """Choices, of causal texts without those that are more than the blocks before a query allow."""
+        if not self.layout.causal:
+            return chosen_GUk
+        due = torch.tensor([self._due(block) for block in self.block_N.tolist()], device=chosen_GUk.device)
+        due_U1 = due.repeat_interleave(self.layout.width)[:, None]
+        return torch.where(torch.arange(chosen_GUk.shape[-1], device=due.device) < due_U1, chosen_GUk, -1)
+
+    def _descend(self, levels: Sequence[Level]) -> Tensor:
+        own = [Level(x.keys[self.group_G], x.mass[self.group_G], x.span) for x in levels]
+        best = self._from_top(own[-1], self._kept(own, len(own) - 1))
         for depth in range(len(own) - 2, -1, -1):
             follow = self._from_blocks if self.choice == "block" else self._from_tokens
-            best = follow(own[depth], own[depth + 1], best, self._kept(own, depth, blocks))
+            best = follow(own[depth], best, self._kept(own, depth))
         return best
 
-    def _kept(self, levels: Sequence[Level], depth: int, blocks: int) -> int:
+    def _kept(self, levels: Sequence[Level], depth: int) -> int:
         """Nodes of a level that the search goes on with: the beam, and of the leaves those that are chosen."""
-        chosen = self.layout.chosen(blocks)
+        chosen = self._due(int(self.block_N[-1]))
         return min(chosen if depth == 0 else max(self.layout.beam, chosen), levels[depth].mass.shape[-1])
 
     @property
@@ -175,10 +215,10 @@ class _Search:
         node = node_Nm[:, None].expand(score_GNWm.shape)
         return _best(score_GNWm, node, good_GNm[:, :, None].expand(score_GNWm.shape), keep).flatten(1, 2)
 
-    def _from_blocks(self, level: Level, parents: Level, parent_GNw: Tensor, keep: int) -> Tensor:
+    def _from_blocks(self, level: Level, parent_GNw: Tensor, keep: int) -> Tensor:
         """The children of the nodes that a query block followed."""
         own_N1 = self.block_N[:, None]
-        node_GNm = _children(parent_GNw, parents.children, level.mass.shape[-1])
+        node_GNm = _children(parent_GNw, self.layout.branching, level.mass.shape[-1])
         index_GNm = node_GNm.clamp(min=0)
         groups = len(self.group_G)
         base = torch.arange(groups, device=index_GNm.device)[:, None, None]
@@ -191,14 +231,14 @@ class _Search:
         good = good & occupied(level).flatten()[rows].view_as(good)
         return self._best_of_blocks(score_GNWm, node_GNm, good, keep)
 
-    def _from_tokens(self, level: Level, parents: Level, parent_GTw: Tensor, keep: int) -> Tensor:
+    def _from_tokens(self, level: Level, parent_GTw: Tensor, keep: int) -> Tensor:
         """The children of the nodes that each token followed, and the nodes that no complete parent covers."""
-        width, children = self.layout.width, parents.children
+        width, children = self.layout.width, self.layout.branching
         own_T1 = self.block_N.repeat_interleave(width)[:, None]
         nodes = level.mass.shape[-1]
         edge_Te = None
         if self.layout.causal:
-            reach_T1 = (own_T1 - self.layout.local).clamp(min=0) // parents.span
+            reach_T1 = (own_T1 - self.layout.local).clamp(min=0) // (level.span * children)
             edge_Te = reach_T1 * children + torch.arange(children - 1, device=own_T1.device)
             edge_Te = torch.where(edge_Te < nodes, edge_Te, -1)
         found = []

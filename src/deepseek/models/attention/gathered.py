@@ -202,7 +202,11 @@ def backward(blocks: Blocks, mass_GNW: Tensor, delta_GNW: Tensor, grad_GNWD: Ten
     flat = {n: getattr(into, n).view(-1, *getattr(into, n).shape[2:]) for n in ("q_GNWE", "k_GNWE", "v_GNWD", "s_GNC")}
     r_flat = into.r_HRC.view(-1, into.r_HRC.shape[-1])
     content = into.s_GNC.shape[-1]
-    grads, mass, delta = grad_GNWD.reshape(-1, *grad_GNWD.shape[2:]), mass_GNW.view(-1, width), delta_GNW.view(-1, width)
+    grads, mass, delta = (
+        grad_GNWD.reshape(-1, *grad_GNWD.shape[2:]),
+        mass_GNW.view(-1, width),
+        delta_GNW.view(-1, width),
+    )
     for chunk in chunks(blocks):
         grad = grads[chunk.rows]
         logits = logits_of(chunk)

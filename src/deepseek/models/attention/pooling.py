@@ -5,12 +5,11 @@ A block's summary is the average of its keys, weighted by a learned saliency: so
 over all tokens below it: a salient token shows at every level, however many others there are. Without training w is 0
 and a summary is the mean.
 
-Building the tree takes O(T) time and memory: each level has at most half of the nodes below it.
+Building the tree takes O(T) time and memory: level l has N / branching^l nodes.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -30,31 +29,32 @@ class Level:
         keys: (B, H, nodes, C).
         mass: (B, H, nodes), float32; :data:`NOTHING` where a node has no token.
         span: blocks that a node stands for.
-        children: nodes of the level below that a node stands for.
     """
 
     keys: Tensor
     mass: Tensor
     span: int
-    children: int = 1
 
 
-def pool_blocks(content_BHTC: Tensor, saliency_HC: Tensor, width: int, key_mask_BT: Tensor | None = None) -> Level:
+def pool_blocks(
+    content_BHTC: Tensor, saliency_HC: Tensor, width: int, key_mask_BT: Tensor | None = None, *, spare: int = 0
+) -> Level:
     """The summaries of all blocks; differentiable.
 
     Args:
         content_BHTC: the keys' content features.
         saliency_HC: w of each head.
         key_mask_BT: true for tokens, false for padding, which counts for nothing.
+        spare: empty blocks behind the last; a graph that is traced for all lengths must not have just one block.
     """
     weight_BHT = (content_BHTC @ saliency_HC.to(content_BHTC.dtype)[:, :, None]).squeeze(-1).float()
     if key_mask_BT is not None:
         weight_BHT = weight_BHT.masked_fill(~key_mask_BT[:, None, :].bool(), NOTHING)
-    missing = -weight_BHT.shape[-1] % width
+    missing = -weight_BHT.shape[-1] % width + spare * width
     weight_BHNW = functional.pad(weight_BHT, (0, missing), value=NOTHING).unflatten(-1, (-1, width))
     mass_BHN = weight_BHNW.logsumexp(-1)
     share_BHNW = (weight_BHNW - mass_BHN[..., None]).exp() * (weight_BHNW > NOTHING / 2)
-    keys_BHNWC = to_blocks(content_BHTC, width)
+    keys_BHNWC = functional.pad(content_BHTC, (0, 0, 0, missing)).unflatten(-2, (-1, width))
     keys_BHNC = (share_BHNW.to(content_BHTC.dtype)[..., None, :] @ keys_BHNWC).squeeze(-2)
     return Level(keys_BHNC, mass_BHN, 1)
 
@@ -67,22 +67,14 @@ def above(level: Level, branching: int) -> Level:
     total = mass.logsumexp(-1)
     share = (mass - total[..., None]).exp() * (mass > NOTHING / 2)
     pooled = (share.to(keys.dtype)[..., None, :] @ keys).squeeze(-2)
-    return Level(pooled, total, level.span * branching, branching)
+    return Level(pooled, total, level.span * branching)
 
 
 def tree(leaves: Level, layout: BlockLayout) -> list[Level]:
-    """The levels of a search, from the leaves up to the first with at most ``layout.roots`` nodes.
-
-    As few levels as ``layout.branching`` allows, and no more children to a node than so many levels need.
-    """
-    ratio = leaves.mass.shape[-1] / layout.roots
+    """The levels of a search, from the leaves up to the first with at most ``layout.roots`` nodes."""
     levels = [leaves]
-    if ratio <= 1:
-        return levels
-    number = math.ceil(round(math.log(ratio, layout.branching), 9))
-    children = next(c for c in range(2, layout.branching + 1) if c**number >= ratio)
     while levels[-1].mass.shape[-1] > layout.roots:
-        levels.append(above(levels[-1], children))
+        levels.append(above(levels[-1], layout.branching))
     return levels
 
 
@@ -93,4 +85,4 @@ def occupied(level: Level) -> Tensor:
 
 def detached(level: Level) -> Level:
     """The level outside of autograd."""
-    return Level(level.keys.detach(), level.mass.detach(), level.span, level.children)
+    return Level(level.keys.detach(), level.mass.detach(), level.span)

@@ -10,12 +10,15 @@ from torch import Tensor, nn
 from deepseek.models.attention.blocks import BlockLayout
 from deepseek.models.attention.cached import cached_attention
 from deepseek.models.attention.dense import dense_attention
-from deepseek.models.attention.gate import choose
+from deepseek.models.attention.gate import Choice, choose
 from deepseek.models.attention.pooling import Level, pool_blocks
 from deepseek.models.attention.positions import relative_rows, rotate
 from deepseek.models.attention.sparse import sparse_attention
 from deepseek.models.deepseek_base.cache import GatedCacheLayer
 from deepseek.models.deepseek_base.config import DeepSeekBaseConfig
+
+MASKED = 2_048
+"""Keys up to which dense attention adds its far term as a mask."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +28,14 @@ class AttentionInputs:
     Attributes:
         tables: cosines and sines of the rotary features.
         mask_BL: true for tokens, false for padding; ``None`` if there is none.
-        sparse: whether the gate chooses, or all blocks take part.
+        dense_until: tokens up to which all blocks take part. A longer bidirectional text is sparse as a whole, of a
+            causal one the tokens from there on are.
         exporting: whether a graph for any length is being traced.
     """
 
     tables: tuple[Tensor, Tensor]
     mask_BL: Tensor | None
-    sparse: bool
+    dense_until: int
     exporting: bool
 
 
@@ -74,7 +78,10 @@ class GatedAttention(nn.Module):
                 mixed = self._whole(q, k, v, inputs, leaves)
             else:
                 mixed = self._continued(q, k, v, inputs, leaves)
-        return self.output(mixed.transpose(1, 2).reshape(hidden_BTM.shape[0], tokens, -1))
+        mixed_BTHD = mixed.transpose(1, 2)
+        if inputs.exporting:  # the order in memory is the kernel's here, another one's where the graph will run
+            mixed_BTHD = mixed_BTHD.clone(memory_format=torch.contiguous_format)
+        return self.output(mixed_BTHD.reshape(hidden_BTM.shape[0], tokens, -1))
 
     def project(self, hidden_BTM: Tensor, tables: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (B, H, T, .), turned by their positions."""
@@ -89,8 +96,8 @@ class GatedAttention(nn.Module):
         """The relative-position matrix's rows, (H, R, C)."""
         return relative_rows(self.relative_steps).to(dtype)
 
-    def _pool(self, k_BHTE: Tensor, mask_BT: Tensor | None) -> Level:
-        return pool_blocks(k_BHTE[..., : self.content_dim], self.saliency, self.layout.width, mask_BT)
+    def _pool(self, k_BHTE: Tensor, mask_BT: Tensor | None, spare: int = 0) -> Level:
+        return pool_blocks(k_BHTE[..., : self.content_dim], self.saliency, self.layout.width, mask_BT, spare=spare)
 
     def gate_keys(self, leaves: Level) -> tuple[Tensor, Level]:
         """What the gate adds to keys of each block, and the summaries that the search scores: with that added."""
@@ -99,32 +106,63 @@ class GatedAttention(nn.Module):
         return term, Level(leaves.keys + term, leaves.mass, leaves.span)
 
     def _whole(self, q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, leaves: Level | None = None) -> Tensor:
-        layout = self.layout
-        rows = self.relative(q.dtype)
-        if not inputs.sparse and not inputs.exporting and layout.neighbourly(layout.blocks(q.shape[2])):
-            return dense_attention(q, k, v, None, rows, layout, scale=self.scale, key_mask_BL=inputs.mask_BL)
+        tokens, until, causal = q.shape[2], inputs.dense_until, self.layout.causal
+        if inputs.exporting or tokens <= until:
+            return self._dense(q, k, v, inputs, leaves)
         leaves = leaves or self._pool(k, inputs.mask_BL)
+        rows = self.relative(q.dtype)
         term, scored = self.gate_keys(leaves)
-        if not inputs.sparse:
-            return dense_attention(q, k, v, term, rows, layout, scale=self.scale, key_mask_BL=inputs.mask_BL)
-        choice = "token" if layout.causal else "block"
         content = self.scale * q[..., : self.content_dim]
-        chosen = choose(content, scored, rows, layout, choice=choice, query_mask_BT=inputs.mask_BL)
-        return sparse_attention(
-            q, k, v, term, rows, layout, scale=self.scale, chosen=chosen, key_mask_BT=inputs.mask_BL
+        choice: Choice = "token" if causal else "block"
+        chosen = choose(content, scored, rows, self.layout, choice=choice, query_mask_BT=inputs.mask_BL)
+        mixed = sparse_attention(
+            q, k, v, term, rows, self.layout, scale=self.scale, chosen=chosen, key_mask_BT=inputs.mask_BL
         )
+        if not causal or not until:
+            return mixed
+        start = self._dense(
+            q[:, :, :until], k[:, :, :until], v[:, :, :until], inputs, _first(leaves, until, self.layout)
+        )
+        return torch.cat([start, mixed[:, :, until:]], 2)
+
+    def _dense(self, q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, leaves: Level | None) -> Tensor:
+        layout, keys = self.layout, k.shape[2]
+        mask = None if inputs.mask_BL is None else inputs.mask_BL[:, :keys]
+        rows = self.relative(q.dtype)
+        term = None
+        if inputs.exporting or not layout.neighbourly(layout.blocks(keys)):
+            term, _ = self.gate_keys(leaves or self._pool(k, mask, spare=int(inputs.exporting)))
+        if term is not None and not inputs.exporting and keys > MASKED:
+            if q.shape[2] == keys:
+                return sparse_attention(q, k, v, term, rows, layout, scale=self.scale, key_mask_BT=mask)
+        return dense_attention(q, k, v, term, rows, layout, scale=self.scale, key_mask_BL=mask)
 
     def _continued(self, q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, leaves: Level) -> Tensor:
-        layout = self.layout
-        rows = self.relative(q.dtype)
-        term, scored = self.gate_keys(leaves)
-        if not inputs.sparse:
-            return dense_attention(q, k, v, term, rows, layout, scale=self.scale, key_mask_BL=inputs.mask_BL)
-        past = k.shape[2] - q.shape[2]
-        lead = past % layout.width  # the search wants whole blocks of queries
-        content = nn.functional.pad(self.scale * q[..., : self.content_dim], (0, 0, lead, 0))
-        chosen = choose(content, scored, rows, layout, choice="token", first_block=past // layout.width)
-        return cached_attention(
-            q, k, v, term, rows, layout,
-            scale=self.scale, chosen_BHTk=chosen[:, :, lead:], key_mask_BL=inputs.mask_BL,
-        )  # fmt: skip
+        layout, queries = self.layout, q.shape[2]
+        past = k.shape[2] - queries
+        dense = min(max(inputs.dense_until - past, 0), queries)
+        parts = []
+        if dense:
+            reach = past + dense
+            known = _first(leaves, reach, layout) if dense < queries else leaves
+            parts.append(self._dense(q[:, :, :dense], k[:, :, :reach], v[:, :, :reach], inputs, known))
+        if dense < queries:
+            rows = self.relative(q.dtype)
+            term, scored = self.gate_keys(leaves)
+            lead = (past + dense) % layout.width  # the search wants whole blocks of queries
+            content = nn.functional.pad(self.scale * q[:, :, dense:, : self.content_dim], (0, 0, lead, 0))
+            first = (past + dense) // layout.width
+            chosen = choose(content, scored, rows, layout, choice="token", first_block=first)
+            parts.append(
+                cached_attention(
+                    q[:, :, dense:], k, v, term, rows, layout,
+                    scale=self.scale, chosen_BHTk=chosen[:, :, lead:], key_mask_BL=inputs.mask_BL,
+                )
+            )  # fmt: skip
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+
+def _first(leaves: Level, tokens: int, layout: BlockLayout) -> Level:
+    """The blocks of the first tokens. The last of them may be pooled over more: it is near to all that ask."""
+    blocks = layout.blocks(tokens)
+    return Level(leaves.keys[:, :, :blocks], leaves.mass[:, :, :blocks], 1)

@@ -25,9 +25,7 @@ class GatedCacheLayer(DynamicLayer):
         super().__init__(*args, **kwargs)
         self._leaves: Level | None = None
 
-    def summaries(
-        self, pool: Callable[[Tensor, Tensor | None], Level], mask_BL: Tensor | None, width: int
-    ) -> Level:
+    def summaries(self, pool: Callable[[Tensor, Tensor | None], Level], mask_BL: Tensor | None, width: int) -> Level:
         """The summaries of all blocks, the last perhaps of a part of one; only what is new is pooled.
 
         Args:

@@ -65,7 +65,7 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         sink_blocks: int = 1,
         gate_rate: float = 1.0,
         distance_buckets: int = 20,
-        gate_branching: int = 8,
+        gate_branching: int = 4,
         gate_beam: int = 8,
         gate_roots: int = 128,
         type_vocab_size: int = 0,

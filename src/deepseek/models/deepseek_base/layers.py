@@ -23,9 +23,7 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout)
 
-    def forward(
-        self, input_ids: Tensor | None, token_type_ids: Tensor | None, inputs_embeds: Tensor | None
-    ) -> Tensor:
+    def forward(self, input_ids: Tensor | None, token_type_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         """(B, T) numbers, or (B, T, M) embeddings, to (B, T, M)."""
         x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if self.types is not None:
@@ -63,9 +61,7 @@ class DeepSeekBaseLayer(GradientCheckpointingLayer):
         self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout)
 
-    def forward(
-        self, x: Tensor, inputs: AttentionInputs, cache: GatedCacheLayer | None = None, **_: Any
-    ) -> Tensor:
+    def forward(self, x: Tensor, inputs: AttentionInputs, cache: GatedCacheLayer | None = None, **_: Any) -> Tensor:
         """(B, T, M) to (B, T, M)."""
         if self.post:
             x = self.attention_norm(x + self.dropout(self.attention(x, inputs, cache)))

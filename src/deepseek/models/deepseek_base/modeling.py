@@ -139,15 +139,14 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
                 dtype=x.dtype,
             ),
             mask_BL=mask,
-            sparse=self._sparse(past + tokens),
+            dense_until=self._dense_until(past + tokens),
             exporting=exporting,
         )
 
-    def _sparse(self, tokens: int) -> bool:
-        mode = self.config.attention_mode
-        if mode == "auto":
-            if torch.compiler.is_exporting() or torch.jit.is_tracing():
-                return False
-            layout = self.config.layout()
-            return tokens > self.config.dense_until and not layout.complete(layout.blocks(tokens))
-        return bool(mode == "sparse")
+    def _dense_until(self, tokens: int) -> int:
+        mode, layout = self.config.attention_mode, self.config.layout()
+        if mode != "auto":
+            return tokens if mode == "dense" else 0
+        if not self.config.causal and layout.complete(layout.blocks(tokens)):
+            return tokens
+        return self.config.dense_until // layout.width * layout.width

@@ -1,0 +1,126 @@
+"""The fast paths give what the formula gives: outputs and gradients, whatever is asked of them."""
+
+from __future__ import annotations
+
+import attention_cases as cases
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepseek.errors import ConfigError
+from deepseek.models.attention.blocks import BlockLayout
+from deepseek.models.attention.dense import dense_attention
+from deepseek.models.attention.reference import reference_attention
+from deepseek.models.attention.sparse import sparse_attention
+
+KINDS = [(False, "block"), (False, "token"), (True, "token")]
+
+
+def layout(causal: bool, **changes) -> BlockLayout:
+    return BlockLayout(**{"width": 16, "causal": causal, "roots": 8, "branching": 4, "beam": 4, **changes})
+
+
+def both(case, chosen, weights):
+    """Reference and fast path: outputs of real tokens, and gradients of all inputs."""
+    found = []
+    for attend in (reference_attention, sparse_attention):
+        out = attend(*case.differentiable(), case.layout, scale=cases.SCALE, chosen=chosen, key_mask_BT=case.mask)
+        out = out * case.mask[:, None, :, None]
+        found.append((out.detach(), torch.autograd.grad((out * weights).sum(), case.differentiable())))
+    return found
+
+
+@pytest.mark.parametrize(("causal", "choice"), KINDS)
+@pytest.mark.parametrize("tokens", [1, 15, 16, 17, 100, 250])
+def test_equals_the_reference(causal, choice, tokens):
+    case = cases.case(layout(causal), tokens, padding=tokens // 3)
+    weights = torch.randn(2, cases.HEADS, tokens, cases.VALUES)
+    for chosen in (case.chosen(choice), None):
+        (out, grads), (fast, fast_grads) = both(case, chosen, weights)
+        torch.testing.assert_close(fast, out, atol=1e-5, rtol=1e-4)
+        for name, grad, fast_grad in zip("qkvsr", grads, fast_grads, strict=True):
+            torch.testing.assert_close(fast_grad, grad, atol=1e-4, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize(("causal", "choice"), KINDS)
+def test_without_gradients_the_same(causal, choice):
+    case = cases.case(layout(causal), 150, padding=20)
+    chosen = case.chosen(choice)
+    options = {"scale": cases.SCALE, "chosen": chosen, "key_mask_BT": case.mask}
+    with_graph = sparse_attention(*case.differentiable(), case.layout, **options)
+    with torch.no_grad():
+        without = sparse_attention(*case.differentiable(), case.layout, **options)
+        wide = case.v.repeat(1, 1, 1, 2)  # as wide as keys: the fused path
+        fused = sparse_attention(case.q, case.k, wide, case.s, case.r, case.layout, **options)
+    real = case.mask[:, None, :, None]
+    torch.testing.assert_close(without * real, with_graph * real, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(fused[..., : cases.VALUES] * real, without * real, atol=1e-5, rtol=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    kind=st.sampled_from(KINDS),
+    tokens=st.integers(1, 130),
+    width=st.sampled_from([4, 8, 16]),
+    local=st.integers(0, 2),
+    sinks=st.integers(0, 2),
+    rate=st.sampled_from([0.3, 1.0, 2.0]),
+    padding=st.integers(0, 40),
+    seed=st.integers(0, 9),
+)
+def test_equals_the_reference_whatever_the_layout(kind, tokens, width, local, sinks, rate, padding, seed):
+    causal, choice = kind
+    made = layout(causal, width=width, local=local, sinks=sinks, rate=rate)
+    case = cases.case(made, tokens, padding=min(padding, tokens - 1), seed=seed)
+    (out, grads), (fast, fast_grads) = both(case, case.chosen(choice), torch.randn(cases.HEADS, tokens, cases.VALUES))
+    torch.testing.assert_close(fast, out, atol=1e-5, rtol=1e-4)
+    for grad, fast_grad in zip(grads, fast_grads, strict=True):
+        torch.testing.assert_close(fast_grad, grad, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("causal", "choice"), KINDS)
+def test_bfloat16_is_as_near_as_its_digits(causal, choice):
+    case = cases.case(layout(causal), 300, padding=40, dtype=torch.bfloat16)
+    exact = [x.detach().float().requires_grad_() for x in case.differentiable()]
+    chosen, weights = case.chosen(choice), torch.randn(2, cases.HEADS, 300, cases.VALUES)
+    options = {"scale": cases.SCALE, "chosen": chosen, "key_mask_BT": case.mask}
+    real = case.mask[:, None, :, None]
+    want = reference_attention(*exact, case.layout, **options) * real
+    have = sparse_attention(*case.differentiable(), case.layout, **options) * real
+    assert have.dtype == torch.bfloat16
+    assert (have.float() - want).norm() < 0.02 * want.norm()
+    grads = torch.autograd.grad((want * weights).sum(), exact)
+    fast_grads = torch.autograd.grad((have * weights).sum(), case.differentiable())
+    for grad, fast_grad in zip(grads, fast_grads, strict=True):
+        assert (fast_grad.float() - grad).norm() < 0.03 * grad.norm()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("tokens", [10, 30, 200])
+def test_dense_is_all_blocks(causal, tokens):
+    case = cases.case(layout(causal), tokens, padding=tokens // 4)
+    want = reference_attention(*case.differentiable(), case.layout, scale=cases.SCALE, key_mask_BT=case.mask)
+    blocks = case.layout.blocks(tokens)
+    term = None if case.layout.neighbourly(blocks) else case.s
+    have = dense_attention(case.q, case.k, case.v, term, case.r, case.layout, scale=cases.SCALE, key_mask_BL=case.mask)
+    real = case.mask[:, None, :, None]
+    torch.testing.assert_close(have * real, want * real, atol=1e-5, rtol=1e-4)
+
+
+def test_a_choice_of_blocks_would_show_a_causal_model_its_future():
+    case = cases.case(layout(True), 100)
+    with pytest.raises(ConfigError, match="a choice for each of 100 tokens, received one for 7 blocks"):
+        sparse_attention(
+            *case.differentiable(), case.layout, scale=1.0, chosen=torch.zeros(2, cases.HEADS, 7, 2, dtype=torch.long)
+        )
+
+
+@pytest.mark.parametrize(("causal", "choice"), KINDS)
+def test_huge_logits_stay_finite(causal, choice):
+    case = cases.case(layout(causal), 200)
+    loud = cases.Case(**{**vars(case), "q": (1000 * case.q).detach().requires_grad_()})
+    out = sparse_attention(*loud.differentiable(), loud.layout, scale=cases.SCALE, chosen=loud.chosen(choice))
+    grads = torch.autograd.grad(out.sum(), loud.differentiable())
+    assert out.isfinite().all()
+    assert all(grad.isfinite().all() for grad in grads)

@@ -1,0 +1,270 @@
+"""DeepSeek-Base is a transformers model: it loads, saves, trains, generates, adapts and exports as others do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from deepseek.errors import ConfigError
+from deepseek.models import LoRAConfig, from_pretrained
+from deepseek.models.deepseek_base import (
+    DeepSeekBaseConfig,
+    DeepSeekBaseForCausalLM,
+    DeepSeekBaseForMaskedLM,
+    DeepSeekBaseForSequenceClassification,
+    DeepSeekBaseForTextEncoding,
+    DeepSeekBaseForTokenClassification,
+)
+
+SMALL = {
+    "vocab_size": 200, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+    "rotary_dim": 8, "block_width": 16, "dense_until": 64, "gate_roots": 4, "gate_branching": 2, "gate_beam": 2,
+    "eos_token_id": 199, "num_labels": 3,
+}  # fmt: skip
+HEADS = {
+    "AutoModelForMaskedLM": DeepSeekBaseForMaskedLM,
+    "AutoModelForCausalLM": DeepSeekBaseForCausalLM,
+    "AutoModelForSequenceClassification": DeepSeekBaseForSequenceClassification,
+    "AutoModelForTokenClassification": DeepSeekBaseForTokenClassification,
+    "AutoModelForTextEncoding": DeepSeekBaseForTextEncoding,
+}
+
+
+def made(kind=DeepSeekBaseForMaskedLM, **changes):
+    """A model whose every weight matters, the gate's too."""
+    torch.manual_seed(0)
+    model = kind(DeepSeekBaseConfig(**{**SMALL, **changes})).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" not in name:
+                weight.normal_(std=0.15)
+    return model
+
+
+def texts(batch=2, tokens=150, padding=40):
+    torch.manual_seed(1)
+    ids = torch.randint(1, 199, (batch, tokens))
+    mask = torch.ones_like(ids)
+    if padding:
+        mask[-1, -padding:] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+@pytest.mark.parametrize("auto", HEADS)
+def test_round_trip_through_the_auto_classes(auto, tmp_path):
+    model = made(HEADS[auto])
+    model.save_pretrained(tmp_path)
+    again = getattr(transformers, auto).from_pretrained(tmp_path).eval()
+    assert type(again) is HEADS[auto]
+    for a, b in zip(model(**texts())[0].unbind(), again(**texts())[0].unbind(), strict=True):
+        assert torch.equal(a, b)
+    assert (tmp_path / "model.safetensors").is_file()
+
+
+def test_a_body_takes_any_head(tmp_path):
+    made().save_pretrained(tmp_path)
+    for head, width in (("sequence-classification", 5), ("token-classification", 5)):
+        model = from_pretrained(tmp_path, head=head, num_labels=width)
+        assert model(**texts())[0].shape[-1] == width
+        assert "classifier" in model.fresh_modules
+
+
+@pytest.mark.parametrize("auto", HEADS)
+@pytest.mark.parametrize("tokens", [40, 150])
+def test_all_weights_learn(auto, tokens):
+    model = made(HEADS[auto]).train()
+    inputs = texts(tokens=tokens, padding=10)
+    labels = {
+        "AutoModelForSequenceClassification": torch.tensor([0, 2]),
+        "AutoModelForTokenClassification": inputs["input_ids"] % 3,
+    }.get(auto, inputs["input_ids"])
+    if auto == "AutoModelForTextEncoding":
+        model(**inputs).pooler_output[:, 0].sum().backward()
+    else:
+        model(**inputs, labels=labels).loss.backward()
+    for name, weight in model.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.isfinite().all(), name
+        assert weight.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("tokens", [20, 60, 150])
+@pytest.mark.parametrize("mode", ["auto", "dense", "sparse"])
+@pytest.mark.parametrize("kind", [DeepSeekBaseForMaskedLM, DeepSeekBaseForCausalLM])
+def test_padding_behind_a_text_changes_nothing(tokens, mode, kind):
+    model = made(kind, attention_mode=mode)
+    alone = texts(batch=1, tokens=tokens, padding=0)
+    ids = torch.cat([alone["input_ids"], torch.randint(1, 199, (1, 9))], 1)
+    mask = torch.cat([alone["attention_mask"], torch.zeros(1, 9, dtype=torch.long)], 1)
+    with torch.no_grad():
+        want = model(**alone).logits
+        have = model(input_ids=ids, attention_mask=mask).logits[:, :tokens]
+    torch.testing.assert_close(have, want, atol=1e-4, rtol=1e-3)
+
+
+def test_sparse_is_dense_where_the_gate_leaves_nothing_out():
+    for kind in (DeepSeekBaseForMaskedLM, DeepSeekBaseForCausalLM):
+        sparse, dense = (made(kind, attention_mode=mode, gate_rate=9.0) for mode in ("sparse", "dense"))
+        with torch.no_grad():
+            torch.testing.assert_close(sparse(**texts()).logits, dense(**texts()).logits, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["auto", "dense", "sparse"])
+@pytest.mark.parametrize("cut", [1, 33, 64, 149])
+def test_a_causal_model_does_not_see_its_future(mode, cut):
+    model = made(DeepSeekBaseForCausalLM, attention_mode=mode)
+    ids = texts(batch=1, padding=0)["input_ids"]
+    other = ids.clone()
+    other[:, cut:] = torch.randint(1, 199, (1, 150 - cut))
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits[:, :cut], model(other).logits[:, :cut])
+
+
+@pytest.mark.parametrize("mode", ["dense", "sparse"])
+def test_a_cache_gives_what_one_pass_gives(mode):
+    model = made(DeepSeekBaseForCausalLM, attention_mode=mode)
+    ids = texts(batch=2, padding=0)["input_ids"]
+    with torch.no_grad():
+        want = model(ids).logits
+        for steps in ((150,), (1,) * 40 + (110,), (70, 1, 1, 16, 30, 32), (149, 1)):
+            cache, at, have = None, 0, []
+            for step in steps:
+                out = model(ids[:, at : at + step], past_key_values=cache, use_cache=True)
+                cache, at = out.past_key_values, at + step
+                have.append(out.logits)
+            torch.testing.assert_close(torch.cat(have, 1), want, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["dense", "sparse", "auto"])
+def test_generation_with_a_cache_writes_what_it_writes_without(mode):
+    model = made(DeepSeekBaseForCausalLM, attention_mode=mode)
+    ids = texts(batch=2, tokens=60, padding=0)["input_ids"]
+    options = {"max_new_tokens": 30, "do_sample": False, "pad_token_id": 0, "attention_mask": torch.ones_like(ids)}
+    assert torch.equal(model.generate(ids, **options), model.generate(ids, use_cache=False, **options))
+    beams = {**options, "num_beams": 3, "max_new_tokens": 20}
+    assert torch.equal(model.generate(ids, **beams), model.generate(ids, use_cache=False, **beams))
+
+
+def test_padding_before_a_prompt_is_not_read():
+    model = made(DeepSeekBaseForCausalLM, dense_until=1000)
+    prompt = texts(batch=1, tokens=30, padding=0)["input_ids"]
+    options = {"max_new_tokens": 10, "do_sample": False, "pad_token_id": 0}
+    alone = model.generate(prompt, attention_mask=torch.ones_like(prompt), **options)[0, 30:]
+    padded = torch.cat([torch.zeros(1, 16, dtype=torch.long), prompt], 1)  # whole blocks: distances stay as they are
+    mask = torch.cat([torch.zeros(1, 16, dtype=torch.long), torch.ones_like(prompt)], 1)
+    torch.testing.assert_close(model.generate(padded, attention_mask=mask, **options)[0, 46:], alone)
+
+
+def test_checkpointing_gradients_gives_the_same_ones():
+    grads = []
+    for checkpointing in (False, True):
+        model = made(hidden_dropout=0.0).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        model(**texts(), labels=texts()["input_ids"]).loss.backward()
+        grads.append([weight.grad for weight in model.parameters()])
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_adapters_go_on_and_off(tmp_path):
+    made().save_pretrained(tmp_path / "base")
+    model = from_pretrained(tmp_path / "base", head="sequence-classification", num_labels=2)
+    before = model(**texts()).logits
+    config = LoRAConfig(r=4, alpha=8, target_modules=["query_key_value"])
+    model.add_adapter("mine", config)
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert sum("lora_A" in name for name in trained) == SMALL["num_hidden_layers"]
+    torch.testing.assert_close(model(**texts()).logits, before)  # an adapter begins as nothing
+    nn.init.normal_(next(w for n, w in model.named_parameters() if "lora_B" in n))
+    changed = model(**texts()).logits
+    assert not torch.allclose(changed, before)
+    model.save_adapter(tmp_path / "adapter", "mine")
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+class Logits(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask):
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+
+
+LENGTHS = [(1, 3), (2, 16), (3, 17), (2, 90), (4, 200)]
+
+
+def test_torch_export_for_any_length():
+    model = made(DeepSeekBaseForSequenceClassification, attention_mode="dense")
+    free = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
+    inputs = texts(tokens=70)
+    program = torch.export.export(Logits(model), tuple(inputs.values()), dynamic_shapes=(free, free), strict=False)
+    for batch, tokens in LENGTHS:
+        given = texts(batch, tokens, tokens // 3)
+        torch.testing.assert_close(program.module()(*given.values()), model(**given).logits, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_onnx_for_any_length(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = made(DeepSeekBaseForSequenceClassification, attention_mode="dense")
+    free = {0: "batch", 1: "tokens"}
+    torch.onnx.export(
+        Logits(model), tuple(texts(tokens=70).values()), tmp_path / "model.onnx",
+        input_names=["input_ids", "attention_mask"], dynamic_shapes=(free, free), dynamo=True, verbose=False,
+    )  # fmt: skip
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for batch, tokens in LENGTHS:
+        given = texts(batch, tokens, tokens // 3)
+        have = torch.from_numpy(session.run(None, {name: x.numpy() for name, x in given.items()})[0])
+        torch.testing.assert_close(have, model(**given).logits, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_int8_linear_layers_leave_the_positions_alone():
+    model = made(DeepSeekBaseForSequenceClassification, attention_mode="sparse")
+    small = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+    with torch.no_grad():
+        want, have = model(**texts()).logits, small(**texts()).logits
+    assert torch.nn.functional.cosine_similarity(want, have).min() > 0.99
+    kept = dict(small.named_parameters())
+    for name, weight in model.named_parameters():
+        if "relative_steps" in name or "saliency" in name:
+            assert torch.equal(kept[name], weight)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"hidden_size": 50, "num_attention_heads": 3}, "no multiple of num_attention_heads"),
+        ({"rotary_dim": 7}, "rotary_dim: expected an even number"),
+        ({"rotary_dim": 24}, "content_dim: expected at least 1"),
+        ({"norm_placement": "middle"}, "norm_placement: expected one of pre, post"),
+        ({"attention_mode": "fast"}, "attention_mode: expected one of"),
+        ({"rotary_shortest": 600.0}, "expected 0 < shortest <= longest"),
+        ({"block_width": 0}, "width of a block layout: expected 1 or more"),
+    ],
+)
+def test_configurations_that_cannot_be_are_refused(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        DeepSeekBaseConfig(**{**SMALL, **wrong})
+
+
+def test_inputs_that_cannot_be_are_refused():
+    model = made()
+    ids = texts()["input_ids"]
+    with pytest.raises(ConfigError, match="expected one of input_ids and inputs_embeds"):
+        model(input_ids=ids, inputs_embeds=torch.zeros(2, 150, 48))
+    with pytest.raises(ConfigError, match=r"attention_mask: expected shape \(2, 150\), received \(2, 149\)"):
+        model(input_ids=ids, attention_mask=torch.ones(2, 149))
+    with pytest.raises(ConfigError, match="bidirectional model has no cache"):
+        model.model(ids, past_key_values=transformers.DynamicCache())
+    with pytest.raises(ConfigError, match="needs a bidirectional model"):
+        DeepSeekBaseForMaskedLM(DeepSeekBaseConfig(**SMALL, causal=True))
+    with pytest.raises(ConfigError, match="DynamicCache, received StaticCache"):
+        made(DeepSeekBaseForCausalLM)(
+            ids, past_key_values=transformers.StaticCache(config=model.config, max_cache_len=200), use_cache=True
+        )
