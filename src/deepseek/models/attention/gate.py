@@ -1,8 +1,8 @@
 """The sparse activation gate: which far blocks a query attends to, found in a tree of pooled keys.
 
-The score of a node for token i is ``c_i . (k_node + r[bucket])``: the logit that the node's keys have on average, at the
-distance of its middle. The search looks at all nodes of the tree's top level, keeps the best ``beam`` and goes down to
-their children, level by level. Two kinds of choices:
+The score of a node for token i is ``c_i . (k_node + r[bucket])``: the logit that the node's keys have on average, at
+the distance of its middle. The search looks at all nodes of the tree's top level, keeps the best ``beam`` and goes down
+to their children, level by level. Two kinds of choices:
 
 - ``"block"``: one for all tokens of a query block. A node counts as much as it does for the token that wants it most:
   the greatest of the tokens' probabilities over the nodes at hand. For encoders: it sees queries after a token.
@@ -177,7 +177,8 @@ class _Search:
     def _kept(self, levels: Sequence[Level], depth: int) -> int:
         """Nodes of a level that the search goes on with: the beam, and of the leaves those that are chosen."""
         chosen = self._due(int(self.block_N[-1]))
-        return min(chosen if depth == 0 else max(self.layout.beam, chosen), levels[depth].mass.shape[-1])
+        most: int = levels[depth].mass.shape[-1]
+        return min(chosen if depth == 0 else max(self.layout.beam, chosen), most)
 
     @property
     def _head_G(self) -> Tensor:
@@ -190,7 +191,7 @@ class _Search:
 
     def _distance_keys(self, bucket: Tensor) -> Tensor:
         """The relative-position rows of (N, m) or (G, N, m) buckets: (G, N, m, C)."""
-        heads, distances, features = self.relative_HRC.shape
+        _, distances, features = self.relative_HRC.shape
         rows = bucket + (self._head_G * distances)[:, None, None]
         return self.relative_HRC.reshape(-1, features).index_select(0, rows.flatten()).view(*rows.shape, features)
 

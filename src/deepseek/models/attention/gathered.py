@@ -51,7 +51,7 @@ class Blocks:
 
     @property
     def heads(self) -> int:
-        return self.r_HRC.shape[0]
+        return int(self.r_HRC.shape[0])
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def logits_of(chunk: Chunk) -> Tensor:
     """(c, W, S W)."""
     logits = chunk.q_cWE @ chunk.k_cKE.transpose(-1, -2)
     if chunk.hidden is not None:
-        size, width, keys = logits.shape
+        size, width, _ = logits.shape
         logits.view(size, width, -1, width).masked_fill_(chunk.hidden, LOW)
     return logits
 

@@ -74,10 +74,7 @@ class GatedAttention(nn.Module):
             past = cache.get_seq_length()
             k, v = cache.update(k, v)
             leaves = cache.summaries(self._pool, inputs.mask_BL, self.layout.width)
-            if past == 0:
-                mixed = self._whole(q, k, v, inputs, leaves)
-            else:
-                mixed = self._continued(q, k, v, inputs, leaves)
+            mixed = self._continued(q, k, v, inputs, leaves) if past else self._whole(q, k, v, inputs, leaves)
         mixed_BTHD = mixed.transpose(1, 2)
         if inputs.exporting:  # the order in memory is the kernel's here, another one's where the graph will run
             mixed_BTHD = mixed_BTHD.clone(memory_format=torch.contiguous_format)
@@ -132,9 +129,8 @@ class GatedAttention(nn.Module):
         term = None
         if inputs.exporting or not layout.neighbourly(layout.blocks(keys)):
             term, _ = self.gate_keys(leaves or self._pool(k, mask, spare=int(inputs.exporting)))
-        if term is not None and not inputs.exporting and keys > MASKED:
-            if q.shape[2] == keys:
-                return sparse_attention(q, k, v, term, rows, layout, scale=self.scale, key_mask_BT=mask)
+        if term is not None and not inputs.exporting and keys > MASKED and q.shape[2] == keys:
+            return sparse_attention(q, k, v, term, rows, layout, scale=self.scale, key_mask_BT=mask)
         return dense_attention(q, k, v, term, rows, layout, scale=self.scale, key_mask_BL=mask)
 
     def _continued(self, q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, leaves: Level) -> Tensor:

@@ -79,9 +79,7 @@ def gated_cache(cache: Cache | None, layers: int) -> Cache:
     """
     cache = DynamicCache() if cache is None else cache
     if not isinstance(cache, DynamicCache):
-        raise ConfigError(
-            f"DeepSeek-Base decodes with a DynamicCache, received {type(cache).__name__}; leave cache_implementation out"
-        )
+        raise ConfigError(f"DeepSeek-Base decodes with a DynamicCache, received {type(cache).__name__}; leave that out")
     for index in range(layers):
         if index < len(cache.layers) and isinstance(cache.layers[index], GatedCacheLayer):
             continue

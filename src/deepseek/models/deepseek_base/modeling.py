@@ -4,9 +4,9 @@ Choices: normalisation before each layer (Xiong et al. 2020, arXiv:2002.04745), 
 for queries, keys and values, no positions in the embeddings. ``norm_placement="post"`` and ``gated_mlp=False`` give
 BERT's layers, so that its checkpoints can be carried over (:mod:`deepseek.models.conversion`).
 
-Text of T tokens costs O(T log T) beyond ``dense_until`` tokens (see :mod:`deepseek.models.attention.gate` for the parts)
-and O(T^2), with a small constant, below. Attention probabilities are never at hand, so ``output_attentions`` gives
-nothing; :mod:`deepseek.models.attention.diagnostics` says what the gate does.
+Text of T tokens costs O(T log T) beyond ``dense_until`` tokens (see :mod:`deepseek.models.attention.gate` for the
+parts) and O(T^2), with a small constant, below. Attention probabilities are never at hand, so ``output_attentions``
+gives nothing; :mod:`deepseek.models.attention.diagnostics` says what the gate does.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
             past_key_values: a cache of the tokens before, for causal models.
 
         Raises:
-            ConfigError: both or neither of ``input_ids`` and ``inputs_embeds``, a mask of another shape, or a cache with
-                a bidirectional model.
+            ConfigError: both or neither of ``input_ids`` and ``inputs_embeds``, a mask of another shape, or a cache
+                with a bidirectional model.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ConfigError("expected one of input_ids and inputs_embeds, received both or neither")
