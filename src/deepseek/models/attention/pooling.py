@@ -2,8 +2,8 @@
 
 A block's summary is the average of its keys, weighted by a learned saliency: softmax over the block's tokens of
 ``w . k_j``. A node above pools its children in the same way, by their mass ``log sum exp w . k_j``, which is one
-softmax over all tokens below it: a salient token shows at every level, however many others there are. Without training w is 0
-and a summary is the mean.
+softmax over all tokens below it: a salient token shows at every level, however many others there are. Without training
+w is 0 and a summary is the mean.
 
 Building the tree takes O(T) time and memory: level l has N / branching^l nodes.
 """
