@@ -38,7 +38,7 @@ def cached_attention(
     position = torch.arange(queries, device=device) + past
     near_TS = layout.near_slots(blocks, device)[position // width]
     slots = torch.cat([near_TS.expand(batch, heads, -1, -1), chosen_BHTk], -1)
-    term = far_term(q_BHTE, s_BHNC, r_HRC, layout, past)
+    term = far_term(q_BHTE, s_BHNC, r_HRC, layout, position // width)
     k_rows = to_blocks(k_BHLE, width).flatten(0, 2).flatten(1)
     v_rows = to_blocks(v_BHLD, width).flatten(0, 2).flatten(1)
     base = (torch.arange(batch * heads, device=device) * blocks).view(batch, heads, 1, 1)

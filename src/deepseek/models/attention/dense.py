@@ -39,10 +39,9 @@ def dense_attention(
     device = q_BHTE.device
     mask: Tensor | None = None
     if s_BHNC is not None:
-        mask = (
-            scale
-            * far_term(q_BHTE, s_BHNC, r_HRC, layout, past)[..., torch.arange(keys, device=device) // layout.width]
-        )
+        own_T = (torch.arange(queries, device=device) + past) // layout.width
+        block_L = torch.arange(keys, device=device) // layout.width
+        mask = scale * far_term(q_BHTE, s_BHNC, r_HRC, layout, own_T)[..., block_L]
     fused_causal = layout.causal and mask is None and key_mask_BL is None and past == 0
     low = torch.finfo(q_BHTE.dtype).min
     if layout.causal and not fused_causal:
@@ -60,16 +59,14 @@ def dense_attention(
     return out[..., :values]
 
 
-def far_term(q_BHTE: Tensor, s_BHNC: Tensor, r_HRC: Tensor, layout: BlockLayout, past: int = 0) -> Tensor:
+def far_term(q_BHTE: Tensor, s_BHNC: Tensor, r_HRC: Tensor, layout: BlockLayout, own_T: Tensor) -> Tensor:
     """What far blocks add to the logits of their keys, without the scale: (B, H, T, N), 0 for near blocks.
 
     Args:
-        past: tokens before the first query.
+        own_T: the queries' blocks.
     """
     content_BHTC = q_BHTE[..., : s_BHNC.shape[-1]]
-    device = q_BHTE.device
-    own_T = (torch.arange(q_BHTE.shape[2], device=device) + past) // layout.width
-    delta_TN = own_T[:, None] - torch.arange(s_BHNC.shape[2], device=device)
+    delta_TN = own_T[:, None] - torch.arange(s_BHNC.shape[2], device=q_BHTE.device)
     distance_BHTR = content_BHTC @ r_HRC.to(content_BHTC.dtype).transpose(-1, -2)
     bucket = layout.bucket(delta_TN).expand(*distance_BHTR.shape[:3], -1)
     term = content_BHTC @ s_BHNC.to(content_BHTC.dtype).transpose(-1, -2) + distance_BHTR.gather(-1, bucket)

@@ -2,8 +2,8 @@
 
 - *Near*, where single tokens count: ``rotary`` features at the end of each query and key turn with the position
   (RoFormer, arXiv:2104.09864), so that their product depends on the distance alone, and on the content of both. All
-  periods are within the training length, so that a longer text shows no angle that training did not. Biases of the projections
-  make the part that does not depend on content.
+  periods are within the training length, so that a longer text shows no angle that training did not. Biases of the
+  projections make the part that does not depend on content.
 - *Far*, where blocks count: a learned row r[bucket] of each head for log-spaced block distances; it meets the query's
   content, ``c_i . r[bucket(I - J)]`` (Shaw et al. 2018, arXiv:1803.02155; the content-to-position term of DeBERTa,
   arXiv:2006.03654), and is the same for all keys of a block. Rows are kept as steps from one distance to the next:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from deepseek.models.attention.alignment import gate_alignment_loss
 from deepseek.models.attention.blocks import BlockLayout
 from deepseek.models.attention.cached import cached_attention
 from deepseek.models.attention.dense import dense_attention
@@ -31,12 +32,14 @@ class AttentionInputs:
         dense_until: tokens up to which all blocks take part. A longer bidirectional text is sparse as a whole, of a
             causal one the tokens from there on are.
         exporting: whether a graph for any length is being traced.
+        gate_losses: where layers leave what their gates have to learn; ``None`` if nobody asks.
     """
 
     tables: tuple[Tensor, Tensor]
     mask_BL: Tensor | None
     dense_until: int
     exporting: bool
+    gate_losses: list[Tensor] | None = None
 
 
 class GatedAttention(nn.Module):
@@ -61,6 +64,7 @@ class GatedAttention(nn.Module):
         self.relative_steps = nn.Parameter(
             torch.zeros(self.heads, self.layout.sides, config.distance_buckets, config.content_dim)
         )
+        self.loss_queries = config.gate_loss_queries
         self.saliency = nn.Parameter(torch.zeros(self.heads, config.content_dim))
         self.gate_weight = nn.Parameter(torch.zeros(self.heads))
 
@@ -104,6 +108,9 @@ class GatedAttention(nn.Module):
 
     def _whole(self, q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, leaves: Level | None = None) -> Tensor:
         tokens, until, causal = q.shape[2], inputs.dense_until, self.layout.causal
+        if inputs.gate_losses is not None and not self.layout.neighbourly(self.layout.blocks(tokens)):
+            leaves = leaves or self._pool(k, inputs.mask_BL)
+            self._leave_gate_loss(q, k, leaves, inputs)
         if inputs.exporting or tokens <= until:
             return self._dense(q, k, v, inputs, leaves)
         leaves = leaves or self._pool(k, inputs.mask_BL)
@@ -121,6 +128,15 @@ class GatedAttention(nn.Module):
             q[:, :, :until], k[:, :, :until], v[:, :, :until], inputs, _first(leaves, until, self.layout)
         )
         return torch.cat([start, mixed[:, :, until:]], 2)
+
+    def _leave_gate_loss(self, q: Tensor, k: Tensor, leaves: Level, inputs: AttentionInputs) -> None:
+        term, scored = self.gate_keys(leaves)
+        loss = gate_alignment_loss(
+            q, k, term, scored, self.relative(q.dtype), self.layout,
+            scale=self.scale, queries=self.loss_queries, key_mask_BT=inputs.mask_BL,
+        )  # fmt: skip
+        if loss is not None and inputs.gate_losses is not None:
+            inputs.gate_losses.append(loss)
 
     def _dense(self, q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, leaves: Level | None) -> Tensor:
         layout, keys = self.layout, k.shape[2]

@@ -30,6 +30,9 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         dense_until: tokens.
         block_width, local_blocks, sink_blocks, gate_rate, distance_buckets, gate_branching, gate_beam, gate_roots: see
             :class:`deepseek.models.attention.blocks.BlockLayout`.
+        gate_loss_weight: of the loss that teaches the gate where attention goes
+            (:mod:`deepseek.models.attention.alignment`), added to any head's loss in training; 0 leaves it out.
+        gate_loss_queries: tokens of a text that it looks at.
         classifier_pooling: ``"mean"`` of the tokens or the ``"first"``; causal models take the last token.
         max_position_embeddings: longest text that tokenizers should make, in tokens; the model knows no limit.
 
@@ -68,6 +71,8 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         gate_branching: int = 4,
         gate_beam: int = 8,
         gate_roots: int = 128,
+        gate_loss_weight: float = 0.1,
+        gate_loss_queries: int = 32,
         type_vocab_size: int = 0,
         classifier_pooling: str = "mean",
         classifier_dropout: float = 0.0,
@@ -110,6 +115,8 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         self.gate_branching = gate_branching
         self.gate_beam = gate_beam
         self.gate_roots = gate_roots
+        self.gate_loss_weight = gate_loss_weight
+        self.gate_loss_queries = gate_loss_queries
         self.type_vocab_size = type_vocab_size
         self.classifier_pooling = classifier_pooling
         self.classifier_dropout = classifier_dropout

@@ -72,7 +72,9 @@ class DeepSeekBaseForMaskedLM(DeepSeekBasePreTrainedModel):
         logits = self.decoder(self.head(outputs.last_hidden_state))
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = self.with_gate_loss(
+                self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs), outputs
+            )
         return MaskedLMOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
 
 
@@ -109,7 +111,9 @@ class DeepSeekBaseForCausalLM(DeepSeekBasePreTrainedModel, GenerationMixin):
         logits = self.lm_head(outputs.last_hidden_state[:, kept])
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = self.with_gate_loss(
+                self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs), outputs
+            )
         return CausalLMOutputWithPast(
             loss=loss, logits=logits, past_key_values=outputs.past_key_values, hidden_states=outputs.hidden_states
         )
@@ -158,7 +162,9 @@ class DeepSeekBaseForSequenceClassification(DeepSeekBasePreTrainedModel):
         logits = self.classifier(self.dropout(self.head(text)))
         loss = None
         if labels is not None:
-            loss = self.loss_function(pooled_logits=logits, labels=labels, config=self.config)
+            loss = self.with_gate_loss(
+                self.loss_function(pooled_logits=logits, labels=labels, config=self.config), outputs
+            )
         return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
 
 
@@ -188,7 +194,7 @@ class DeepSeekBaseForTokenClassification(DeepSeekBasePreTrainedModel):
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits, labels, self.config)
+            loss = self.with_gate_loss(self.loss_function(logits, labels, self.config), outputs)
         return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
 
 

@@ -12,6 +12,7 @@ gives nothing; :mod:`deepseek.models.attention.diagnostics` says what the gate d
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -29,6 +30,13 @@ from deepseek.models.deepseek_base.attention_layer import AttentionInputs, Gated
 from deepseek.models.deepseek_base.cache import GatedCacheLayer, gated_cache
 from deepseek.models.deepseek_base.config import DeepSeekBaseConfig
 from deepseek.models.deepseek_base.layers import DeepSeekBaseLayer, Embeddings, FeedForward
+
+
+@dataclass
+class DeepSeekBaseOutput(BaseModelOutputWithPast):
+    """Hidden states, cache, and in training the mean loss of the layers' gates, if the text is long enough for one."""
+
+    gate_loss: Tensor | None = None
 
 
 class DeepSeekBasePreTrainedModel(PreTrainedModel):
@@ -56,6 +64,12 @@ class DeepSeekBasePreTrainedModel(PreTrainedModel):
                 init.normal_(module.output.weight, std=std)
             elif isinstance(module, FeedForward):
                 init.normal_(module.down.weight, std=std)
+
+    def with_gate_loss(self, loss: Tensor, outputs: DeepSeekBaseOutput) -> Tensor:
+        """A head's loss with the gates' share."""
+        if outputs.gate_loss is None:
+            return loss
+        return loss + self.config.gate_loss_weight * outputs.gate_loss
 
 
 class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
@@ -87,7 +101,7 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         **kwargs: Any,
-    ) -> BaseModelOutputWithPast:
+    ) -> DeepSeekBaseOutput:
         """Hidden states of (B, T) tokens.
 
         Args:
@@ -108,7 +122,12 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
             kept = None if cache is None else cache.layers[index]
             assert kept is None or isinstance(kept, GatedCacheLayer)
             x = layer(x, inputs, kept)
-        return BaseModelOutputWithPast(last_hidden_state=self.final_norm(x), past_key_values=cache)
+        losses = inputs.gate_losses
+        return DeepSeekBaseOutput(
+            last_hidden_state=self.final_norm(x),
+            past_key_values=cache,
+            gate_loss=torch.stack(losses).mean() if losses else None,
+        )
 
     def _cache(self, given: Cache | None, wanted: bool) -> Cache | None:
         if not self.config.causal:
@@ -141,6 +160,7 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
             mask_BL=mask,
             dense_until=self._dense_until(past + tokens),
             exporting=exporting,
+            gate_losses=[] if self.training and self.config.gate_loss_weight and torch.is_grad_enabled() else None,
         )
 
     def _dense_until(self, tokens: int) -> int:
