@@ -9,6 +9,7 @@ from torch import nn
 
 from deepseek.errors import ConfigError
 from deepseek.models import LoRAConfig, from_pretrained
+from deepseek.models.attention.diagnostics import inspect_gate
 from deepseek.models.deepseek_base import (
     DeepSeekBaseConfig,
     DeepSeekBaseForCausalLM,
@@ -268,3 +269,40 @@ def test_inputs_that_cannot_be_are_refused():
         made(DeepSeekBaseForCausalLM)(
             ids, past_key_values=transformers.StaticCache(config=model.config, max_cache_len=200), use_cache=True
         )
+
+
+@pytest.mark.parametrize("kind", [DeepSeekBaseForMaskedLM, DeepSeekBaseForCausalLM])
+def test_the_gate_says_what_it_does(kind):
+    wide, narrow = (inspect_gate(made(kind, gate_rate=rate), **texts()) for rate in (9.0, 0.2))
+    assert [report.layer for report in wide] == [0, 1]
+    for all_blocks, few in zip(wide, narrow, strict=True):
+        torch.testing.assert_close(all_blocks.coverage, torch.ones(2))  # nothing is left out
+        assert (few.coverage < 1).all()
+        assert (few.coverage >= 1 - few.far_share - 1e-6).all()
+        for report in (all_blocks, few):
+            assert ((report.entropy > 0) & (report.entropy <= 1)).all()
+        assert (few.visited <= all_blocks.visited).all()
+    with pytest.raises(ConfigError, match="expected texts of at least 49 tokens"):
+        inspect_gate(made(kind), texts(tokens=30, padding=0)["input_ids"])
+    with pytest.raises(ConfigError, match="has no gates"):
+        inspect_gate(transformers.BertModel(transformers.BertConfig(num_hidden_layers=1)), texts()["input_ids"])
+
+
+def test_the_gate_learns_where_attention_goes():
+    model = made(DeepSeekBaseForCausalLM, gate_loss_queries=64)
+    for name, weight in model.named_parameters():
+        weight.requires_grad_("saliency" in name)
+    ids = texts(padding=0)["input_ids"]
+    optimizer = torch.optim.Adam([w for w in model.parameters() if w.requires_grad], lr=0.1)
+    losses = []
+    for _ in range(25):
+        torch.manual_seed(3)
+        loss = model.train().model(ids).gate_loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+    assert model.eval().model(ids).gate_loss is None
+    short = model.train().model(ids[:, :20])
+    assert short.gate_loss is None

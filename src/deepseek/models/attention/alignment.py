@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from deepseek.models.attention.blocks import BlockLayout
-from deepseek.models.attention.dense import far_term
+from deepseek.models.attention.dense import block_attention, far_term
 from deepseek.models.attention.pooling import Level, occupied
 
 LOW = -1e30
@@ -54,15 +54,9 @@ def gate_alignment_loss(
     good_SN = layout.is_far(own_S[:, None] - node_N) & (node_N >= layout.sinks)
     good_BHSN = good_SN & occupied(scored)[:, :, None]
     with torch.no_grad():
-        term = far_term(q_BHSE, term_BHNC.float(), r_HRC.float(), layout, own_S)
-        block_T = torch.arange(tokens, device=device) // width
-        logits = scale * (q_BHSE @ k_BHTE.float().transpose(-1, -2) + term[..., block_T])
-        if layout.causal:
-            logits = logits.masked_fill(torch.arange(tokens, device=device) > drawn_S[:, None], LOW)
-        if key_mask_BT is not None:
-            logits = logits.masked_fill(~key_mask_BT[:, None, None].bool(), LOW)
-        share = logits.softmax(-1)
-        mass = torch.zeros(*share.shape[:-1], blocks, device=device).index_add_(-1, block_T, share)
+        mass = block_attention(
+            q_BHSE, k_BHTE.float(), term_BHNC.float(), r_HRC.float(), layout, drawn_S, scale, key_mask_BT
+        )
         mass = mass * good_BHSN
         far = mass.sum(-1, keepdim=True)
         target = mass / far.clamp(min=1e-9)

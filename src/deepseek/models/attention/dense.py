@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from deepseek.models.attention.blocks import BlockLayout
 
+LOW = -1e30
+
 
 def dense_attention(
     q_BHTE: Tensor,
@@ -71,6 +73,35 @@ def far_term(q_BHTE: Tensor, s_BHNC: Tensor, r_HRC: Tensor, layout: BlockLayout,
     bucket = layout.bucket(delta_TN).expand(*distance_BHTR.shape[:3], -1)
     term = content_BHTC @ s_BHNC.to(content_BHTC.dtype).transpose(-1, -2) + distance_BHTR.gather(-1, bucket)
     return term * layout.is_far(delta_TN)
+
+
+def block_attention(
+    q_BHSE: Tensor,
+    k_BHTE: Tensor,
+    term_BHNC: Tensor,
+    r_HRC: Tensor,
+    layout: BlockLayout,
+    position_S: Tensor,
+    scale: float,
+    key_mask_BT: Tensor | None,
+) -> Tensor:
+    """The share of each block in some queries' dense attention, (B, H, S, N); all float32.
+
+    Args:
+        position_S: the queries' positions.
+    """
+    tokens, device = k_BHTE.shape[2], k_BHTE.device
+    place_T = torch.arange(tokens, device=device)
+    block_T = place_T // layout.width
+    term = far_term(q_BHSE, term_BHNC, r_HRC, layout, position_S // layout.width)
+    logits = scale * (q_BHSE @ k_BHTE.transpose(-1, -2) + term[..., block_T])
+    if layout.causal:
+        logits = logits.masked_fill(place_T > position_S[:, None], LOW)
+    if key_mask_BT is not None:
+        logits = logits.masked_fill(~key_mask_BT[:, None, None].bool(), LOW)
+    share = logits.softmax(-1)
+    mass = torch.zeros(*share.shape[:-1], layout.blocks(tokens), device=device)
+    return mass.index_add_(-1, block_T, share)
 
 
 def _hidden(mask: Tensor | None, hide: Tensor, low: float, dtype: torch.dtype) -> Tensor:

@@ -77,7 +77,7 @@ class GatedAttention(nn.Module):
         else:
             past = cache.get_seq_length()
             k, v = cache.update(k, v)
-            leaves = cache.summaries(self._pool, inputs.mask_BL, self.layout.width)
+            leaves = cache.summaries(self.summaries, inputs.mask_BL, self.layout.width)
             mixed = self._continued(q, k, v, inputs, leaves) if past else self._whole(q, k, v, inputs, leaves)
         mixed_BTHD = mixed.transpose(1, 2)
         if inputs.exporting:  # the order in memory is the kernel's here, another one's where the graph will run
@@ -97,7 +97,8 @@ class GatedAttention(nn.Module):
         """The relative-position matrix's rows, (H, R, C)."""
         return relative_rows(self.relative_steps).to(dtype)
 
-    def _pool(self, k_BHTE: Tensor, mask_BT: Tensor | None, spare: int = 0) -> Level:
+    def summaries(self, k_BHTE: Tensor, mask_BT: Tensor | None, spare: int = 0) -> Level:
+        """The summaries of the blocks of (B, H, T, E) keys."""
         return pool_blocks(k_BHTE[..., : self.content_dim], self.saliency, self.layout.width, mask_BT, spare=spare)
 
     def gate_keys(self, leaves: Level) -> tuple[Tensor, Level]:
@@ -109,11 +110,11 @@ class GatedAttention(nn.Module):
     def _whole(self, q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, leaves: Level | None = None) -> Tensor:
         tokens, until, causal = q.shape[2], inputs.dense_until, self.layout.causal
         if inputs.gate_losses is not None and not self.layout.neighbourly(self.layout.blocks(tokens)):
-            leaves = leaves or self._pool(k, inputs.mask_BL)
+            leaves = leaves or self.summaries(k, inputs.mask_BL)
             self._leave_gate_loss(q, k, leaves, inputs)
         if inputs.exporting or tokens <= until:
             return self._dense(q, k, v, inputs, leaves)
-        leaves = leaves or self._pool(k, inputs.mask_BL)
+        leaves = leaves or self.summaries(k, inputs.mask_BL)
         rows = self.relative(q.dtype)
         term, scored = self.gate_keys(leaves)
         content = self.scale * q[..., : self.content_dim]
@@ -144,7 +145,7 @@ class GatedAttention(nn.Module):
         rows = self.relative(q.dtype)
         term = None
         if inputs.exporting or not layout.neighbourly(layout.blocks(keys)):
-            term, _ = self.gate_keys(leaves or self._pool(k, mask, spare=int(inputs.exporting)))
+            term, _ = self.gate_keys(leaves or self.summaries(k, mask, spare=int(inputs.exporting)))
         if term is not None and not inputs.exporting and keys > MASKED and q.shape[2] == keys:
             return sparse_attention(q, k, v, term, rows, layout, scale=self.scale, key_mask_BT=mask)
         return dense_attention(q, k, v, term, rows, layout, scale=self.scale, key_mask_BL=mask)
