@@ -19,7 +19,8 @@ TUTORIALS = [
     for name in ("feature-store", "fine-tuning", "serving")
     for language in ("", ".zh-CN")
 ]
-PAGES = ["README.md", "README.zh-CN.md", "CONTRIBUTING.md", *TUTORIALS]
+EXPLANATIONS = ["docs/deepseek-base.md", "docs/deepseek-base.zh-CN.md"]
+PAGES = ["README.md", "README.zh-CN.md", "CONTRIBUTING.md", *TUTORIALS, *EXPLANATIONS]
 BLOCK = re.compile(r"^```(\w+)( notest)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

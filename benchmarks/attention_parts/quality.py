@@ -17,7 +17,7 @@ from benchmarks.attention_parts.context import Context
 from benchmarks.attention_parts.peer_positions import KINDS
 from benchmarks.harness import Figure, Worker, say
 
-CORPUS = "brown-corpus"
+CORPUS = "brown"
 STEPS = "benchmarks.attention_parts.quality_steps"
 VOCABULARY = 4_096
 MODEL = {
@@ -127,9 +127,9 @@ def _write_tokens(folder: Path, quick: bool) -> None:
     from deepseek.models import train_tokenizer
 
     texts: dict[str, list[str]] = {"train": [], "test": []}
-    for line in load_dataset_rows(CORPUS):
-        if line.values and line.values["split"] in texts:
-            texts[line.values["split"]].append(line.values["text"])
+    for row in load_dataset_rows(CORPUS):
+        if row["split"] in texts:
+            texts[row["split"]].append(row["text"])
     if quick:
         texts = {split: some[:40] for split, some in texts.items()}
     tokenizer = train_tokenizer(texts["train"], kind="bpe", vocab_size=VOCABULARY, purpose="decoder")
