@@ -124,3 +124,14 @@ def test_huge_logits_stay_finite(causal, choice):
     grads = torch.autograd.grad(out.sum(), loud.differentiable())
     assert out.isfinite().all()
     assert all(grad.isfinite().all() for grad in grads)
+
+
+@pytest.mark.parametrize(("causal", "choice"), KINDS)
+def test_views_are_read_as_they_are(causal, choice):
+    case = cases.case(layout(causal), 96)
+    turned = [x.detach().transpose(1, 2).contiguous().transpose(1, 2) for x in (case.q, case.k, case.v)]
+    options = {"scale": cases.SCALE, "chosen": case.chosen(choice)}
+    with torch.no_grad():
+        want = sparse_attention(*case.differentiable(), case.layout, **options)
+        have = sparse_attention(*turned, case.s, case.r, case.layout, **options)
+    assert torch.equal(have, want)

@@ -21,7 +21,7 @@ def dense_attention(
     k_BHLE: Tensor,
     v_BHLD: Tensor,
     s_BHNC: Tensor | None,
-    r_HRC: Tensor,
+    r_HRC: Tensor | None,
     layout: BlockLayout,
     *,
     scale: float,
@@ -30,7 +30,7 @@ def dense_attention(
     """Attention of T queries, the last of L tokens, to all keys.
 
     Args:
-        s_BHNC: the gate's term of each key block; ``None`` if no block is far.
+        s_BHNC, r_HRC: the gate's and the distances' term of each key block; ``None`` if no block is far.
         key_mask_BL: true for tokens, false for padding.
 
     Returns:
@@ -40,10 +40,10 @@ def dense_attention(
     past = keys - queries
     device = q_BHTE.device
     mask: Tensor | None = None
-    if s_BHNC is not None:
+    if s_BHNC is not None and r_HRC is not None:
         own_T = (torch.arange(queries, device=device) + past) // layout.width
-        block_L = torch.arange(keys, device=device) // layout.width
-        mask = scale * far_term(q_BHTE, s_BHNC, r_HRC, layout, own_T)[..., block_L]
+        term_BHTN = scale * far_term(q_BHTE, s_BHNC, r_HRC, layout, own_T)
+        mask = term_BHTN[..., None].expand(*term_BHTN.shape, layout.width).flatten(-2)[..., :keys]
     fused_causal = layout.causal and mask is None and key_mask_BL is None and past == 0
     low = torch.finfo(q_BHTE.dtype).min
     if layout.causal and not fused_causal:
@@ -68,9 +68,12 @@ def far_term(q_BHTE: Tensor, s_BHNC: Tensor, r_HRC: Tensor, layout: BlockLayout,
         own_T: the queries' blocks.
     """
     content_BHTC = q_BHTE[..., : s_BHNC.shape[-1]]
-    delta_TN = own_T[:, None] - torch.arange(s_BHNC.shape[2], device=q_BHTE.device)
+    blocks = s_BHNC.shape[2]
+    node_N = torch.arange(blocks, device=q_BHTE.device)
+    delta_TN = own_T[:, None] - node_N
     distance_BHTR = content_BHTC @ r_HRC.to(content_BHTC.dtype).transpose(-1, -2)
-    bucket = layout.bucket(delta_TN).expand(*distance_BHTR.shape[:3], -1)
+    bucket_NN = layout.bucket(node_N[:, None] - node_N)
+    bucket = bucket_NN[own_T.clamp(max=blocks - 1)].expand(*distance_BHTR.shape[:3], -1)
     term = content_BHTC @ s_BHNC.to(content_BHTC.dtype).transpose(-1, -2) + distance_BHTR.gather(-1, bucket)
     return term * layout.is_far(delta_TN)
 

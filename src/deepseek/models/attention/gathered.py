@@ -142,7 +142,7 @@ def softmax_with_mass(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 def plain_forward(blocks: Blocks) -> Tensor:
     """(G, N, W, D), without what a backward pass needs."""
-    out = torch.empty_like(blocks.v_GNWD)
+    out = torch.empty(blocks.v_GNWD.shape, dtype=blocks.v_GNWD.dtype, device=blocks.v_GNWD.device)
     rows = out.view(-1, *out.shape[2:])
     fused = blocks.q_GNWE.dtype == torch.float32 and blocks.q_GNWE.shape[-1] == blocks.v_GNWD.shape[-1]
     for chunk in chunks(blocks):
@@ -163,7 +163,7 @@ def plain_forward(blocks: Blocks) -> Tensor:
 
 def forward_with_mass(blocks: Blocks) -> tuple[Tensor, Tensor]:
     """(G, N, W, D) and the logarithm of each query's sum of exponentials, (G, N, W) float32."""
-    out = torch.empty_like(blocks.v_GNWD)
+    out = torch.empty(blocks.v_GNWD.shape, dtype=blocks.v_GNWD.dtype, device=blocks.v_GNWD.device)
     rows = out.view(-1, *out.shape[2:])
     mass = torch.empty(out.shape[:3], dtype=torch.float32, device=out.device)
     mass_rows = mass.view(-1, out.shape[2])

@@ -142,11 +142,11 @@ class GatedAttention(nn.Module):
     def _dense(self, q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, leaves: Level | None) -> Tensor:
         layout, keys = self.layout, k.shape[2]
         mask = None if inputs.mask_BL is None else inputs.mask_BL[:, :keys]
+        if not inputs.exporting and layout.neighbourly(layout.blocks(keys)):
+            return dense_attention(q, k, v, None, None, layout, scale=self.scale, key_mask_BL=mask)
         rows = self.relative(q.dtype)
-        term = None
-        if inputs.exporting or not layout.neighbourly(layout.blocks(keys)):
-            term, _ = self.gate_keys(leaves or self.summaries(k, mask, spare=int(inputs.exporting)))
-        if term is not None and not inputs.exporting and keys > MASKED and q.shape[2] == keys:
+        term, _ = self.gate_keys(leaves or self.summaries(k, mask, spare=int(inputs.exporting)))
+        if not inputs.exporting and keys > MASKED and q.shape[2] == keys:
             return sparse_attention(q, k, v, term, rows, layout, scale=self.scale, key_mask_BT=mask)
         return dense_attention(q, k, v, term, rows, layout, scale=self.scale, key_mask_BL=mask)
 
