@@ -1,0 +1,70 @@
+"""Whether the gate finds what dense attention finds: recall and needles in texts much longer than training's."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from typing import Any
+
+from benchmarks.attention_parts.context import Context
+from benchmarks.harness import Figure, Worker, say
+
+STEPS = "benchmarks.attention_parts.retrieval_steps"
+SETTINGS: dict[str, Any] = {
+    "model": {
+        "hidden_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 256,
+        "pad_token_id": None,
+        "attention_mode": "dense",
+    },
+    "steps": 3_000,
+    "rate": 2e-3,
+    "batch_tokens": 4_096,
+    "repeat_until": 0.3,
+    "stages": [[0.4, 64, 4, 6], [0.6, 128, 8, 12], [0.8, 256, 12, 16], [1.01, 512, 16, 24]],
+}
+"""``stages``: until which share of the steps, tokens of a text, pairs in it, questions at its end."""
+QUICK = {**SETTINGS, "steps": 4}
+LENGTHS = (512, 1_024, 2_048, 4_096, 8_192, 16_384)
+KINDS = {"recall": {"pairs": 16, "questions": 24, "texts": 12}, "needle": {"pairs": 1, "questions": 1, "texts": 150}}
+
+
+def run(context: Context) -> dict[str, Figure]:
+    """Train, then ask at all lengths, dense and sparse with the same weights."""
+    settings = QUICK if context.quick else SETTINGS
+    folder = context.folder / "retrieval"
+    folder.mkdir(exist_ok=True)
+    found: dict[tuple[str, int, str], list[float]] = {}
+    for seed in range(context.seeds):
+        with Worker(STEPS) as worker:
+            common = {"seed": seed, "folder": str(folder), "settings": settings}
+            made = worker.run("train", limit_s=7_200, **common)["value"]
+            say(f"seed {seed}: {made['accuracy']:.1%} right in training, {made['seconds']:.0f} s")
+            for kind, options in KINDS.items():
+                for tokens in LENGTHS[:2] if context.quick else LENGTHS:
+                    for mode in ("dense", "sparse"):
+                        kept = folder / f"answers-{seed}-{kind}-{tokens}-{mode}.json"
+                        if not kept.is_file():
+                            asked = {**options, "texts": 2} if context.quick else options
+                            value = worker.run("ask", limit_s=3_600, tokens=tokens, mode=mode, **asked, **common)[
+                                "value"
+                            ]
+                            kept.write_text(json.dumps(value), encoding="utf-8")
+                        share = json.loads(kept.read_text(encoding="utf-8"))
+                        say(f"  {kind}, {tokens:,} tokens, {mode}: {share:.1%}")
+                        found.setdefault((kind, tokens, mode), []).append(share)
+    figures = {}
+    for (kind, tokens, mode), shares in found.items():
+        if mode == "sparse":
+            name = "needle_accuracy_16k" if (kind, tokens) == ("needle", 16_384) else f"{kind}_accuracy_{tokens}"
+            figures[name] = Figure(
+                value=statistics.mean(shares),
+                unit="share",
+                baseline=statistics.mean(found[kind, tokens, "dense"]),
+                baseline_name="dense attention, the same weights",
+                note=f"bigger is better. {tokens:,} tokens, trained to 512; the gate chooses; seeds "
+                + ", ".join(f"{share:.3f}" for share in shares),
+            )
+    return figures
