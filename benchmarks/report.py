@@ -51,6 +51,15 @@ def _serving(key: str, what: str, promised: str) -> Claim:
     return Claim(file="serving", key=key, what=what, promised=promised, missing=missing)
 
 
+def _attention(key: str, what: str, promised: str) -> Claim:
+    missing = "`make bench NAME=attention` has not run here"
+    return Claim(file="attention", key=key, what=what, promised=promised, missing=missing)
+
+
+def _pretrain(key: str, what: str, promised: str) -> Claim:
+    return Claim(file="pretrain", key=key, what=what, promised=promised, missing="there is no benchmark of it yet")
+
+
 INFERENCE = (
     ("encoder_b1_speedup", "BERT-base size, one row of 128 tokens, against transformers", "5 times faster"),
     ("encoder_b32_speedup", "The same, 32 rows", "4 times faster"),
@@ -101,6 +110,32 @@ SERVING = (
     ("soak_memory_growth_mb", "Growth of memory in them, MB", "flat"),
 )
 """Claims of serving, all with everything switched on; an identity model where none is named."""
+
+ATTENTION = (
+    ("exponent_cpu", "Gated attention, growth of its time from 8,192 tokens on, worst forward curve", "at most 1.2"),
+    ("speedup_32k_bf16", "The same against dense attention, 32,768 tokens, bfloat16", "at least 10 times faster"),
+    ("speedup_128k_bf16", "The same, 131,072 tokens", "at least 30 times faster"),
+    ("speedup_32k_bf16_causal", "Causal, 32,768 tokens", "at least 5 times faster"),
+    ("speedup_128k_bf16_causal", "Causal, 131,072 tokens", "at least 15 times faster"),
+    ("crossover_tokens", "Tokens from which the gate is faster, worst curve", "at most 4,096"),
+    ("perplexity_vs_dense", "Perplexity, sparse against dense, the same weights", "at most 1.01"),
+    ("perplexity_growth_8x_length", "Perplexity at 8 times the training length against at it", "flat: 1.0"),
+    ("needle_accuracy_16k", "A needle found among 16,384 tokens, trained on 512", "at least 99% where dense has it"),
+)
+"""Claims of DeepSeek-Base's attention."""
+
+PRETRAINING = (
+    (
+        "mean_score_gain",
+        "DeepSeek-Base against a BERT of its size, corpus and steps, mean score",
+        "at least 3.2 points",
+    ),
+    ("latency_ratio_128", "Its latency at equal accuracy, 128 tokens", "at most 1.0"),
+    ("latency_reduction_2048", "The same, 2,048 tokens", "at least 47% less"),
+    ("latency_reduction_8192", "The same, 8,192 tokens", "at least 47% less"),
+    ("int8_accuracy_drop", "Accuracy that int8 weights cost it", "not promised"),
+)
+"""Claims of pre-training it."""
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -177,6 +212,8 @@ CLAIMS: tuple[Claim, ...] = (
     _kernel("int8_rows_1", "GPU products with int8 weights, one row, share of bandwidth"),
     _kernel("int4_rows_1", "GPU products with int4 weights, one row, share of bandwidth"),
     *(_serving(*each) for each in SERVING),
+    *(_attention(*each) for each in ATTENTION),
+    *(_pretrain(*each) for each in PRETRAINING),
     Claim(file="attention", key="exponent", what="Sparse attention, scaling exponent", promised="O(n log n)"),
     Claim(
         file="glue",
