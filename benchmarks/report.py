@@ -214,7 +214,6 @@ CLAIMS: tuple[Claim, ...] = (
     *(_serving(*each) for each in SERVING),
     *(_attention(*each) for each in ATTENTION),
     *(_pretrain(*each) for each in PRETRAINING),
-    Claim(file="attention", key="exponent", what="Sparse attention, scaling exponent", promised="O(n log n)"),
     Claim(
         file="glue",
         key="average",
