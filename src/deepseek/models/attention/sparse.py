@@ -1,7 +1,8 @@
 """Gated block attention as one differentiable function of linear memory, from its two parts.
 
 ``chosen`` with a choice for each query block goes through :mod:`.gathered` alone; with a choice for each token the
-neighbourhood and the sinks go through :mod:`.gathered`, the chosen blocks through :mod:`.scattered`.
+neighbourhood and the sinks go through :mod:`.gathered`, the chosen blocks through :mod:`.scattered`. On a GPU both are
+computed by :mod:`.kernels`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 from deepseek.errors import ConfigError
 from deepseek.models.attention import gathered, scattered
 from deepseek.models.attention.blocks import BlockLayout, to_blocks
+from deepseek.models.attention.kernels.available import kernels_take
 
 
 def sparse_attention(
@@ -44,6 +46,12 @@ def sparse_attention(
     if chosen is None:
         chosen = _all_far(layout, blocks, q_BHTE.shape[0] * q_BHTE.shape[1], q_BHTE.device)
         chosen = chosen.unflatten(0, q_BHTE.shape[:2])
+    if kernels_take(q_BHTE, k_BHTE, v_BHTD, r_HRC, layout, scale):
+        from deepseek.models.attention.kernels.function import kernel_attention
+
+        return kernel_attention(
+            q_BHTE, k_BHTE, v_BHTD, s_BHNC, r_HRC, layout, scale=scale, chosen=chosen, key_mask_BT=key_mask_BT
+        )
     out: Tensor = _SparseAttention.apply(
         q_BHTE * scale, k_BHTE, v_BHTD, s_BHNC.to(k_BHTE.dtype), r_HRC.to(k_BHTE.dtype), chosen, key_mask_BT, layout
     )
