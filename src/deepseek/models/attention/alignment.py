@@ -12,11 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from deepseek.models.attention.blocks import BlockLayout
+from deepseek.models.attention.blocks import LOW, BlockLayout
 from deepseek.models.attention.dense import block_attention, far_term
 from deepseek.models.attention.pooling import Level, occupied
-
-LOW = -1e30
 
 
 def gate_alignment_loss(

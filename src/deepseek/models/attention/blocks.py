@@ -120,6 +120,15 @@ class BlockLayout:
         return torch.cat([around, sinks], 1)
 
 
+LOW = -1e30
+"""Float32 logit of what is hidden."""
+
+
+def low(dtype: torch.dtype) -> float:
+    """The logit of what is hidden, with room to add to it: half of the type's least number."""
+    return float(torch.finfo(dtype).min) / 2
+
+
 def to_blocks(x: Tensor, width: int) -> Tensor:
     """(..., T, F) as (..., N, width, F), zeros behind the last token."""
     missing = -x.shape[-2] % width

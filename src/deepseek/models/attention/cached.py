@@ -10,10 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from deepseek.models.attention.blocks import BlockLayout, to_blocks
+from deepseek.models.attention.blocks import BlockLayout, low, to_blocks
 from deepseek.models.attention.dense import far_term
 
-LOW = -1e30
 STEP = 16
 """Queries that gather at a time."""
 
@@ -56,6 +55,6 @@ def cached_attention(
         if key_mask_BL is not None:
             row = torch.arange(batch, device=device).view(-1, 1, 1, 1, 1)
             hide = hide | ~key_mask_BL.bool()[row, place.clamp(max=keys - 1)]
-        share = logits.masked_fill(hide, LOW).flatten(-2).softmax(-1)
+        share = logits.masked_fill(hide, low(logits.dtype)).flatten(-2).softmax(-1)
         outputs.append((share[..., None, :].to(v.dtype) @ v).squeeze(-2))
     return torch.cat(outputs, 2)

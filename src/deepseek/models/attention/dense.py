@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deepseek.models.attention.blocks import BlockLayout
-
-LOW = -1e30
+from deepseek.models.attention.blocks import LOW, BlockLayout
 
 
 def dense_attention(

@@ -21,15 +21,13 @@ import torch
 from torch import Tensor
 
 from deepseek.errors import ConfigError
-from deepseek.models.attention.blocks import BlockLayout
+from deepseek.models.attention.blocks import LOW, BlockLayout
 from deepseek.models.attention.dense import block_attention, far_term
 from deepseek.models.attention.gate import choose
 from deepseek.models.attention.pooling import occupied
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-LOW = -1e30
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,12 +27,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from deepseek.models.attention.blocks import BlockLayout, to_blocks
+from deepseek.models.attention.blocks import BlockLayout, low, to_blocks
 from deepseek.models.attention.pairs import tiled
 from deepseek.models.attention.pooling import Level, detached, occupied, tree
 
 Choice = Literal["block", "token"]
-LOW = -1e30
 CHUNK = 1 << 21
 """Scores of the top level that are at hand at a time."""
 
@@ -262,7 +261,7 @@ class _Search:
     def _best_of_blocks(self, score_GNWm: Tensor, node_GNm: Tensor, good_GNm: Tensor, keep: int) -> Tensor:
         """The nodes that some token of a query block wants most."""
         bad = torch.zeros(good_GNm.shape, dtype=score_GNWm.dtype, device=score_GNWm.device)
-        bad.masked_fill_(~good_GNm, LOW)
+        bad.masked_fill_(~good_GNm, low(bad.dtype))
         share_GNWm = (score_GNWm + bad[:, :, None]).softmax(-1)
         if self.hidden_BNW is not None:
             hidden_GNW = self.hidden_BNW[self.group_G // self.relative_HRC.shape[0]]

@@ -20,12 +20,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deepseek.models.attention.blocks import BlockLayout
+from deepseek.models.attention.blocks import LOW, BlockLayout, low
 
 ROWS = 24
 """Query blocks of a chunk (of all batches and heads)."""
-LOW = -1e30
-"""Logit of what is hidden."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +126,7 @@ def logits_of(chunk: Chunk) -> Tensor:
     logits = chunk.q_cWE @ chunk.k_cKE.transpose(-1, -2)
     if chunk.hidden is not None:
         size, width, _ = logits.shape
-        logits.view(size, width, -1, width).masked_fill_(chunk.hidden, LOW)
+        logits.view(size, width, -1, width).masked_fill_(chunk.hidden, low(logits.dtype))
     return logits
 
 

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deepseek.models.attention.blocks import BlockLayout
+from deepseek.models.attention.blocks import LOW, BlockLayout, low
 from deepseek.models.attention.gathered import softmax_with_mass
 from deepseek.models.attention.pairs import tiled
 
 TILES = 64
 """Tiles of a chunk."""
-LOW = -1e30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +77,7 @@ def tiles(head: Head) -> Iterator[Tiles]:
         bucket = bucket_of[query // width - key_c[:, None] + blocks]
         logits = q @ head.k_NWE.index_select(0, key_c).transpose(-1, -2)
         if some_hidden_N is not None and head.hidden_NW is not None and some_hidden_N[key_c].any():
-            logits = logits.masked_fill_(head.hidden_NW[key_c][:, None], LOW)
+            logits = logits.masked_fill_(head.hidden_NW[key_c][:, None], low(logits.dtype))
         terms_cWX = q[..., :content] @ extra_NCX.index_select(0, key_c)
         term = terms_cWX[..., 0].float() + terms_cWX.gather(-1, bucket[..., None] + 1).squeeze(-1)
         yield Tiles(pair_cW, query, key_c, bucket, q, logits, term)

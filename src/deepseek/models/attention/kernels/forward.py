@@ -9,7 +9,7 @@ MoBA's kernels, arXiv:2502.13189), each pair's output and mass into a buffer, wh
 together with the neighbourhood in its running softmax.
 """
 
-# ruff: noqa: ANN001, N803 - Triton's kernels are compiled: parameters have no types, constants are large
+# ruff: noqa: ANN001 - Triton's kernels are compiled: parameters have no types, constants are large
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations

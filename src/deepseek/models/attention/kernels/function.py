@@ -1,4 +1,3 @@
-# ruff: noqa: N803 - names end in their shape
 """Gated block attention by the Triton kernels as one differentiable function; importing this imports Triton."""
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def kernel_attention(
     return out
 
 
-class _KernelAttention(torch.autograd.Function):  # type: ignore[misc]
+class _KernelAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         *tensors, chosen, key_mask, layout, scale = inputs
@@ -50,7 +49,7 @@ class _KernelAttention(torch.autograd.Function):  # type: ignore[misc]
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, s, r, mask, slots, counts, picks, order, starts, out, mass = ctx.saved_tensors
         call = Attention(

@@ -9,7 +9,7 @@ into segments; where there are several, their sums go to a buffer, which :func:`
 Nothing is added by two programs at once, so that gradients are the same bits in every run.
 """
 
-# ruff: noqa: ANN001, ANN202, N803 - Triton's kernels are compiled: parameters have no types, constants are large
+# ruff: noqa: ANN001, ANN202 - Triton's kernels are compiled: parameters have no types, constants are large
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations

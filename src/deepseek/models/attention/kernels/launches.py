@@ -1,4 +1,3 @@
-# ruff: noqa: N803, N806 - names end in their shape
 """Forward and backward pass of gated block attention by the Triton kernels; importing this imports Triton.
 
 Tokens that pick blocks by themselves have a buffer of an output for each pair, forward, and of a gradient, backward. So

@@ -1,4 +1,3 @@
-# ruff: noqa: N803 - names end in their shape
 """Who attends to whom, as the kernels read it: plain PyTorch, on any device, without waiting for it.
 
 Forward kernels go by query, those of the keys' gradients by key. A list's length depends on what was chosen, which the

@@ -5,7 +5,7 @@ that no two programs add to one gradient. The sum of a query's logits' gradients
 the block's term; these sums are collected by slot, and by distance, for the relative-position matrix.
 """
 
-# ruff: noqa: ANN001, N803 - Triton's kernels are compiled: parameters have no types, constants are large
+# ruff: noqa: ANN001 - Triton's kernels are compiled: parameters have no types, constants are large
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ has it: 80 features are 64 and 16, not 128. ``REST`` of 0: there is one range, a
 Softmax is to base 2: ``slope`` is ``scale log2(e)``, and multiplies within the exponential's one multiply-add.
 """
 
-# ruff: noqa: ANN001, ANN201, N803, SIM108 - Triton's kernels are compiled: parameters have no types, constants are large
+# ruff: noqa: ANN001, ANN201, SIM108 - Triton's kernels are compiled: parameters have no types, constants are large
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
