@@ -49,8 +49,7 @@ def gate_alignment_loss(
     own_S = drawn_S // width
     node_N = torch.arange(blocks, device=device)
     q_BHSE = q_BHTE[:, :, drawn_S].float()
-    good_SN = layout.is_far(own_S[:, None] - node_N) & (node_N >= layout.sinks)
-    good_BHSN = good_SN & occupied(scored)[:, :, None]
+    good_BHSN = layout.is_choosable(own_S[:, None], node_N) & occupied(scored)[:, :, None]
     with torch.no_grad():
         mass = block_attention(
             q_BHSE, k_BHTE.float(), term_BHNC.float(), r_HRC.float(), layout, drawn_S, scale, key_mask_BT

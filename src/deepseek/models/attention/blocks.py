@@ -74,13 +74,6 @@ class BlockLayout:
         """Far blocks that the gate chooses for a query among N blocks: O(log N)."""
         return max(1, math.ceil(self.rate * math.log2(blocks))) if blocks > 1 else 1
 
-    def depth(self, blocks: int) -> int:
-        """Levels of the search below its top, among N blocks."""
-        depth = 0
-        while -(-blocks // self.branching**depth) > self.roots:
-            depth += 1
-        return depth
-
     def complete(self, blocks: int) -> bool:
         """Whether near blocks, sinks and chosen ones are all N there are, so that the gate leaves nothing out."""
         return self.near + self.sinks + self.chosen(blocks) >= blocks
@@ -106,6 +99,10 @@ class BlockLayout:
         """Whether key blocks at this distance are far (and, if causal, in the past)."""
         return delta > self.local if self.causal else delta.abs() > self.local
 
+    def is_choosable(self, own: Tensor, node: Tensor) -> Tensor:
+        """Whether the gate of a query in block ``own`` may choose block ``node``: a far one that is no sink."""
+        return self.is_far(own - node) & (node >= self.sinks)
+
     def near_slots(self, blocks: int, device: torch.device | str = "cpu") -> Tensor:
         """The blocks that every query block attends to without asking.
 
@@ -127,6 +124,13 @@ LOW = -1e30
 def low(dtype: torch.dtype) -> float:
     """The logit of what is hidden, with room to add to it: half of the type's least number."""
     return float(torch.finfo(dtype).min) / 2
+
+
+def members(slots: Tensor, blocks: int) -> Tensor:
+    """(..., S) block numbers, -1 for none, as (..., N) booleans."""
+    shape = (*slots.shape[:-1], blocks + 1)
+    found = torch.zeros(shape, dtype=torch.bool, device=slots.device)
+    return found.scatter_(-1, slots % (blocks + 1), True)[..., :blocks]  # -1 is the last column
 
 
 def to_blocks(x: Tensor, width: int) -> Tensor:

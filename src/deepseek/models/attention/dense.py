@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deepseek.models.attention.blocks import LOW, BlockLayout
+from deepseek.models.attention.blocks import LOW, BlockLayout, low
 
 
 def dense_attention(
@@ -43,13 +43,12 @@ def dense_attention(
         term_BHTN = scale * far_term(q_BHTE, s_BHNC, r_HRC, layout, own_T)
         mask = term_BHTN[..., None].expand(*term_BHTN.shape, layout.width).flatten(-2)[..., :keys]
     fused_causal = layout.causal and mask is None and key_mask_BL is None and past == 0
-    low = torch.finfo(q_BHTE.dtype).min
     if layout.causal and not fused_causal:
         position = torch.arange(queries, device=device)[:, None] + past
         later = torch.arange(keys, device=device) > position
-        mask = _hidden(mask, later, low, q_BHTE.dtype)
+        mask = _hidden(mask, later, q_BHTE.dtype)
     if key_mask_BL is not None:
-        mask = _hidden(mask, ~key_mask_BL[:, None, None].bool(), low, q_BHTE.dtype)
+        mask = _hidden(mask, ~key_mask_BL[:, None, None].bool(), q_BHTE.dtype)
     values = v_BHLD.shape[-1]
     if values < q_BHTE.shape[-1]:  # the fused kernels want one width
         v_BHLD = functional.pad(v_BHLD, (0, q_BHTE.shape[-1] - values))
@@ -105,7 +104,7 @@ def block_attention(
     return mass.index_add_(-1, block_T, share)
 
 
-def _hidden(mask: Tensor | None, hide: Tensor, low: float, dtype: torch.dtype) -> Tensor:
+def _hidden(mask: Tensor | None, hide: Tensor, dtype: torch.dtype) -> Tensor:
     if mask is None:
-        return torch.zeros(hide.shape, dtype=dtype, device=hide.device).masked_fill(hide, low)
-    return mask.masked_fill(hide, low)
+        return torch.zeros(hide.shape, dtype=dtype, device=hide.device).masked_fill(hide, low(dtype))
+    return mask.masked_fill(hide, low(dtype))

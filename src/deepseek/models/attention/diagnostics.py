@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from deepseek.errors import ConfigError
-from deepseek.models.attention.blocks import LOW, BlockLayout
+from deepseek.models.attention.blocks import LOW, BlockLayout, members
 from deepseek.models.attention.dense import block_attention, far_term
 from deepseek.models.attention.gate import choose
 from deepseek.models.attention.pooling import occupied
@@ -102,28 +102,22 @@ def _report(module: Any, hidden_BTM: Tensor, inputs: Any, drawn_S: Tensor) -> Ga
     own_S = drawn_S // layout.width
     node_N = torch.arange(blocks, device=q.device)
     far_SN = layout.is_far(own_S[:, None] - node_N)
-    good_BHSN = far_SN & (node_N >= layout.sinks) & occupied(leaves)[:, :, None]
+    good_BHSN = layout.is_choosable(own_S[:, None], node_N) & occupied(leaves)[:, :, None]
 
     q_BHSE = q[:, :, drawn_S].float()
     mass_BHSN = block_attention(
         q_BHSE, k.float(), term.float(), rows.float(), layout, drawn_S, module.scale, inputs.mask_BL
     )
-    attended_BHSN = torch.zeros(mass_BHSN.shape, dtype=torch.bool, device=q.device)
-    slots = chosen[:, :, own_S if choice == "block" else drawn_S]
-    near = layout.near_slots(blocks, q.device)[own_S].expand(*slots.shape[:3], -1)
-    slots = torch.cat([near, slots], -1)
-    for slot in slots.unbind(-1):
-        attended_BHSN |= node_N == slot[..., None]
+    picked_BHSN = members(chosen[:, :, own_S if choice == "block" else drawn_S], blocks)
+    attended_BHSN = picked_BHSN | members(layout.near_slots(blocks, q.device), blocks)[own_S]
     score = module.scale * far_term(q_BHSE, scored.keys.float(), rows.float(), layout, own_S)
     share = score.masked_fill(~good_BHSN, LOW).softmax(-1)
     number = good_BHSN.sum(-1).clamp(min=2).log()
     entropy = -(share * share.clamp(min=1e-12).log()).sum(-1) / number
-    picked = torch.zeros(*mass_BHSN.shape[:2], blocks + 1, dtype=torch.bool, device=q.device)
-    picked.scatter_(-1, chosen[:, :, own_S if choice == "block" else drawn_S].flatten(2) % (blocks + 1), True)
     return GateReport(
         layer=module.layer_idx,
         coverage=(mass_BHSN * attended_BHSN).sum(-1).mean((0, 2)),
         far_share=(mass_BHSN * far_SN).sum(-1).mean((0, 2)),
         entropy=entropy.mean((0, 2)),
-        visited=picked[..., :blocks].float().mean((0, 2)),
+        visited=picked_BHSN.any(2).float().mean((0, 2)),
     )

@@ -132,16 +132,12 @@ class _Search:
         step_G = max(1, CHUNK // (scores * blocks))
         # tokens meet nodes in tiles, which want many tokens
         step_N = blocks if self.choice == "token" else max(1, CHUNK // scores)
-        found = [
-            torch.cat(
-                [
-                    mine._part(slice(start, start + step_G), slice(first, first + step_N))._descend(levels)
-                    for first in range(0, blocks, step_N)
-                ],
-                1,
-            )
-            for start in range(0, groups, step_G)
-        ]
+        found = []
+        for start in range(0, groups, step_G):
+            lot = slice(start, start + step_G)
+            own = [Level(x.keys[lot], x.mass[lot], x.span) for x in levels]
+            parts = (mine._part(lot, slice(first, first + step_N)) for first in range(0, blocks, step_N))
+            found.append(torch.cat([part._descend(own) for part in parts], 1))
         return mine._as_many_as_due(torch.cat(found))
 
     def _part(self, of_groups: slice, of_blocks: slice) -> _Search:
@@ -166,11 +162,11 @@ class _Search:
         return torch.where(torch.arange(chosen_GUk.shape[-1], device=due.device) < due_U1, chosen_GUk, -1)
 
     def _descend(self, levels: Sequence[Level]) -> Tensor:
-        own = [Level(x.keys[self.group_G], x.mass[self.group_G], x.span) for x in levels]
-        best = self._from_top(own[-1], self._kept(own, len(own) - 1))
-        for depth in range(len(own) - 2, -1, -1):
+        """(G, units, k), in the levels of these groups."""
+        best = self._from_top(levels[-1], self._kept(levels, len(levels) - 1))
+        for depth in range(len(levels) - 2, -1, -1):
             follow = self._from_blocks if self.choice == "block" else self._from_tokens
-            best = follow(own[depth], best, self._kept(own, depth))
+            best = follow(levels[depth], best, self._kept(levels, depth))
         return best
 
     def _kept(self, levels: Sequence[Level], depth: int) -> int:
@@ -200,7 +196,7 @@ class _Search:
         if self.layout.causal:
             good = good & ((node + 1) * span <= own - self.layout.local)
         if span == 1:
-            good = good & self.layout.is_far(own - node) & (node >= self.layout.sinks)
+            good = good & self.layout.is_choosable(own, node)
         return good
 
     def _from_top(self, level: Level, keep: int) -> Tensor:

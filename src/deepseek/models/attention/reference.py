@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from deepseek.models.attention.blocks import BlockLayout
+from deepseek.models.attention.blocks import BlockLayout, members
 
 
 def reference_attention(
@@ -59,8 +59,8 @@ def reference_attention(
     allowed_BHTN = torch.ones_like(offset_BHTN, dtype=torch.bool)
     if chosen is not None:
         always_NS = layout.near_slots(blocks, q_BHTE.device)
-        allowed_BHTN = _members(always_NS, blocks)[block_T].expand_as(allowed_BHTN)
-        picked_BHUN = _members(chosen, blocks)
+        allowed_BHTN = members(always_NS, blocks)[block_T].expand_as(allowed_BHTN)
+        picked_BHUN = members(chosen, blocks)
         allowed_BHTN = allowed_BHTN | (picked_BHUN if chosen.shape[2] == tokens else picked_BHUN[:, :, block_T])
     allowed_BHTT = allowed_BHTN[..., block_T]
     if layout.causal:
@@ -69,10 +69,3 @@ def reference_attention(
         allowed_BHTT = allowed_BHTT & key_mask_BT[:, None, None, :].bool()
     logits_BHTT = logits_BHTT.masked_fill(~allowed_BHTT, torch.finfo(logits_BHTT.dtype).min)
     return logits_BHTT.softmax(-1) @ v_BHTD
-
-
-def _members(slots: Tensor, blocks: int) -> Tensor:
-    """(..., S) block numbers as (..., N) booleans."""
-    shape = (*slots.shape[:-1], blocks + 1)
-    found = torch.zeros(shape, dtype=torch.bool, device=slots.device)
-    return found.scatter_(-1, slots.clamp(min=-1) % (blocks + 1), True)[..., :blocks]  # -1 is the last column

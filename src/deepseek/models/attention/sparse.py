@@ -61,7 +61,7 @@ def sparse_attention(
 def _all_far(layout: BlockLayout, blocks: int, groups: int, device: torch.device) -> Tensor:
     own = torch.arange(blocks, device=device)[:, None]
     every = torch.arange(layout.sinks, max(blocks, layout.sinks), device=device).expand(blocks, -1)
-    every = torch.where(layout.is_far(own - every), every, -1)
+    every = torch.where(layout.is_choosable(own, every), every, -1)
     return every.expand(groups, -1, -1)
 
 

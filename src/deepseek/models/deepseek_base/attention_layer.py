@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -109,73 +110,87 @@ class GatedAttention(nn.Module):
 
     def _whole(self, q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, leaves: Level | None = None) -> Tensor:
         tokens, until, causal = q.shape[2], inputs.dense_until, self.layout.causal
+        gate = _Gate(self, k, inputs, leaves)
         if inputs.gate_losses is not None and not self.layout.neighbourly(self.layout.blocks(tokens)):
-            leaves = leaves or self.summaries(k, inputs.mask_BL)
-            self._leave_gate_loss(q, k, leaves, inputs)
+            self._leave_gate_loss(q, k, gate, inputs)
         if inputs.exporting or tokens <= until:
-            return self._dense(q, k, v, inputs, leaves)
-        leaves = leaves or self.summaries(k, inputs.mask_BL)
-        rows = self.relative(q.dtype)
-        term, scored = self.gate_keys(leaves)
+            return self._dense(q, k, v, gate)
         content = self.scale * q[..., : self.content_dim]
         choice: Choice = "token" if causal else "block"
-        chosen = choose(content, scored, rows, self.layout, choice=choice, query_mask_BT=inputs.mask_BL)
+        chosen = choose(content, gate.scored, gate.rows, self.layout, choice=choice, query_mask_BT=inputs.mask_BL)
         mixed = sparse_attention(
-            q, k, v, term, rows, self.layout, scale=self.scale, chosen=chosen, key_mask_BT=inputs.mask_BL
+            q, k, v, gate.term, gate.rows, self.layout, scale=self.scale, chosen=chosen, key_mask_BT=inputs.mask_BL
         )
         if not causal or not until:
             return mixed
-        start = self._dense(
-            q[:, :, :until], k[:, :, :until], v[:, :, :until], inputs, _first(leaves, until, self.layout)
-        )
+        start = self._dense(q[:, :, :until], k[:, :, :until], v[:, :, :until], gate)
         return torch.cat([start, mixed[:, :, until:]], 2)
 
-    def _leave_gate_loss(self, q: Tensor, k: Tensor, leaves: Level, inputs: AttentionInputs) -> None:
-        term, scored = self.gate_keys(leaves)
+    def _leave_gate_loss(self, q: Tensor, k: Tensor, gate: _Gate, inputs: AttentionInputs) -> None:
         loss = gate_alignment_loss(
-            q, k, term, scored, self.relative(q.dtype), self.layout,
+            q, k, gate.term, gate.scored, gate.rows, self.layout,
             scale=self.scale, queries=self.loss_queries, key_mask_BT=inputs.mask_BL,
         )  # fmt: skip
         if loss is not None and inputs.gate_losses is not None:
             inputs.gate_losses.append(loss)
 
-    def _dense(self, q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, leaves: Level | None) -> Tensor:
-        layout, keys = self.layout, k.shape[2]
+    def _dense(self, q: Tensor, k: Tensor, v: Tensor, gate: _Gate) -> Tensor:
+        """Attention of the last queries of ``k``, which may be the beginning of the gate's text."""
+        layout, keys, inputs = self.layout, k.shape[2], gate.inputs
         mask = None if inputs.mask_BL is None else inputs.mask_BL[:, :keys]
         if not inputs.exporting and layout.neighbourly(layout.blocks(keys)):
             return dense_attention(q, k, v, None, None, layout, scale=self.scale, key_mask_BL=mask)
-        rows = self.relative(q.dtype)
-        term, _ = self.gate_keys(leaves or self.summaries(k, mask, spare=int(inputs.exporting)))
+        # the last block may be pooled over more than the beginning: it is near to all that ask. A spare one stays
+        term = gate.term if inputs.exporting else gate.term[:, :, : layout.blocks(keys)]
         if not inputs.exporting and keys > MASKED and q.shape[2] == keys:
-            return sparse_attention(q, k, v, term, rows, layout, scale=self.scale, key_mask_BT=mask)
-        return dense_attention(q, k, v, term, rows, layout, scale=self.scale, key_mask_BL=mask)
+            return sparse_attention(q, k, v, term, gate.rows, layout, scale=self.scale, key_mask_BT=mask)
+        return dense_attention(q, k, v, term, gate.rows, layout, scale=self.scale, key_mask_BL=mask)
 
     def _continued(self, q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, leaves: Level) -> Tensor:
         layout, queries = self.layout, q.shape[2]
         past = k.shape[2] - queries
         dense = min(max(inputs.dense_until - past, 0), queries)
+        gate = _Gate(self, k, inputs, leaves)
         parts = []
         if dense:
             reach = past + dense
-            known = _first(leaves, reach, layout) if dense < queries else leaves
-            parts.append(self._dense(q[:, :, :dense], k[:, :, :reach], v[:, :, :reach], inputs, known))
+            parts.append(self._dense(q[:, :, :dense], k[:, :, :reach], v[:, :, :reach], gate))
         if dense < queries:
-            rows = self.relative(q.dtype)
-            term, scored = self.gate_keys(leaves)
             lead = (past + dense) % layout.width  # the search wants whole blocks of queries
             content = nn.functional.pad(self.scale * q[:, :, dense:, : self.content_dim], (0, 0, lead, 0))
             first = (past + dense) // layout.width
-            chosen = choose(content, scored, rows, layout, choice="token", first_block=first)
+            chosen = choose(content, gate.scored, gate.rows, layout, choice="token", first_block=first)
             parts.append(
                 cached_attention(
-                    q[:, :, dense:], k, v, term, rows, layout,
+                    q[:, :, dense:], k, v, gate.term, gate.rows, layout,
                     scale=self.scale, chosen_BHTk=chosen[:, :, lead:], key_mask_BL=inputs.mask_BL,
                 )
             )  # fmt: skip
         return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 
-def _first(leaves: Level, tokens: int, layout: BlockLayout) -> Level:
-    """The blocks of the first tokens. The last of them may be pooled over more: it is near to all that ask."""
-    blocks = layout.blocks(tokens)
-    return Level(leaves.keys[:, :, :blocks], leaves.mass[:, :, :blocks], 1)
+class _Gate:
+    """A layer's gate and distances for one text, each made when it is first asked for, and once."""
+
+    def __init__(self, layer: GatedAttention, k: Tensor, inputs: AttentionInputs, leaves: Level | None) -> None:
+        self.layer, self.k, self.inputs, self._leaves = layer, k, inputs, leaves
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """The relative-position matrix's rows."""
+        return self.layer.relative(self.k.dtype)
+
+    @cached_property
+    def _keys(self) -> tuple[Tensor, Level]:
+        leaves = self._leaves or self.layer.summaries(self.k, self.inputs.mask_BL, spare=int(self.inputs.exporting))
+        return self.layer.gate_keys(leaves)
+
+    @property
+    def term(self) -> Tensor:
+        """What the gate adds to keys of each block."""
+        return self._keys[0]
+
+    @property
+    def scored(self) -> Level:
+        """The summaries that the search scores."""
+        return self._keys[1]
