@@ -8,10 +8,7 @@ A process of its own, because Triton's interpreter, once chosen, is for a whole 
 from __future__ import annotations
 
 import json
-import re
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,10 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # when it is run by hand
+
+from triton_scripts import taken_by, target_of
 
 from deepseek.inference.kernels import triton_attention, triton_weight_only
 
@@ -76,31 +77,11 @@ def compiled(
     even = [i for i, (key, kind) in enumerate(signature.items()) if kind[0] in "*i" and key not in counted]
     attributes = {(i,): [["tt.divisibility", 16]] for i in even}
     result = triton.compile(ASTSource(kernel, signature, constants, attributes), target=target, options=options)
-    reply = {"name": name, "results": sorted(result.asm), "shared_bytes": result.metadata.shared}
-    if "cubin" in result.asm:
-        reply |= _of_cubin(result.asm["cubin"])
-    if "amdgcn" in result.asm:
-        reply |= {
-            key: int(n) for key, n in re.findall(r"\.(vgpr_count|[sv]gpr_spill_count): *(\d+)", result.asm["amdgcn"])
-        }
-    return reply
-
-
-def _of_cubin(binary: bytes) -> dict[str, int]:
-    """Registers of a thread, and bytes of stack, which are spills: the kernels have no arrays of their own."""
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    if not tool.is_file():
-        return {}
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(binary)
-        file.flush()
-        said = subprocess.run([tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True)
-    return {key.lower(): int(n) for key, n in re.findall(r"\b(REG|STACK):(\d+)", said.stdout)}
+    return taken_by(name, result)
 
 
 def main() -> None:
-    backend, architecture, together = sys.argv[1:4]
-    target = GPUTarget(backend, int(architecture) if architecture.isdigit() else architecture, int(together))
+    target = target_of(sys.argv[1:4])
     wanted = sys.argv[4:]
     for case in cases():
         if not wanted or case[0] in wanted:

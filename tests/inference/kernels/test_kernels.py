@@ -14,30 +14,19 @@ from typing import Any
 import pytest
 import torch
 from kernel_cases import ATTENTION, BLOCK, MATMULS, ON_GPU, AttentionCase, MatmulCase, allowed
+from triton_scripts import SOURCES, said_by
 
 from deepseek.errors import ConfigError, MissingExtraError
 from deepseek.inference.kernels import PackedInt4, decode_attention, pack_int4, pack_int8, weight_only_matmul
 
 HERE = Path(__file__).parent
-SOURCES = Path(__file__).parents[3] / "src"
 TRITON = pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux")
-
-
-def said_by(script: str, *arguments: str, folder: Path, **variables: str) -> str:
-    """What a script beside this file prints in a process of its own."""
-    paths = os.pathsep.join(filter(None, [str(SOURCES), os.environ.get("PYTHONPATH")]))
-    own = {"PYTHONPATH": paths, "TRITON_CACHE_DIR": str(folder), "OMP_NUM_THREADS": "1", **variables}
-    done = subprocess.run(
-        [sys.executable, HERE / script, *arguments], env=os.environ | own, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     pytest.importorskip("triton")
-    said = said_by("kernel_cases.py", folder=tmp_path_factory.mktemp("triton"), TRITON_INTERPRET="1")
+    said = said_by(HERE / "kernel_cases.py", folder=tmp_path_factory.mktemp("triton"), TRITON_INTERPRET="1")
     return dict(json.loads(said))
 
 
@@ -73,7 +62,9 @@ def test_kernels_compile_for_gpus_that_are_not_here(
     target: tuple[str, str, str], assembly: str, binary: str, tmp_path: Path
 ) -> None:
     pytest.importorskip("triton")
-    found = [json.loads(line) for line in said_by("ahead.py", *target, *CASES_AHEAD, folder=tmp_path).splitlines()]
+    found = [
+        json.loads(line) for line in said_by(HERE / "ahead.py", *target, *CASES_AHEAD, folder=tmp_path).splitlines()
+    ]
     assert {each["name"] for each in found} == set(CASES_AHEAD)
     for each in found:
         print(each)  # registers and spills, with pytest -rP

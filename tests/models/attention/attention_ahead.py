@@ -11,9 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +20,10 @@ from typing import Any
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # when it is run by hand
+
+from triton_scripts import taken_by, target_of
 
 from deepseek.models.attention.kernels import tiling
 from deepseek.models.attention.kernels.forward import forward_kernel, picks_kernel
@@ -95,33 +97,12 @@ def compiled(target: GPUTarget, name: str, which: str, kind: str, shape: tiling.
     attributes = {(i,): [["tt.divisibility", 16]] for i in even}
     begin = time.monotonic()
     result = triton.compile(ASTSource(kernel, signature, constants, attributes), target=target, options=options)
-    reply = {"name": name, "results": sorted(result.asm), "shared_bytes": result.metadata.shared}
-    reply["seconds"] = round(time.monotonic() - begin, 1)
-    if "cubin" in result.asm:
-        reply |= _of_cubin(result.asm["cubin"])
-    if "amdgcn" in result.asm:
-        reply |= {
-            key: int(n) for key, n in re.findall(r"\.(vgpr_count|[sv]gpr_spill_count): *(\d+)", result.asm["amdgcn"])
-        }
-    return reply
-
-
-def _of_cubin(binary: bytes) -> dict[str, int]:
-    """Registers of a thread, and bytes of stack, which are spills: the kernels have no arrays of their own."""
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    if not tool.is_file():
-        return {}
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(binary)
-        file.flush()
-        said = subprocess.run([tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True)
-    return {key.lower(): int(n) for key, n in re.findall(r"\b(REG|STACK):(\d+)", said.stdout)}
+    return taken_by(name, result) | {"seconds": round(time.monotonic() - begin, 1)}
 
 
 def main() -> None:
-    backend, architecture, together = sys.argv[1:4]
-    target = GPUTarget(backend, int(architecture) if architecture.isdigit() else architecture, int(together))
-    for case in cases(backend == "hip"):
+    target = target_of(sys.argv[1:4])
+    for case in cases(target.backend == "hip"):
         if all(f" {word} " in f" {case[0]} " for word in sys.argv[4:]):
             print(json.dumps(compiled(target, *case)), flush=True)
 

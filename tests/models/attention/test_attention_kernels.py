@@ -16,6 +16,7 @@ import torch
 from attention_kernel_cases import LARGE, SMALL, Case, allowed, every_far_block
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from triton_scripts import SOURCES, said_by
 
 from deepseek.models.attention.blocks import BlockLayout
 from deepseek.models.attention.kernels import available
@@ -24,26 +25,14 @@ from deepseek.models.attention.kernels.tiling import ranges
 from deepseek.models.attention.sparse import sparse_attention
 
 HERE = Path(__file__).parent
-SOURCES = Path(__file__).parents[3] / "src"
 TRITON = pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux")
 CPU = torch.device("cpu")
-
-
-def said_by(script: str, *arguments: str, folder: Path, **variables: str) -> str:
-    """What a script beside this file prints in a process of its own."""
-    paths = os.pathsep.join(filter(None, [str(SOURCES), os.environ.get("PYTHONPATH")]))
-    own = {"PYTHONPATH": paths, "TRITON_CACHE_DIR": str(folder), "OMP_NUM_THREADS": "1", **variables}
-    done = subprocess.run(
-        [sys.executable, HERE / script, *arguments], env=os.environ | own, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
     pytest.importorskip("triton")
-    said = said_by("attention_kernel_cases.py", folder=tmp_path_factory.mktemp("triton"), TRITON_INTERPRET="1")
+    said = said_by(HERE / "attention_kernel_cases.py", folder=tmp_path_factory.mktemp("triton"), TRITON_INTERPRET="1")
     return dict(json.loads(said))
 
 
@@ -94,7 +83,10 @@ def check_compiled(target: str, words: tuple[str, ...], folder: Path) -> set[str
     """Compile the kernels with these words in their names, and hold them against the device's limits."""
     pytest.importorskip("triton")
     arguments, assembly, binary = TARGETS[target]
-    found = [json.loads(line) for line in said_by("attention_ahead.py", *arguments, *words, folder=folder).splitlines()]
+    found = [
+        json.loads(line)
+        for line in said_by(HERE / "attention_ahead.py", *arguments, *words, folder=folder).splitlines()
+    ]
     for each in found:
         print(target, each)  # registers and spills, with pytest -rP
         assert assembly in each["results"]
