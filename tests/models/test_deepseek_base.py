@@ -170,6 +170,22 @@ def test_checkpointing_gradients_gives_the_same_ones():
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("mode", ["dense", "sparse"])
+@pytest.mark.parametrize("kind", [DeepSeekBaseForMaskedLM, DeepSeekBaseForCausalLM])
+def test_training_under_autocast_is_near_training_without(kind, mode):
+    model = made(kind, attention_mode=mode).train()
+    inputs, losses = texts(), []
+    for enabled in (False, True):
+        model.zero_grad()
+        torch.manual_seed(0)  # the gate's loss draws tokens
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = model(**inputs, labels=inputs["input_ids"]).loss
+        loss.backward()
+        losses.append(loss.item())
+        assert all(weight.grad.isfinite().all() for weight in model.parameters())
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)
+
+
 def test_adapters_go_on_and_off(tmp_path):
     made().save_pretrained(tmp_path / "base")
     model = from_pretrained(tmp_path / "base", head="sequence-classification", num_labels=2)

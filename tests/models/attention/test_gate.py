@@ -162,3 +162,13 @@ def test_chunks_change_nothing(monkeypatch):
 def test_layouts_that_cannot_be_are_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         BlockLayout(**wrong)
+
+
+def test_where_all_before_is_padding_nothing_is_chosen():
+    layout = BlockLayout(width=4, roots=2, branching=2, beam=2, causal=True)
+    q = torch.randn(1, 1, 100, cases.CONTENT)
+    mask = torch.zeros(1, 100, dtype=torch.bool)
+    mask[:, -4:] = True
+    leaves = pool_blocks(q, torch.zeros(1, cases.CONTENT), layout.width, mask)
+    chosen = choose(q, leaves, torch.zeros(1, layout.buckets, cases.CONTENT), layout, choice="token")
+    assert chosen.eq(-1).all()

@@ -276,7 +276,7 @@ def _scores_of_children(content_TC: Tensor, keys_nC: Tensor, parent_Tw: Tensor, 
     families = to_blocks(keys_nC, children)
     tiles = tiled(parent_Tw, len(families), width)
     query = tiles.query(tiles.pair_tW)
-    content = content_TC.index_select(0, query.flatten()).view(*query.shape, -1)
+    content = content_TC.index_select(0, query.flatten()).view(*query.shape, content_TC.shape[-1])
     product = content @ families.index_select(0, tiles.key_t).transpose(-1, -2)
     pairs = parent_Tw.numel()
     out = torch.zeros(pairs + 1, children, dtype=content.dtype, device=content.device)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +45,12 @@ class AttentionInputs:
     gate_losses: list[Tensor] | None = None
 
 
+def _own_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Attention chooses the precision of each of its sums itself; autocast would round some of them."""
+    on = torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if on else contextlib.nullcontext()
+
+
 class GatedAttention(nn.Module):
     """Multi-head attention with dynamic positional encoding and the sparse activation gate.
 
@@ -73,17 +81,20 @@ class GatedAttention(nn.Module):
         """(B, T, M) to (B, T, M)."""
         q, k, v = self.project(hidden_BTM, inputs.tables)
         tokens = q.shape[2]
-        if cache is None:
-            mixed = self._whole(q, k, v, inputs)
-        else:
-            past = cache.get_seq_length()
-            k, v = cache.update(k, v)
-            leaves = cache.summaries(self.summaries, inputs.mask_BL, self.layout.width)
-            mixed = self._continued(q, k, v, inputs, leaves) if past else self._whole(q, k, v, inputs, leaves)
+        with _own_precision(q.device):
+            mixed = self._mixed(q, k, v, inputs, cache)
         mixed_BTHD = mixed.transpose(1, 2)
         if inputs.exporting:  # the order in memory is the kernel's here, another one's where the graph will run
             mixed_BTHD = mixed_BTHD.clone(memory_format=torch.contiguous_format)
         return self.output(mixed_BTHD.reshape(hidden_BTM.shape[0], tokens, -1))
+
+    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, cache: GatedCacheLayer | None) -> Tensor:
+        if cache is None:
+            return self._whole(q, k, v, inputs)
+        past = cache.get_seq_length()
+        k, v = cache.update(k, v)
+        leaves = cache.summaries(self.summaries, inputs.mask_BL, self.layout.width)
+        return self._continued(q, k, v, inputs, leaves) if past else self._whole(q, k, v, inputs, leaves)
 
     def project(self, hidden_BTM: Tensor, tables: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (B, H, T, .), turned by their positions."""
@@ -91,7 +102,8 @@ class GatedAttention(nn.Module):
         mixed = self.query_key_value(hidden_BTM).view(batch, tokens, self.heads, -1)
         q, k, v = mixed.split([self.key_dim, self.key_dim, self.value_dim], -1)
         if self.key_dim > self.content_dim:
-            q, k = rotate(q, tables), rotate(k, tables)
+            # under autocast the tables are wider than what the projection gives, and attention wants one precision
+            q, k = (rotate(x, tables).to(mixed.dtype) for x in (q, k))
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
     def relative(self, dtype: torch.dtype) -> Tensor:
