@@ -1,8 +1,8 @@
 """Claims of DeepSeek-Base's attention on a CPU: speed over length, perplexity by position encoding, retrieval.
 
-make bench NAME=attention ARGS="--only speed"       about 30 minutes on two quiet cores
-make bench NAME=attention ARGS="--only quality"     15 small trainings and their readings, some hours
-make bench NAME=attention ARGS="--only retrieval"   about an hour
+make bench NAME=attention ARGS="--only speed"       both attentions in turn, up to 131,072 tokens
+make bench NAME=attention ARGS="--only quality"     15 small trainings and their readings; give it a workspace
+make bench NAME=attention ARGS="--only retrieval"   small trainings, then questions in long texts
 make bench NAME=attention ARGS="--workspace w"      keeps finished cells and models in the folder w
 make bench NAME=attention ARGS="--quick --output x" a smoke test; its figures mean nothing
 """

@@ -17,7 +17,7 @@ from benchmarks.attention_parts.context import Context
 from benchmarks.attention_parts.peer_positions import KINDS
 from benchmarks.harness import Figure, Worker, say
 
-CORPUS = "brown"
+CORPUS = "20-newsgroups"
 STEPS = "benchmarks.attention_parts.quality_steps"
 VOCABULARY = 4_096
 MODEL = {

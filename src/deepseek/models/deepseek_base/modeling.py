@@ -2,7 +2,7 @@
 
 Choices: normalisation before each layer (Xiong et al. 2020, arXiv:2002.04745), gated feed-forward networks, one matrix
 for queries, keys and values, no positions in the embeddings. ``norm_placement="post"`` and ``gated_mlp=False`` give
-BERT's layers, so that its checkpoints can be carried over (:mod:`deepseek.models.conversion`).
+BERT's layers.
 
 Text of T tokens costs O(T log T) beyond ``dense_until`` tokens (see :mod:`deepseek.models.attention.gate` for the
 parts) and O(T^2), with a small constant, below. Attention probabilities are never at hand, so ``output_attentions``
