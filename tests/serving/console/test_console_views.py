@@ -118,7 +118,7 @@ def test_quality_shows_each_tests_numbers(page: ConsolePage) -> None:
     page.wait_for("Accuracy", ".interval")
     assert "bundle: 0.940" in page.text("main")
     assert page.exists(".bars.compared")
-    assert page.exists(".columns .column")
+    page.wait("document.querySelector('.columns .column')")  # drawn once the browser said how wide it is
     page.run("document.querySelectorAll('.drift-columns details').forEach((each) => (each.open = true)); 0")
     page.wait("document.querySelectorAll('.drift-detail tbody tr').length > 5")
     assert "PSI" in page.text(".drift-detail")
