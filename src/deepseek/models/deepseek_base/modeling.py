@@ -22,6 +22,7 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.import_utils import is_fake_tensor
 from transformers.utils.output_capturing import capture_outputs
 
 from deepseek.errors import ConfigError
@@ -147,7 +148,7 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
                     f"attention_mask: expected shape {(batch, past + tokens)}, received {tuple(mask.shape)}"
                 )
             mask = mask.bool()
-            if not exporting and bool(mask.all()):
+            if not exporting and not is_fake_tensor(mask) and bool(mask.all()):
                 mask = None
         return AttentionInputs(
             tables=rotary_tables(

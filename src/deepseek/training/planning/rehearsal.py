@@ -91,7 +91,8 @@ def rehearsal_of(
     """
     import torch
 
-    kind = next((c for c in type(model).__mro__ if c.__module__ and not c.__module__.startswith("deepseek.")
+    # the class without adapter methods, which another process cannot import
+    kind = next((c for c in type(model).__mro__ if not c.__module__.startswith("deepseek.models.adapters.")
                  and hasattr(c, "config_class") and _importable(c)), None)  # fmt: skip
     if kind is None or not hasattr(model, "config"):
         raise ConfigError(

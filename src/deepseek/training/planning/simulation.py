@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from deepseek.errors import ConfigError
 from deepseek.training.planning.heap import Heap
 from deepseek.training.planning.live_memory import LiveMemory
 from deepseek.training.planning.settings import Settings
@@ -68,6 +69,9 @@ def simulate(
         lengths: padded lengths of steps of the run, in its order: what one step leaves in the heap is what the next
             one finds there, so peak memory depends on which follow which (:func:`memory_lengths`).
         device: ``"cpu"`` or ``"cuda"``, as in the real run: the operations differ.
+
+    Raises:
+        ConfigError: what the model computes depends on the values of its inputs.
     """
     mode = FakeTensorMode()
     heap = Heap()
@@ -82,7 +86,13 @@ def simulate(
             count = min(2, settings.accumulation)
             for number, length in enumerate(lengths):
                 shape = stretched(batch, settings.micro_batch_size, length)
-                step(ready, optimizer, [shape] * count, task, recipe.training.max_grad_norm)
+                try:
+                    step(ready, optimizer, [shape] * count, task, recipe.training.max_grad_norm)
+                except DataDependentOutputException as error:
+                    raise ConfigError(
+                        f"what {model.config.model_type} computes for {length} tokens depends on which they are, so it "
+                        "cannot be simulated; leave the plan out and set training.micro_batch_size"
+                    ) from error
                 if number == 0:
                     states = memory.live - weights  # made by the first update
             peak = memory.peak
