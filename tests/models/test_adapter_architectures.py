@@ -16,6 +16,7 @@ from deepseek.errors import ConfigError, UnknownNameError
 from deepseek.models import LoRAConfig, resolve_targets
 from deepseek.models.adapters.mixin import make_adaptable
 from deepseek.models.adapters.roles import layer_of
+from deepseek.models.deepseek_base import DeepSeekBaseConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -129,6 +130,10 @@ CASES: dict[str, Case] = {
     ),
     "deepseek_v3": (
         lambda: hf.DeepseekV3Config(**MLA), "kv_a_proj_with_mqa kv_b_proj q_a_proj q_b_proj", "o_proj", None,
+    ),
+    "deepseek-base": (
+        lambda: DeepSeekBaseConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=1),
+        "query_key_value", "output", "down up",
     ),
     "mamba": (lambda: hf.MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, state_size=4), None, None, None),
     "mamba2": (

@@ -23,13 +23,13 @@ KEY_VALUE = frozenset({"kv_a_proj_with_mqa", "kv_b_proj", "kv_proj", "key_value"
 """Keys and values in one: DeepSeek's multi-head latent attention projects both through one low-rank bottleneck."""
 FUSED = frozenset({"query_key_value", "qkv_proj", "Wqkv", "c_attn", "qkv", "W_pack", "in_proj", "qkv_linear"})
 """Query, key and value in one matrix; ``in_proj`` only inside attention, since Mamba has one too."""
-OUTPUT = frozenset({"o_proj", "out_proj", "out_lin", "c_proj", "dense", "o", "Wo", "wo", "to_out", "proj"})
+OUTPUT = frozenset({"o_proj", "out_proj", "out_lin", "c_proj", "dense", "o", "Wo", "wo", "to_out", "proj", "output"})
 MLP = frozenset(
     {
         "gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "fc_in", "fc_out", "lin1", "lin2", "c_fc",
         "c_proj", "dense_h_to_4h", "dense_4h_to_h", "wi", "wi_0", "wi_1", "wo", "Wi", "Wo", "w1", "w2", "w3",
         "intermediate.dense", "output.dense", "intermediate_dense", "output_dense", "ffn", "ffn_output", "layer_1",
-        "layer_2", "pwconv1", "pwconv2", "linear_fc1", "linear_fc2",
+        "layer_2", "pwconv1", "pwconv2", "linear_fc1", "linear_fc2", "up", "down",
     }
 )  # fmt: skip
 
