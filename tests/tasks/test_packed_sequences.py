@@ -112,9 +112,22 @@ def test_loss_and_gradients_are_those_of_the_examples_alone(kind: str, found: li
 )
 def test_models_that_would_mix_examples_are_refused(kind: str, said: str) -> None:
     name = "masked-language-modelling" if kind == "deberta" else "text-generation"
-    with pytest.raises(ConfigError, match=f"{said}.*packing: false"):
+    with pytest.raises(ConfigError, match=f"{said}.*packing: joined"):
         TASKS.get(name)(packing=True).check_model(model(kind))
     TASKS.get(name)(packing=False).check_model(model(kind))
+
+
+@given(examples())
+def test_joined_examples_are_all_there_and_see_each_other(found: list[dict[str, list[int]]]) -> None:
+    packed = packing.pack(found, 16, packing="joined")
+    assert sorted(token for f in packed for token in f["input_ids"]) == sorted(t for f in found for t in f["input_ids"])
+    assert all(len(f["input_ids"]) == len(f["labels"]) <= 16 for f in packed)
+    batch = packing.pad_right(packed, {"input_ids": 0, "labels": packing.IGNORED})
+    assert packing.POSITIONS not in batch  # or models would keep them apart
+    assert batch["attention_mask"].sum() == sum(len(f["input_ids"]) for f in found)
+    for kind in ("opt", "deberta"):
+        name = "masked-language-modelling" if kind == "deberta" else "text-generation"
+        TASKS.get(name)(packing="joined").check_model(model(kind))
 
 
 def test_the_check_leaves_mode_and_random_state_alone() -> None:

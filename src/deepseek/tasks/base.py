@@ -139,6 +139,11 @@ class Task(BaseModel):
         """The columns that training rows have their inputs in; what repeats in all of them is a duplicate."""
         return self.text_columns
 
+    @property
+    def corpus_columns(self) -> tuple[str, ...]:
+        """The columns whose text a tokenizer of this task's own is trained on, as far as a table has them."""
+        return self.input_columns
+
     def length(self, feature: Mapping[str, Any]) -> int:
         """Tokens of one feature: what batches are sorted by and what its cost grows with."""
         return len(feature["input_ids"]) if "input_ids" in feature else 1

@@ -15,6 +15,7 @@ from deepseek.errors import ConfigError, DataError
 from deepseek.tasks.base import LABELS, Executable, Row, TextTask
 from deepseek.tasks.language_modelling import packing, scores
 from deepseek.tasks.language_modelling.masking import mask_tokens
+from deepseek.tasks.language_modelling.packing import Packing
 from deepseek.tasks.signature import Field, Signature
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ class MaskedLanguageModelling(TextTask):
     whole_words: bool = ConfigField(
         False, description="Mask all pieces of a word together; words are those of the tokenizer's pre-tokenizer."
     )
-    packing: bool = ConfigField(
-        True, description="Fill training sequences with several texts, which do not see each other."
+    packing: Packing = ConfigField(
+        True,
+        description="Fill training sequences with several texts, which do not see each other; joined: which do.",
     )
 
     @property
@@ -146,7 +148,7 @@ class MaskedLanguageModelling(TextTask):
 
     def encode(self, rows: Sequence[Row], tokenizer: Any) -> list[dict[str, Any]]:
         features: list[dict[str, Any]] = [f for row in self.sequences(rows, tokenizer) for f in row]
-        return packing.pack(features, self.max_length, numbered=(UNITS,)) if self.packing else features
+        return packing.pack(features, self.max_length, packing=self.packing, numbered=(UNITS,))
 
     def collate_training(self, features: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, torch.Tensor]:
         """Features to a masked batch; ``labels`` are -100 where nothing was masked."""
@@ -167,7 +169,7 @@ class MaskedLanguageModelling(TextTask):
         return batch
 
     def check_model(self, model: Any) -> None:
-        if self.packing:
+        if self.packing is True:
             packing.check_isolation(model, causal=False)
 
     def loss(

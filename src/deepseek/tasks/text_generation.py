@@ -19,6 +19,7 @@ from deepseek.tasks.base import LABELS, Executable, Generated, Row, TextTask
 from deepseek.tasks.language_modelling import packing, scores
 from deepseek.tasks.language_modelling.chat import check_messages, prompt_of_chat
 from deepseek.tasks.language_modelling.examples import Columns, Example
+from deepseek.tasks.language_modelling.packing import Packing
 from deepseek.tasks.signature import Field, Signature
 
 if TYPE_CHECKING:
@@ -105,8 +106,9 @@ class TextGeneration(TextTask):
         le=1 << 20,
         description="Tokens of a training sequence, at most max_length: answers beyond it are cut, texts are split.",
     )
-    packing: bool = ConfigField(
-        False, description="Fill training sequences with several examples, which do not see each other."
+    packing: Packing = ConfigField(
+        False,
+        description="Fill training sequences with several examples, which do not see each other; joined: which do.",
     )
     max_length: int = ConfigField(
         8192, ge=4, le=1 << 20, description="Context length: prompt and new tokens never exceed it."
@@ -124,6 +126,10 @@ class TextGeneration(TextTask):
             ),
             parameters=PARAMETERS,
         )
+
+    @property
+    def corpus_columns(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.text, self.completion, self.messages, self.document)))
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Names, types and ranges.
@@ -222,7 +228,7 @@ class TextGeneration(TextTask):
 
     def encode(self, rows: Sequence[Row], tokenizer: Any) -> list[dict[str, Any]]:
         features: list[dict[str, Any]] = [f for row in self.examples(rows, tokenizer) for f in row]
-        return packing.pack(features, min(self.training_length, self.max_length)) if self.packing else features
+        return packing.pack(features, min(self.training_length, self.max_length), packing=self.packing)
 
     def collate_training(self, features: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, torch.Tensor]:
         # the model reads from the left here, so the padding goes to the right
@@ -230,7 +236,7 @@ class TextGeneration(TextTask):
         return packing.pad_right(features, {"input_ids": pad, LABELS: packing.IGNORED}, tokenizer=tokenizer)
 
     def check_model(self, model: Any) -> None:
-        if self.packing:
+        if self.packing is True:
             packing.check_isolation(model, causal=True)
 
     def loss(

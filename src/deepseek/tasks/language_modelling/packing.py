@@ -9,6 +9,9 @@ Choices
 - Encoders' masks are not built from positions by transformers, so :func:`block_masks` builds them with its functions.
 - An architecture that takes no positions, or ignores packing, would mix examples silently. :func:`check_isolation` asks
   the model itself, once.
+- ``"joined"`` packing lets the examples of a sequence see each other, as GPT-2 and RoBERTa were trained: for
+  architectures that cannot keep them apart, and for long sequences. The special tokens of each text stay, so that a
+  model can learn where one ends.
 """
 
 from __future__ import annotations
@@ -16,17 +19,19 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from deepseek.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
 
+Packing = bool | Literal["joined"]
 POSITIONS = "position_ids"
 IGNORED = -100
 """Labels that transformers' losses leave out."""
 
+_INSTEAD = "joined (examples see each other) or false"
 _checked: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -46,12 +51,20 @@ def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int
 
 
 def pack(
-    features: Sequence[Mapping[str, list[int]]], capacity: int, *, numbered: Sequence[str] = ()
+    features: Sequence[Mapping[str, list[int]]],
+    capacity: int,
+    *,
+    packing: Packing = True,
+    numbered: Sequence[str] = (),
 ) -> list[dict[str, list[int]]]:
     """Join features (lists of one length each) into packed ones, with position ids that restart with each example.
 
-    Lists of the ``numbered`` names count something from 0 (words); they count on through the joined examples.
+    Args:
+        packing: ``"joined"`` gives no position ids, so that examples see each other; ``False`` changes nothing.
+        numbered: lists of these names count something from 0 (words); they count on through the joined examples.
     """
+    if not packing:
+        return [dict(feature) for feature in features]
     packed = []
     for group in first_fit_decreasing([len(f["input_ids"]) for f in features], capacity):
         joined: dict[str, list[int]] = {name: [] for name in features[group[0]]}
@@ -61,6 +74,8 @@ def pack(
                 offset = max(joined[name], default=-1) + 1 if name in numbered else 0
                 joined[name] += [value + offset if value >= 0 else value for value in values] if offset else values
             joined[POSITIONS] += range(len(features[i]["input_ids"]))
+        if packing == "joined":
+            del joined[POSITIONS]
         packed.append(joined)
     return packed
 
@@ -146,7 +161,7 @@ def check_isolation(model: Any, *, causal: bool) -> None:
         return
     name = type(inner).__name__
     if POSITIONS not in inspect.signature(inner.forward).parameters:
-        raise ConfigError(f"{name} takes no position ids, so examples cannot be packed for it; set packing: false")
+        raise ConfigError(f"{name} takes no position ids, so examples cannot be kept apart; set packing: {_INSTEAD}")
     size = inner.config.get_text_config().vocab_size
     device = inner.get_input_embeddings().weight.device
     first, other, second = ([(start + i) % size for i in range(4)] for start in (5, 11, 17))
@@ -159,16 +174,18 @@ def check_isolation(model: Any, *, causal: bool) -> None:
             together = inner(**packed_inputs(inner, ids, positions, causal=causal)).logits[:, 4:].float()
             alone = inner(input_ids=ids[:1, 4:]).logits.float()
     except (RuntimeError, TypeError, ValueError) as error:
-        raise ConfigError(f"{name} cannot be given packed examples ({error}); set packing: false") from error
+        raise ConfigError(f"{name} cannot be given packed examples ({error}); set packing: {_INSTEAD}") from error
     finally:
         for module, training in modes:
             module.training = training
     scale = alone.abs().max()
     exact = inner.dtype == torch.float32 and not getattr(inner, "is_quantized", False)
     if (together[0] - together[1]).abs().max() > 1e-4 * scale:
-        raise ConfigError(f"{name} lets packed examples see each other; set packing: false")
+        raise ConfigError(f"{name} lets packed examples see each other; set packing: {_INSTEAD}")
     if (together[:1] - alone).abs().max() > (1e-3 if exact else 3e-2) * scale:
-        raise ConfigError(f"{name} numbers positions in its own way, which packing does not know; set packing: false")
+        raise ConfigError(
+            f"{name} numbers positions in its own way, which packing does not know; set packing: {_INSTEAD}"
+        )
     _checked.add(inner)
 
 
