@@ -100,7 +100,7 @@ class PagedCore(GenerationCore):
 
     def __init__(self, loaded: Loaded, settings: CoreSettings) -> None:
         self._model, self._loaded = loaded.model, loaded
-        self._pool = BlockPool(loaded.blocks, reuse=settings.prefix_reuse)
+        self._pool = BlockPool(loaded.blocks, reuse=settings.prefix_reuse and loaded.model.shares_blocks)
         self._scheduler = Scheduler(self._pool, settings.max_sequences, settings.max_step_tokens, loaded.guesser.count)
         self._occurrences: dict[int, Occurrences] = {}
 

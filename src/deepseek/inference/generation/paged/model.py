@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     import torch
@@ -59,8 +59,10 @@ class PagedModel(ABC):
         context_length: tokens that its positions cover; ``None`` where its config does not say.
         token_bytes: of the cache that one token takes.
         weight_bytes: of the weights, as they are kept.
+        shares_blocks: whether sequences that begin alike can share the blocks of that beginning.
     """
 
+    shares_blocks: ClassVar[bool] = True
     name: str
     device: torch.device
     vocabulary: int

@@ -1,4 +1,5 @@
-"""The generation core in plain PyTorch: any device that PyTorch has, any standard transformers language model.
+"""The generation core in plain PyTorch: any device that PyTorch has, any standard transformers language model, and
+DeepSeek-Base on caches of its own.
 
 Not covered, and refused at load: encoder-decoders, sliding windows, layers with a state other than keys and values.
 A DeepSeek model's latent attention runs on expanded keys and values, which take more room than the latents would.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import ConfigError, UnknownNameError
+from deepseek.inference.generation.torch.own_cache_model import MODEL_TYPES, OwnCacheModel
 from deepseek.inference.generation.torch.paged_model import TransformersModel
 from deepseek.inference.hardware.processor import processor_features
 from deepseek.inference.torch_runtime import DTYPES
@@ -37,11 +38,11 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 def load_model(
     checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, adapters: Any = None
-) -> tuple[TransformersModel, list[str]]:
+) -> tuple[TransformersModel | OwnCacheModel, list[str]]:
     """Load a causal language model and put adapters on it; returns it and the adapters' names in index order.
 
     Raises:
-        ConfigError: see :class:`TransformersModel` and :func:`put_on`.
+        ConfigError: see :class:`TransformersModel` and :func:`put_on`; adapters for an :class:`OwnCacheModel`.
     """
     from deepseek.models.loading import from_pretrained
 
@@ -50,6 +51,13 @@ def load_model(
     model = model.to(device).eval()
     for weight in model.parameters():
         weight.requires_grad_(False)
+    if model.config.model_type in MODEL_TYPES:
+        if adapters:
+            raise ConfigError(
+                f"{checkpoint.name!r} is a {model.config.model_type}, which is served without adapters beside it; "
+                "serve the bundle of a fine-tuned model, which has its adapter merged"
+            )
+        return OwnCacheModel(model, checkpoint.name), []
     names: list[str] = []
     if adapters:
         from deepseek.inference.generation.torch.loras import put_on
