@@ -71,8 +71,8 @@ def test_a_good_recipe() -> None:
         (
             "model:\n  base: all-minilm-l6-v2",
             "model: {}",
-            "model.base",
-            ["expected a value for 'base'", "received nothing"],
+            "model",
+            ["7:", "expected 'base' (a checkpoint to start from) or 'architecture'", "received neither"],
         ),
     ],
 )

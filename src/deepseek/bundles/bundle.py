@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from deepseek.artifacts.cache import restore_interrupted, sha256
 from deepseek.bundles.manifest import FILE, Manifest
 from deepseek.errors import BundleError, UnknownNameError
-from deepseek.models.checkpoint import Checkpoint
+from deepseek.models.checkpoint import Checkpoint, know_architecture
 from deepseek.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Bundle:
     @property
     def checkpoint(self) -> Checkpoint:
         """The merged model as a checkpoint."""
+        know_architecture(self.path)
         return Checkpoint(self.path, str(self.path))
 
     @cached_property

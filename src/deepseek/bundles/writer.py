@@ -41,6 +41,8 @@ def write_bundle(
 ) -> Bundle:
     """Write a model, its adapters, tokenizer (or image processor), task and history as a bundle.
 
+    ``base_model`` is the checkpoint that it was made from, empty for one trained from scratch.
+
     A model with adapters is stored twice: merged in the root, so that plain transformers opens it, and each adapter
     alone under ``adapters/``, so that plain PEFT puts it on the base model. Files are written beside the target and
     renamed: an error, a full disk or Ctrl-C in the middle leaves what was there before.
@@ -80,13 +82,13 @@ def write_bundle(
             recipe=dict(recipe or {}),
             versions=library_versions(RECORDED_LIBRARIES),
         )
-        (stage / "README.md").write_text(_card(manifest), encoding="utf-8")
+        (stage / "README.md").write_text(_card(manifest, plain.config.model_type), encoding="utf-8")
         complete = manifest.model_copy(update={"files": recorded(files_of(stage), stage)})
         (stage / FILE).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return Bundle.open(target)
 
 
-def _card(manifest: Manifest) -> str:
+def _card(manifest: Manifest, architecture: str) -> str:
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in manifest.metrics.items())
     data = manifest.data
     rows = ", ".join(f"{count} {split}" for split, count in data.rows.items()) if data else ""
@@ -95,11 +97,14 @@ def _card(manifest: Manifest) -> str:
         f"- The adapter `{name}` alone: `peft.PeftModel.from_pretrained(base, '{folder}')` on {manifest.base_model}.\n"
         for name, folder in manifest.adapters.items()
     )
+    base = f"base_model: {manifest.base_model}\n" if manifest.base_model else ""
+    origin = f"made from {manifest.base_model}" if manifest.base_model else f"a {architecture} trained from scratch"
+    needs = ", after `import deepseek.models.deepseek_base`" if architecture == "deepseek-base" else ""
     return (
-        f"---\nlicense: {manifest.license.lower()}\nbase_model: {manifest.base_model}\n"
+        f"---\nlicense: {manifest.license.lower()}\n{base}"
         f"pipeline_tag: {manifest.task.name}\nlibrary_name: transformers\n---\n\n# {manifest.name}\n\n"
-        f"{manifest.task.name}, {manifest.parameters:,} parameters, made from {manifest.base_model}.\n\n{trained_on}"
+        f"{manifest.task.name}, {manifest.parameters:,} parameters, {origin}.\n\n{trained_on}"
         f"| metric | value |\n| --- | --- |\n{metrics}\n\n## Use\n\n"
-        f"- This folder opens in plain transformers.\n{adapters}"
+        f"- This folder opens in plain transformers{needs}.\n{adapters}"
         f"- `deepseek predict PATH --text ...` and `deepseek serve PATH` use it as it is.\n"
     )

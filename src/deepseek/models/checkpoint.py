@@ -60,7 +60,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Checkpoint:
             raise ConfigError(
                 f"{path} is not a model folder: expected a config.json in it, found {inside or 'nothing'}"
             )
-        _know_architecture(path)
+        know_architecture(path)
         return Checkpoint(path.resolve(), str(path))
     if path.is_file():
         if path.suffix.lower() != ".gguf":
@@ -79,7 +79,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Checkpoint:
             else ""
         )
         folder = snapshot(text, alternative=hint)
-        _know_architecture(folder)
+        know_architecture(folder)
         return Checkpoint(folder, text, same)
     if text.startswith((".", "/", "~")) or "/" in text or path.suffix:
         near = _near_paths(path)
@@ -87,7 +87,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Checkpoint:
     raise UnknownNameError("model", text, CATALOGUE, hint="A folder, a .gguf file or a hub id (owner/name) works too.")
 
 
-def _know_architecture(folder: Path) -> None:
+def know_architecture(folder: Path) -> None:
     """Register our own architecture with transformers' Auto classes when a folder needs it."""
     config = folder / "config.json"
     if config.is_file() and b'"deepseek-base"' in config.read_bytes():

@@ -63,6 +63,7 @@ def pretrained(checkpoint: Checkpoint, rows: Any, recipe: Recipe, folder: Path, 
             "text": recipe.build_task().input_columns[0],
             "max_length": settings.max_length,
             "mask_probability": settings.mask_probability,
+            "packing": settings.packing,
         }
         given = TrainingRecipe(seed=recipe.seed, task=task, training=settings.training)
         if not resume:

@@ -55,7 +55,9 @@ def describe(error: ErrorDetails, fields: Iterable[str]) -> str:
         options = [c.strip().strip("'") for c in choices.replace(" or ", ",").split(",") if c.strip()]
         near = nearest(str(received), options)
         return f"expected {choices}, received {received!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-    expected = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    if kind == "value_error":  # our own, which say all of it
+        return error["msg"].removeprefix("Value error, ")
+    expected = error["msg"].removeprefix("Input should be ")
     return f"expected {expected}, received {_short(received)}"
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from deepseek.errors import UnknownNameError
 from deepseek.recipe.problems import Location, Problem, RecipeError, problems_of
 from deepseek.recipe.schema import Recipe
+from deepseek.recipe.scratch import scratch_problems
 from deepseek.tasks import TASKS
 
 
@@ -44,7 +45,7 @@ def load_recipe(name_or_path: str | os.PathLike[str]) -> Recipe:
             (resources.files("deepseek.recipes") / f"{name}.yaml").read_text(encoding="utf-8"), source=name
         )
     raise UnknownNameError(
-        "recipe", name, shipped_recipes(), hint="Give the path of a YAML file or a shipped recipe's name."
+        "recipe", name, shipped_recipes(), hint="Give the path of a YAML file, or a shipped recipe's name such as 'quickstart'."
     )
 
 
@@ -76,6 +77,8 @@ def read_recipe(text: str, *, source: str = "the recipe") -> Recipe:
     except ValidationError as error:
         problems += problems_of(error, Recipe, lines=lines)
     problems += _task_problems(document.get("task"), lines)
+    if recipe is not None and not problems:
+        problems += _architecture_problems(recipe, lines)
     if problems or recipe is None:
         raise RecipeError(source, problems)
     return recipe
@@ -98,6 +101,14 @@ def _task_problems(task: Any, lines: dict[Location, int]) -> list[Problem]:
     except ValidationError as error:
         return problems_of(error, kind, prefix=("task",), lines=lines)
     return []
+
+
+def _architecture_problems(recipe: Recipe, lines: dict[Location, int]) -> list[Problem]:
+    place = ("model", "architecture")
+    return [
+        Problem(".".join((*place, field)), lines.get((*place, field)), message)
+        for field, message in scratch_problems(recipe).items()
+    ]
 
 
 def _lines(node: yaml.Node | None, path: Location = ()) -> dict[Location, int]:

@@ -8,9 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deepseek.data.cleaning import CleaningConfig
 from deepseek.data.splits import SplitConfig
+from deepseek.models.architecture import ArchitectureConfig
 from deepseek.models.quantization import Quantization
+from deepseek.models.tokenizers.config import TokenizerConfig
 from deepseek.serving.config import ServingConfig
 from deepseek.tasks import TASKS
+from deepseek.tasks.language_modelling.packing import Packing
 from deepseek.training.config import TrainingConfig
 from deepseek.training.recipe import TrainingRecipe
 from deepseek.training.search.config import SearchConfig
@@ -34,12 +37,38 @@ class DataRecipe(_Part):
 
 
 class ModelRecipe(_Part):
-    """Which checkpoint to start from."""
+    """Which checkpoint to start from, or what to make from scratch: ``base``, or ``architecture`` and ``tokenizer``."""
 
-    base: str = Field(description="A catalogue name (`deepseek hub list`), a hub id, a model folder or a GGUF file.")
+    base: str | None = Field(
+        None, description="A catalogue name (`deepseek hub list`), a hub id, a model folder or a GGUF file."
+    )
+    architecture: ArchitectureConfig | None = Field(
+        None, description="Instead of a base: a model of random weights; its type, and its configuration's fields."
+    )
+    tokenizer: TokenizerConfig | None = Field(
+        None, description="For an architecture: the tokenizer to train on the training rows, or to take over."
+    )
     quantization: Quantization = Field(
         "none", description="int8 or nf4: keep the frozen base in 8 or 4 bits while an adapter trains (QLoRA)."
     )
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Self:
+        given = [name for name in ("base", "architecture") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "expected 'base' (a checkpoint to start from) or 'architecture' (a model from scratch), received "
+                + ("both" if given else "neither")
+            )
+        if (self.architecture is None) != (self.tokenizer is None):
+            raise ValueError(
+                "expected a 'tokenizer' for the architecture, received none"
+                if self.tokenizer is None
+                else "a base has its own tokenizer; leave out 'tokenizer'"
+            )
+        if self.architecture is not None and self.quantization != "none":
+            raise ValueError("an architecture is trained from scratch, so it cannot be quantised; leave one out")
+        return self
 
 
 class PretrainingRecipe(_Part):
@@ -47,6 +76,9 @@ class PretrainingRecipe(_Part):
 
     max_length: int = Field(128, ge=8, description="Tokens of a sequence, which several texts fill.")
     mask_probability: float = Field(0.15, gt=0, lt=1, description="Share of the tokens to predict.")
+    packing: Packing = Field(
+        True, description="Fill sequences with several texts, which do not see each other; joined: which do."
+    )
     training: TrainingConfig = Field(
         default_factory=lambda: TrainingConfig(epochs=3, batch_size=16, learning_rate=2e-4),
         description="How the base is pre-trained; all of its weights train.",
@@ -81,6 +113,19 @@ class Recipe(TrainingRecipe):
             raise ValueError(
                 f"model.quantization {self.model.quantization!r} freezes the base; there has to be an adapter to train"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _all_of_a_new_model_trains(self) -> Self:
+        if self.model.architecture is None:
+            return self
+        if self.adapter is not None:
+            raise ValueError(
+                "an adapter changes what a model has learned, and model.architecture starts from random weights; leave "
+                "out adapter"
+            )
+        if self.training.train == "head":
+            raise ValueError("training.train 'head' freezes the rest of the model, whose weights are random; use auto")
         return self
 
 

@@ -6,7 +6,6 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
@@ -16,10 +15,9 @@ from deepseek.errors import ConfigError, DataError, UnknownNameError
 from deepseek.models import Checkpoint, resolve
 from deepseek.recipe.preparation import Prepared, prepare
 from deepseek.recipe.schema import Recipe
+from deepseek.recipe.scratch import check_scratch, from_scratch
 from deepseek.resources import Steps
-
-if TYPE_CHECKING:
-    from deepseek.tasks.base import Task
+from deepseek.tasks.base import Task
 
 RECIPE = "recipe.yaml"
 PREPARED = "prepared.json"
@@ -50,7 +48,7 @@ class Ready:
 
 
 def make_ready(recipe: Recipe, folder: Path, steps: Steps, *, resume: bool = False) -> Ready:
-    """Fetch the model and the rows, clean and split them in ``folder``.
+    """Fetch the model and the rows, clean and split them in ``folder``; a model from scratch is made there.
 
     Raises:
         ConfigError: the recipe names a model or data that does not fit, or the folder belongs to another recipe.
@@ -58,6 +56,7 @@ def make_ready(recipe: Recipe, folder: Path, steps: Steps, *, resume: bool = Fal
         FetchError: a named model or data set cannot be fetched.
     """
     task = recipe.build_task()
+    check_scratch(recipe)
     open_source(recipe.data.source)  # an unknown data set or file is an error before anything is fetched
     if resume:
         _check_same_recipe(recipe, folder)
@@ -65,9 +64,11 @@ def make_ready(recipe: Recipe, folder: Path, steps: Steps, *, resume: bool = Fal
     document = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     write_text(folder / RECIPE, document)
 
-    with steps.step("fetch model") as step:
-        checkpoint = resolve(recipe.model.base)
-        step.note = checkpoint.name
+    checkpoint = None
+    if recipe.model.base is not None:
+        with steps.step("fetch model") as step:
+            checkpoint = resolve(recipe.model.base)
+            step.note = checkpoint.name
     found = _prepared_before(folder) if resume else None
     raw, prepared = found if found is not None else _prepare_rows(recipe, task, folder, steps)
     rows = _counts(prepared.table)
@@ -76,7 +77,13 @@ def make_ready(recipe: Recipe, folder: Path, steps: Steps, *, resume: bool = Fal
             f"expected rows to train on after cleaning, received {rows}; check data.split and "
             f"{folder / 'clean.rejects.lance'}"
         )
-    return Ready(checkpoint, task.fitted(list(prepared.table.rows(where="split = 'train'"))), raw, prepared, rows)
+    if type(task).fitted is not Task.fitted:  # or there is nothing to learn from a corpus that may be large
+        task = task.fitted(list(prepared.table.rows(where="split = 'train'")))
+    if checkpoint is None:
+        with steps.step("make model") as step:
+            checkpoint = from_scratch(recipe, task, prepared.table, folder, resume=resume)
+            step.note = f"random weights and a tokenizer, in {checkpoint.path.name}/"
+    return Ready(checkpoint, task, raw, prepared, rows)
 
 
 def _prepare_rows(recipe: Recipe, task: Task, folder: Path, steps: Steps) -> tuple[Table, Prepared]:
