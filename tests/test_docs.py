@@ -16,7 +16,7 @@ from typer.main import get_command
 ROOT = Path(__file__).parents[1]
 TUTORIALS = [
     f"docs/tutorials/{name}{language}.md"
-    for name in ("feature-store", "fine-tuning", "serving")
+    for name in ("feature-store", "fine-tuning", "pretraining", "serving")
     for language in ("", ".zh-CN")
 ]
 EXPLANATIONS = ["docs/deepseek-base.md", "docs/deepseek-base.zh-CN.md"]
