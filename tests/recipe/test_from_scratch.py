@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from deepseek.bundles import Bundle
-from deepseek.errors import ConfigError
+from deepseek.errors import ConfigError, UnknownNameError
 from deepseek.inference import Predictor
 from deepseek.inference.generation import CoreSettings, GenerationEngine, SamplingParameters
 from deepseek.models import tokenizer_for
-from deepseek.recipe import Recipe, RecipeError, plan_recipe, read_recipe, run_recipe
-from deepseek.recipe import stages as stages_module
+from deepseek.recipe import Recipe, RecipeError, plan_recipe, read_recipe, run_recipe, tune_recipe
+from deepseek.training.search import SearchConfig, with_overrides
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -214,7 +214,6 @@ def test_an_interrupted_run_goes_on_with_its_tokenizer(tmp_path: Path, monkeypat
     # a run that is begun again makes it again
     run_recipe(made, tmp_path / "cut")
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cut" / "scratch").iterdir()} != before
-    assert stages_module.RECIPE in {path.name for path in (tmp_path / "cut").iterdir()}
 
 
 def test_what_it_would_take_is_planned(tmp_path: Path) -> None:
@@ -282,6 +281,17 @@ def test_each_mistake_is_named_with_its_line(old: str, new: str, path: str, line
     (problem,) = caught.value.problems
     assert (problem.path, problem.line) == (path, line)
     assert said in problem.message
+
+
+def test_its_size_is_a_setting_like_any_other(tmp_path: Path) -> None:
+    made = with_overrides(read_recipe(YAML), {"model.architecture.num_hidden_layers": 3, "model.tokenizer.kind": "bpe"})
+    assert made.model.architecture is not None
+    assert made.model.architecture.fields["num_hidden_layers"] == 3
+    with pytest.raises(UnknownNameError, match=r"model.tokenizer.kind"):
+        with_overrides(made, {"model.tokenizer.kinds": "bpe"})
+    varied = {"parameters": {"model.architecture.num_hidden_layers": {"choices": [1, 2]}}}
+    with pytest.raises(ConfigError, match=r"cannot vary model.architecture.num_hidden_layers"):
+        tune_recipe(made.model_copy(update={"search": SearchConfig(**varied)}), tmp_path / "run")
 
 
 def test_a_tokenizer_without_an_architecture() -> None:

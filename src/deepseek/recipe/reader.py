@@ -45,7 +45,10 @@ def load_recipe(name_or_path: str | os.PathLike[str]) -> Recipe:
             (resources.files("deepseek.recipes") / f"{name}.yaml").read_text(encoding="utf-8"), source=name
         )
     raise UnknownNameError(
-        "recipe", name, shipped_recipes(), hint="Give the path of a YAML file, or a shipped recipe's name such as 'quickstart'."
+        "recipe",
+        name,
+        shipped_recipes(),
+        hint="Give the path of a YAML file, or a shipped recipe's name such as 'quickstart'.",
     )
 
 

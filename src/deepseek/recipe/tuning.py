@@ -46,6 +46,10 @@ def tune_recipe(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool 
             "the recipe has no 'search'; add what to vary, such as\n"
             "search:\n  parameters:\n    training.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}"
         )
+    if fixed := [path for path in recipe.search.parameters if path.startswith("model.")]:
+        raise ConfigError(
+            f"all trials start from the same weights, so a search cannot vary {', '.join(fixed)}; run a recipe for each"
+        )
     target = Path(folder).expanduser()
     check_pretraining(recipe)
     ready = make_ready(recipe, target, Steps(), resume=resume)

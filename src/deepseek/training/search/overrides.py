@@ -55,7 +55,7 @@ def check_path(recipe: TrainingRecipe, path: str) -> None:
 
 
 def paths(recipe: TrainingRecipe) -> dict[str, bool]:
-    """All dotted paths of a recipe's settings, and whether each may have free keys below (a plain dict)."""
+    """All dotted paths of a recipe's settings, and whether each may have free keys below (a dict, an architecture)."""
     found: dict[str, bool] = {}
     _walk(type(recipe), "", found)
     found["task"] = False
@@ -88,4 +88,5 @@ def _walk(model: type[BaseModel], prefix: str, found: dict[str, bool]) -> None:
         found[path] = any(kind is dict or getattr(kind, "__origin__", None) is dict for kind in kinds)
         for kind in kinds:
             if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found[path] |= kind.model_config.get("extra") == "allow"
                 _walk(kind, f"{path}.", found)
