@@ -27,8 +27,8 @@ SURFACE = {
     "deepseek.inference.kernels": ["PackedInt4", "PackedInt8", "decode_attention", "pack_int4", "pack_int8", "weight_only_matmul"],
     "deepseek.inference.profiling": ["Breakdown", "Limit", "Outside", "Part", "Phase", "Profile", "Sizes", "Work", "decode_work", "forward_work", "limit_of", "prefill_work", "profile", "profile_generation", "reference"],
     "deepseek.models": [
-        "CATALOGUE", "Checkpoint", "LoRAConfig", "ModelCard", "from_config", "from_pretrained", "processor_for", "resolve",
-        "resolve_targets", "tokenizer_for", "train_tokenizer",
+        "CATALOGUE", "Checkpoint", "Conversion", "ConversionReport", "LoRAConfig", "ModelCard", "convert", "convert_model",
+        "from_config", "from_pretrained", "processor_for", "resolve", "resolve_targets", "tokenizer_for", "train_tokenizer",
     ],
     "deepseek.monitoring": ["Label", "ModelMeter", "ModelState", "MonitoringConfig", "Objective", "ServerMonitor", "export_rules"],
     "deepseek.plugins": ["Plugin", "Registry", "discover"],

@@ -99,6 +99,11 @@ KEYS_OPTIONS = {
     "usage": ["--config", "--csv", "--from", "--key", "--model", "--store", "--to"],
 }
 MONITORING_OPTIONS = {"export": ["--overwrite"]}
+HUB_OPTIONS = {
+    "convert": ["--head", "--joint-steps", "--json", "--layer-steps", "--overwrite", "--seed", "--texts"],
+    "list": [],
+    "pull": [],
+}
 BENCH_OPTIONS = {"hardware": ["--device", "--json", "--seconds"]}
 
 
@@ -131,7 +136,10 @@ def test_the_commands_and_their_options_are_frozen() -> None:
         name: sorted(o for p in command.params for o in p.opts if o.startswith("--"))
         for name, command in commands["monitoring"].commands.items()
     } == MONITORING_OPTIONS
-    assert set(commands["hub"].commands) == {"list", "pull"}
+    assert {
+        name: sorted(o for p in command.params for o in p.opts if o.startswith("--"))
+        for name, command in commands["hub"].commands.items()
+    } == HUB_OPTIONS
 
 
 def test_help_teaches() -> None:
@@ -269,6 +277,8 @@ def test_doctor_says_what_is_here() -> None:
         (["serve", "smollm2-135m-instruct", "--adapter", "folder"], "NAME=FOLDER"),
         (["data", "show", "hutto-movie-review"], "hutto-movie-reviews"),
         (["hub", "pull", "minilm"], "all-minilm-l6-v2"),
+        (["hub", "convert", "minilm", "folder"], "all-minilm-l6-v2"),
+        (["hub", "convert", "all-minilm-l6-v2", "folder", "--texts", "absent.txt"], "--texts"),
     ],
 )
 def test_mistakes_are_one_clear_message_and_exit_code_2(arguments: list[str], said: str) -> None:

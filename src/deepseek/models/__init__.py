@@ -16,14 +16,20 @@ if TYPE_CHECKING:
     from deepseek.models.adapters.targets import resolve_targets
     from deepseek.models.catalogue import CATALOGUE, ModelCard
     from deepseek.models.checkpoint import Checkpoint, resolve
+    from deepseek.models.conversion.converting import Conversion, convert, convert_model
+    from deepseek.models.conversion.report import ConversionReport
     from deepseek.models.loading import from_config, from_pretrained, processor_for, tokenizer_for
     from deepseek.models.tokenizers import train_tokenizer
 
 _PUBLIC = {
     "CATALOGUE": "deepseek.models.catalogue",
     "Checkpoint": "deepseek.models.checkpoint",
+    "Conversion": "deepseek.models.conversion.converting",
+    "ConversionReport": "deepseek.models.conversion.report",
     "LoRAConfig": "deepseek.models.adapters.config",
     "ModelCard": "deepseek.models.catalogue",
+    "convert": "deepseek.models.conversion.converting",
+    "convert_model": "deepseek.models.conversion.converting",
     "from_config": "deepseek.models.loading",
     "from_pretrained": "deepseek.models.loading",
     "processor_for": "deepseek.models.loading",
@@ -36,8 +42,12 @@ _PUBLIC = {
 __all__ = [
     "CATALOGUE",
     "Checkpoint",
+    "Conversion",
+    "ConversionReport",
     "LoRAConfig",
     "ModelCard",
+    "convert",
+    "convert_model",
     "from_config",
     "from_pretrained",
     "processor_for",
