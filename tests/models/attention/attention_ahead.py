@@ -67,7 +67,7 @@ def cases(rocm: bool) -> Iterator[tuple[str, str, str, tiling.Shape]]:
                 width=width, features=features, content=content, values=values, distances=40, causal=False, bound=False,
                 masked=False, picks=False, exact=kind == "fp32", rocm=rocm,
             )  # fmt: skip
-            if plain.exact and not rocm and (plain.large or width > 64):
+            if plain.exact and not tiling.fits_exactly(width, features, values, rocm=rocm):
                 continue
             tokens = dataclasses.replace(plain, distances=20, causal=True, bound=True, masked=True, picks=True)
             where = f"{kind} {width} {features}-{content}-{values}"

@@ -208,7 +208,7 @@ def inputs(width: int = 32, features: int = 32, dtype: torch.dtype = torch.float
         (256, 32, torch.float32, 0.1, "16, 32, 64 or 128 tokens"),
         (64, 160, torch.bfloat16, 0.1, "128 features"),
         (64, 32, torch.float64, 0.1, "float16, bfloat16 or float32"),
-        (64, 128, torch.float32, 0.1, "in float32"),
+        (128, 128, torch.float32, 0.1, "in float32"),
         (64, 32, torch.bfloat16, -0.1, "scale above 0"),
     ],
 )

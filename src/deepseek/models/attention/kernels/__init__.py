@@ -10,6 +10,6 @@ Time and memory are those of :mod:`deepseek.models.attention.sparse`: O(T log T)
 that choose by themselves, a buffer of bounded size and lists of O(T log T) integers.
 
 Not here: blocks of other widths than 16, 32, 64 and 128, heads of more than 128 features, float64, float32 of large
-heads on NVIDIA (it would spill registers), where the plain PyTorch path answers and the log says why
+heads or blocks (it would spill registers), where the plain PyTorch path answers and the log says why
 (:mod:`.available`); grouped keys and values, queries that are the end of a longer sequence, second derivatives.
 """

@@ -16,7 +16,7 @@ from deepseek.models.attention.kernels.tiling import (
     MOST_DISTANCES,
     MOST_FEATURES,
     MOST_WIDTH,
-    is_large,
+    fits_exactly,
 )
 
 logger = logging.getLogger("deepseek.models")
@@ -46,10 +46,11 @@ def why_not(q: Tensor, k: Tensor, v: Tensor, r: Tensor, layout: BlockLayout, sca
         )
     if q.dtype not in DTYPES or not q.dtype == k.dtype == v.dtype:
         return f"expected one precision of float16, bfloat16 or float32, received {q.dtype}, {k.dtype} and {v.dtype}"
-    if q.dtype == torch.float32 and torch.version.hip is None and (width > 64 or is_large(features, values)):
+    rocm = torch.version.hip is not None
+    if q.dtype == torch.float32 and not fits_exactly(width, features, values, rocm=rocm):
         return (
-            f"expected at most blocks of 64 tokens, 80 features and 64 values in float32, received {width}, {features} "
-            f"and {values}"
+            f"expected at most blocks of 64 tokens, {'or' if rocm else 'and'} 80 features and 64 values, in float32, "
+            f"received {width}, {features} and {values}"
         )
     if not scale > 0:
         return f"expected a scale above 0, received {scale}"

@@ -72,7 +72,7 @@ class Attention:
         return cls(
             q=_with_rows(q), k=_with_rows(k), v=_with_rows(v), s=s.contiguous(), r=r.contiguous(),
             mask=None if key_mask_BT is None else key_mask_BT.bool().contiguous().view(torch.uint8),
-            layout=layout, scale=scale,
+            layout=layout, scale=float(scale),
             slots=Slots.of(layout, blocks, batch * heads, flat if by_block else None, q.device),
             picks=None if by_block else Picks.of(flat, blocks),
         )  # fmt: skip

@@ -90,6 +90,12 @@ def is_large(features: int, values: int) -> bool:
     return sum(ranges(features)) > 80 or power_of_two(values) > 64
 
 
+def fits_exactly(width: int, features: int, values: int, *, rocm: bool) -> bool:
+    """Whether registers suffice for float32: AMD's matrix units take it, NVIDIA's do not."""
+    wide, large = width > 64, is_large(features, values)
+    return not (wide and large) if rocm else not (wide or large)
+
+
 def _options(warps: int, stages: int) -> dict[str, int]:
     return {"num_warps": warps, "num_stages": stages}
 
