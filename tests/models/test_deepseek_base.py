@@ -311,7 +311,7 @@ def test_the_gate_learns_where_attention_goes():
     ids = texts(padding=0)["input_ids"]
     optimizer = torch.optim.Adam([w for w in model.parameters() if w.requires_grad], lr=0.1)
     losses = []
-    for _ in range(25):
+    for _ in range(60):
         torch.manual_seed(3)
         loss = model.train().model(ids).gate_loss
         optimizer.zero_grad()

@@ -2,19 +2,21 @@
 
 Some queries of a text are drawn; for each, the share of dense attention that every far block gets is the target
 (without gradient), and the gate's scores of the blocks are the prediction: cross-entropy over the far blocks, less the
-target's entropy, weighted by what the query gives to far blocks at all. So the saliency of tokens learns to make a
-block findable by whoever needs it. SeerAttention (arXiv:2410.13276) distils a gate in this way after training, for all
-queries; with a fixed number of queries it costs O(T) and can be part of training.
+target's entropy, weighted by what the query gives to far blocks at all. The nodes above are taught in the same way, up
+to two of them, so that the search of a text longer than those in training does not lose on its way down what the leaves
+would have shown: the saliency of tokens learns to make a block findable by whoever needs it, among all others.
+SeerAttention (arXiv:2410.13276) distils a gate in this way after training, for all queries and one level; with a fixed
+number of queries it costs O(T) and can be part of training.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepseek.models.attention.blocks import LOW, BlockLayout
-from deepseek.models.attention.dense import block_attention, far_term
-from deepseek.models.attention.pooling import Level, occupied
+from deepseek.models.attention.dense import block_attention
+from deepseek.models.attention.pooling import Level, above, occupied
 
 
 def gate_alignment_loss(
@@ -29,7 +31,7 @@ def gate_alignment_loss(
     queries: int,
     key_mask_BT: Tensor | None = None,
 ) -> Tensor | None:
-    """The mean divergence of the gate's scores from dense attention, in nats.
+    """The mean divergence of the gate's scores from dense attention, over levels of the tree, in nats.
 
     Args:
         term_BHNC: the gate's term of each key block, as attention adds it.
@@ -57,9 +59,47 @@ def gate_alignment_loss(
         mass = mass * good_BHSN
         far = mass.sum(-1, keepdim=True)
         target = mass / far.clamp(min=1e-9)
+        weight_BHS = far.squeeze(-1) * _concentration(target, good_BHSN, layout.chosen(blocks))
         if key_mask_BT is not None:
-            far = far * key_mask_BT[:, drawn_S][:, None, :, None]
-    score = scale * far_term(q_BHSE, scored.keys.float(), r_HRC.float(), layout, own_S)
-    guess = score.masked_fill(~good_BHSN, LOW).log_softmax(-1)
-    divergence = (target * (target.clamp(min=1e-9).log() - guess)).masked_fill(~good_BHSN, 0.0).sum(-1)
-    return (divergence * far.squeeze(-1)).mean()
+            weight_BHS = weight_BHS * key_mask_BT[:, drawn_S][:, None]
+        weight_BHS = weight_BHS / weight_BHS.sum(-1, keepdim=True).clamp(min=1e-6)
+    content_BHSC = scale * q_BHSE[..., : scored.keys.shape[-1]]
+    distance_BHSR = content_BHSC @ r_HRC.float().transpose(-1, -2)
+    losses = []
+    level = Level(scored.keys.float(), scored.mass, 1)
+    while True:
+        good, wanted = _of_nodes(good_BHSN, level.span), _of_nodes(target, level.span)
+        if layout.causal:  # the search looks at complete nodes; what they leave over, at blocks themselves
+            good = good & ((node_N[: good.shape[-1]] + 1) * level.span <= own_S[:, None] - layout.local)
+        score = content_BHSC @ level.keys.transpose(-1, -2)
+        middle = node_N[: good.shape[-1]] * level.span + (level.span - 1) // 2
+        bucket = layout.bucket(own_S[:, None] - middle)
+        score = score + distance_BHSR.gather(-1, bucket.expand(score.shape))
+        losses.append((weight_BHS * _divergence(wanted * good, score, good)).sum(-1).mean())
+        if good.shape[-1] <= 2:
+            return torch.stack(losses).mean()
+        level = above(level, layout.branching)
+
+
+def _concentration(share_BHSN: Tensor, good_BHSN: Tensor, chosen: int) -> Tensor:
+    """How much more of the far attention the best blocks have than any others: 0 if it is spread evenly, 1 at most."""
+    best = share_BHSN.topk(min(chosen, share_BHSN.shape[-1]), -1).values.sum(-1)
+    even = (chosen / good_BHSN.sum(-1).clamp(min=1)).clamp(max=1 - 1e-3)
+    return ((best - even) / (1 - even)).clamp(min=0)
+
+
+def _of_nodes(leaf_BHSN: Tensor, span: int) -> Tensor:
+    """Of each node: whether it has any of these blocks, or the sum of their shares."""
+    if span == 1:
+        return leaf_BHSN
+    parts = nn.functional.pad(leaf_BHSN, (0, -leaf_BHSN.shape[-1] % span)).unflatten(-1, (-1, span))
+    return parts.any(-1) if leaf_BHSN.dtype == torch.bool else parts.sum(-1)
+
+
+def _divergence(target: Tensor, score: Tensor, good: Tensor) -> Tensor:
+    """Nats by which the scores' softmax over the good differs from shares, which sum up to 1 at most."""
+    guess = score.masked_fill(~good, LOW).log_softmax(-1)
+    whole = target.sum(-1, keepdim=True)
+    share = target / whole.clamp(min=1e-9)
+    found = (share * (share.clamp(min=1e-9).log() - guess)).masked_fill(~good, 0.0).sum(-1)
+    return found * whole.squeeze(-1)
