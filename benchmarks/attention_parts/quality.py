@@ -13,19 +13,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.attention_parts.context import Context
 from benchmarks.attention_parts.peer_positions import KINDS
 from benchmarks.harness import Figure, Worker, say
+from benchmarks.trainings import Context
 
-CORPUS = "20-newsgroups"
+CORPUS = "brown"
 STEPS = "benchmarks.attention_parts.quality_steps"
 VOCABULARY = 4_096
 MODEL = {
     "vocab_size": VOCABULARY,
-    "hidden_size": 192,
+    "hidden_size": 128,
     "num_hidden_layers": 4,
-    "num_attention_heads": 3,
-    "intermediate_size": 512,
+    "num_attention_heads": 2,
+    "intermediate_size": 336,
     "pad_token_id": None,
     "attention_mode": "dense",
 }
@@ -48,16 +48,23 @@ def run(context: Context) -> dict[str, Figure]:
     _write_tokens(folder, context.quick)
     found: dict[tuple[str, str, int], list[dict[str, float]]] = {}
     sizes = {}
-    for seed in range(context.seeds):
-        for kind in ("ours", *KINDS):
-            with Worker(STEPS) as worker:
-                common = {"kind": kind, "seed": seed, "folder": str(folder), "settings": settings}
-                made = worker.run("train", limit_s=7_200, **common)["value"]
-                say(f"{kind}, seed {seed}: loss {made['loss']:.3f}, {made['seconds']:.0f} s")
-                sizes[kind] = made["parameters"]
-                for tokens, mode in _readings(kind, settings["tokens"]):
-                    reading = _kept_reading(worker, folder, common, tokens, mode)
-                    found.setdefault((kind, mode, tokens), []).append(reading)
+
+    def work(worker: Worker, job: tuple[int, str]) -> tuple[int, dict[tuple[str, str, int], dict[str, float]]]:
+        seed, kind = job
+        common = {"kind": kind, "seed": seed, "folder": str(folder), "settings": settings}
+        made = worker.run("train", limit_s=7_200, **common)["value"]
+        say(f"{kind}, seed {seed}: loss {made['loss']:.3f}, {made['seconds']:.0f} s")
+        readings = {
+            (kind, mode, tokens): _kept_reading(worker, folder, common, tokens, mode)
+            for tokens, mode in _readings(kind, settings["tokens"])
+        }
+        return made["parameters"], readings
+
+    jobs = [(seed, kind) for seed in range(context.seeds) for kind in ("ours", *KINDS)]
+    for (_, kind), (weights, readings) in zip(jobs, context.together(work, jobs, STEPS), strict=True):
+        sizes[kind] = weights
+        for key, reading in readings.items():
+            found.setdefault(key, []).append(reading)
     return _figures(found, sizes)
 
 
@@ -76,7 +83,7 @@ def _kept_reading(worker: Worker, folder: Path, common: dict[str, Any], tokens: 
         value = worker.run("perplexity", limit_s=3_600, tokens=tokens, mode=mode, **common)["value"]
         kept.write_text(json.dumps(value), encoding="utf-8")
     reading: dict[str, float] = json.loads(kept.read_text(encoding="utf-8"))
-    say(f"  {tokens:,} tokens, {mode}: perplexity {reading['perplexity']:.2f}")
+    say(f"  {common['kind']}, seed {common['seed']}, {tokens:,} tokens, {mode}: perplexity {reading['perplexity']:.2f}")
     return reading
 
 

@@ -6,8 +6,8 @@ import json
 import statistics
 from typing import Any
 
-from benchmarks.attention_parts.context import Context
 from benchmarks.harness import Figure, Worker, say
+from benchmarks.trainings import Context
 
 STEPS = "benchmarks.attention_parts.retrieval_steps"
 SETTINGS: dict[str, Any] = {

@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.attention_parts.context import Context
 from benchmarks.harness import Figure, Measured, Worker, alternate, say
+from benchmarks.trainings import Context
 
 TOKENS = (1_024, 2_048, 4_096, 8_192, 16_384, 32_768, 65_536, 131_072)
 QUICK = (256, 512, 1_024)

@@ -32,6 +32,8 @@ def quantize_file(source: Path, target: Path) -> None:
     onnxruntime()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    kept = _products_with_stacks(source)
+
     large = sum(file.stat().st_size for file in source.parent.glob(f"{source.name}*")) > INSIDE_UP_TO_BYTES
     root = logging.getLogger()
     level = root.level
@@ -44,9 +46,22 @@ def quantize_file(source: Path, target: Path) -> None:
             per_channel=True,
             reduce_range=True,
             use_external_data_format=large,
+            nodes_to_exclude=kept,
         )
     except Exception as error:  # whatever it raises, the user needs the same advice
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(f"ONNX Runtime cannot quantise this model: {first}. It runs in float32 as it is") from error
     finally:
         root.setLevel(level)
+
+
+def _products_with_stacks(source: Path) -> list[str]:
+    """Nodes that multiply with several constant matrices at once, such as a table of relative positions for each head.
+
+    ONNX Runtime quantises them by channel and cannot run the result: its kernel wants one matrix. They are small.
+    """
+    import onnx
+
+    graph = onnx.load(source, load_external_data=False).graph
+    stacks = {tensor.name for tensor in graph.initializer if len(tensor.dims) > 2}
+    return [node.name for node in graph.node if node.op_type == "MatMul" and stacks.intersection(node.input)]
