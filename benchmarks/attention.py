@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.attention_parts import quality, retrieval, speed
-from benchmarks.harness import Figure
+from benchmarks.attention_parts import page, quality, retrieval, speed
+from benchmarks.harness import Figure, result_file
 from benchmarks.trainings import Context, run_trainings
 
 PARTS: dict[str, Callable[[Context], dict[str, Figure]]] = {
@@ -27,4 +27,6 @@ PARTS: dict[str, Callable[[Context], dict[str, Figure]]] = {
 
 
 if __name__ == "__main__":
-    run_trainings("attention", PARTS, __doc__ or "")
+    written = run_trainings("attention", PARTS, __doc__ or "")
+    if written == result_file("attention"):  # another file is nobody's page
+        page.write(written)

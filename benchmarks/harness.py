@@ -219,7 +219,7 @@ def write_results(
         from deepseek.inference.hardware import examine
 
         hardware = {f.subject: f.detail for f in examine() if f.subject in {"processor", "memory", "GPU"}}
-    target = target or RESULTS / f"{name}.json"
+    target = target or result_file(name)
     before = json.loads(target.read_text(encoding="utf-8")) if target.is_file() else {}
     document = {
         "name": name,
@@ -238,11 +238,16 @@ def write_results(
     return target
 
 
+def result_file(name: str) -> Path:
+    """Where the figures of a benchmark go if nothing else is said."""
+    return RESULTS / f"{name}.json"
+
+
 def command(name: str) -> str:
     """The command that measures this again: all parts, also when only some were run to bring a file up to
     date, and without the folder that finished work was kept in."""
     given = sys.argv[1:]
-    left_out = ("--only", "--workspace")  # parts, and a folder of this machine
+    left_out = ("--only", "--workspace", "--jobs")  # parts, and a folder of this machine
     arguments = shlex.join(
         a for before, a in zip(["", *given], given, strict=False) if not {before, a.split("=")[0]} & set(left_out)
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks.harness import CORES, THREADS, Figure, Worker
+from benchmarks.harness import CORES, THREADS, Figure, Worker, result_file
 from benchmarks.parts import chosen_parts, run_parts
 
 Job = TypeVar("Job")
@@ -47,8 +47,8 @@ class Context:
             return list(pool.map(do, jobs))
 
 
-def run_trainings(name: str, parts: Mapping[str, Callable[[Context], dict[str, Figure]]], description: str) -> None:
-    """Read the command line of a benchmark, run the parts that it names, and leave their figures in its result file."""
+def run_trainings(name: str, parts: Mapping[str, Callable[[Context], dict[str, Figure]]], description: str) -> Path:
+    """Read the command line of a benchmark, run the parts that it names, and leave their figures in a file."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", help=f"parts, with commas between: {', '.join(parts)}")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant (default 3)")
@@ -68,3 +68,4 @@ def run_trainings(name: str, parts: Mapping[str, Callable[[Context], dict[str, F
         )
         some = {part: parts[part] for part in chosen}
         run_parts(name, some, context, versions=VERSIONS, pins={}, target=options.output)
+    return options.output or result_file(name)

@@ -74,6 +74,7 @@ def run(context: Context) -> dict[str, Figure]:
     for curve, cells in curves.items():
         for cell in cells:
             found[f"time_{curve.key}_{cell.tokens}"] = _time_figure(curve, cell)
+            found[f"memory_{curve.key}_{cell.tokens}"] = _memory_figure(curve, cell)
         longest = [cell for cell in cells if cell.tokens >= (0 if context.quick else FITTED_FROM)]
         found[f"exponent_{curve.key}"] = Figure(
             value=_exponent(longest),
@@ -129,13 +130,23 @@ def _measured(curve: Curve, tokens: int, rounds: int, shorter: Cell | None) -> C
 
 def _time_figure(curve: Curve, cell: Cell) -> Figure:
     how = "" if cell.exact else ", extrapolated as the square of the tokens from its longest run"
-    memory = f"; peak memory {cell.gate_mb:,.0f} MB, dense {cell.dense_mb:,.0f} MB" if cell.dense_mb else ""
     return Figure(
         value=cell.gate,
         unit="s",
         baseline=cell.dense,
         baseline_name=f"dense attention{how}",
-        note=f"smaller is better. {curve.words}, {cell.tokens:,} tokens, 12 heads of 64, gate included{memory}",
+        note=f"smaller is better. {curve.words}, {cell.tokens:,} tokens, 12 heads of 64, gate included",
+    )
+
+
+def _memory_figure(curve: Curve, cell: Cell) -> Figure:
+    return Figure(
+        value=cell.gate_mb,
+        unit="MB",
+        baseline=cell.dense_mb,
+        baseline_name="dense attention" if cell.dense_mb else "",
+        note=f"smaller is better. Peak memory of the process, {cell.floor_mb:,.0f} MB of them before; {curve.words}, "
+        f"{cell.tokens:,} tokens",
     )
 
 
