@@ -172,3 +172,14 @@ def test_where_all_before_is_padding_nothing_is_chosen():
     leaves = pool_blocks(q, torch.zeros(1, cases.CONTENT), layout.width, mask)
     chosen = choose(q, leaves, torch.zeros(1, layout.buckets, cases.CONTENT), layout, choice="token")
     assert chosen.eq(-1).all()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_tokens_choose_alike_some_at_a_time(causal, monkeypatch):
+    from deepseek.models.attention import gate
+
+    case = cases.case(BlockLayout(causal=causal, width=8, roots=4, beam=4), 500)
+    whole = case.chosen("token")
+    monkeypatch.setattr(gate, "TOKENS", 48)
+    parts = case.chosen("token")
+    assert torch.equal(parts.sort(-1).values, whole.sort(-1).values)

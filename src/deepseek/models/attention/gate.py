@@ -34,6 +34,8 @@ from deepseek.models.attention.pooling import Level, detached, occupied, tree
 Choice = Literal["block", "token"]
 CHUNK = 1 << 21
 """Scores of the top level that are at hand at a time."""
+TOKENS = 1 << 13
+"""Tokens that choose by themselves that are at hand at a time."""
 
 
 @torch.no_grad()
@@ -82,10 +84,8 @@ def choose(
         blocks=blocks,
     )
     parts = [search.run(levels[: depth + 1], which) for depth, which in search.by_depth(len(levels) - 1)]
-    wide = max(part.shape[-1] for part in parts)
-    parts = [torch.nn.functional.pad(part, (0, wide - part.shape[-1]), value=-1) for part in parts]
     units = layout.blocks(tokens) if choice == "block" else tokens
-    return torch.cat(parts, 1)[:, :units].unflatten(0, (batch, heads))
+    return _joined(parts)[:, :units].unflatten(0, (batch, heads))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,13 +131,13 @@ class _Search:
         scores = width * max(levels[-1].mass.shape[-1], self.layout.beam * self.layout.branching)
         step_G = max(1, CHUNK // (scores * blocks))
         # tokens meet nodes in tiles, which want many tokens
-        step_N = blocks if self.choice == "token" else max(1, CHUNK // scores)
+        step_N = max(1, TOKENS // width) if self.choice == "token" else max(1, CHUNK // scores)
         found = []
         for start in range(0, groups, step_G):
             lot = slice(start, start + step_G)
             own = [Level(x.keys[lot], x.mass[lot], x.span) for x in levels]
             parts = (mine._part(lot, slice(first, first + step_N)) for first in range(0, blocks, step_N))
-            found.append(torch.cat([part._descend(own) for part in parts], 1))
+            found.append(_joined([part._descend(own) for part in parts]))
         return mine._as_many_as_due(torch.cat(found))
 
     def _part(self, of_groups: slice, of_blocks: slice) -> _Search:
@@ -263,6 +263,12 @@ class _Search:
             hidden_GNW = self.hidden_BNW[self.group_G // self.relative_HRC.shape[0]]
             share_GNWm = share_GNWm * ~hidden_GNW[..., None]
         return _best(share_GNWm.amax(-2), node_GNm, good_GNm, keep)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Choices of consecutive queries (G, units, k), which may be more for later ones; -1 where there are fewer."""
+    wide = max(part.shape[-1] for part in parts)
+    return torch.cat([torch.nn.functional.pad(part, (0, wide - part.shape[-1]), value=-1) for part in parts], 1)
 
 
 def _children(parent: Tensor, children: int, nodes: int) -> Tensor:

@@ -19,11 +19,13 @@ class PairTiles:
     Attributes:
         pair_tW: number of the pair at each place, query * choices + choice; -1 at places that are left over.
         key_t: what the queries of a tile chose.
+        place_P: where each pair is among all places; 0 for those that are none.
         choices: choices of each query.
     """
 
     pair_tW: Tensor
     key_t: Tensor
+    place_P: Tensor
     choices: int
 
     def query(self, pair: Tensor) -> Tensor:
@@ -48,6 +50,9 @@ def tiled(chosen_Tk: Tensor, keys: int, width: int) -> PairTiles:
     shift = (tiles.cumsum(0) - tiles) * width - (count.cumsum(0) - count)
     place = shift[key] + torch.arange(len(key), device=key.device)
     padded = torch.full((number * width,), -1, dtype=pair.dtype, device=pair.device)
-    padded[place] = pair[order]
+    sorted_pair = pair[order]
+    padded[place] = sorted_pair
+    place_P = torch.zeros(chosen.numel(), dtype=pair.dtype, device=pair.device)
+    place_P[sorted_pair] = place
     key_t = torch.repeat_interleave(torch.arange(keys, device=key.device), tiles)
-    return PairTiles(padded.view(number, width), key_t, chosen_Tk.shape[1])
+    return PairTiles(padded.view(number, width), key_t, place_P, chosen_Tk.shape[1])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepseek.errors import ConfigError
 from deepseek.models.attention import gathered, scattered
@@ -78,15 +78,21 @@ class _SparseAttention(torch.autograd.Function):
             return out.flatten(1, 2)[:, :tokens].unflatten(0, (batch, heads))
         out, mass = gathered.forward_with_mass(blocks)
         if by_token:
-            room = scattered.room_for(_head(blocks, chosen, 0, tokens))
+            room = scattered.Room(_head(blocks, chosen, 0, tokens))
             for group in range(batch * heads):
-                part_out, part_mass = scattered.forward(_head(blocks, chosen, group, tokens), room)
+                far = scattered.forward(_head(blocks, chosen, group, tokens), room)
                 near_out, near_mass = out[group].flatten(0, 1)[:tokens], mass[group].flatten()[:tokens]
-                total = torch.logaddexp(near_mass, part_mass.logsumexp(-1))
-                share = (part_mass - total[:, None]).exp().to(part_out.dtype)
-                merged = near_out * (near_mass - total).exp()[:, None] + (share[:, None] @ part_out).squeeze(1)
-                out[group].flatten(0, 1)[:tokens] = merged.to(out.dtype)
-                mass[group].flatten()[:tokens] = total
+                greatest = torch.maximum(near_mass, far.greatest_Tk.amax(-1))
+                weight_Tk = (far.greatest_Tk - greatest[:, None]).exp_()
+                total = (near_mass - greatest).exp_() + (weight_Tk * far.sum_Tk).sum(-1)
+                weight_Tk = (weight_Tk / total[:, None]).to(out.dtype)
+                far_out = nn.functional.embedding_bag(
+                    far.place_Tk, far.out_PD, mode="sum", per_sample_weights=weight_Tk
+                )
+                total = greatest + total.log_()
+                near_out *= (near_mass - total).exp_()[:, None]
+                near_out += far_out
+                near_mass.copy_(total)
         ctx.save_for_backward(q, k, v, s, r, chosen, key_mask, out, mass)
         ctx.layout, ctx.by_token = layout, by_token
         return out.flatten(1, 2)[:, :tokens].unflatten(0, (batch, heads)).clone()
@@ -101,6 +107,7 @@ class _SparseAttention(torch.autograd.Function):
         into = gathered.Gradients.of(blocks)
         gathered.backward(blocks, mass, delta, grad, into)
         if ctx.by_token:
+            room = scattered.Room(_head(blocks, chosen, 0, tokens))
             for group in range(batch * heads):
                 scattered.backward(
                     _head(blocks, chosen, group, tokens),
@@ -114,6 +121,7 @@ class _SparseAttention(torch.autograd.Function):
                         s_NC=into.s_GNC[group],
                         r_RC=into.r_HRC[group % heads],
                     ),
+                    room,
                 )
 
         def whole(x: Tensor, like: Tensor) -> Tensor:
