@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import attention_cases as cases
 import pytest
 import torch
@@ -135,3 +137,22 @@ def test_views_are_read_as_they_are(causal, choice):
         want = sparse_attention(*case.differentiable(), case.layout, **options)
         have = sparse_attention(*turned, case.s, case.r, case.layout, **options)
     assert torch.equal(have, want)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("tokens", [3, 17, 60, 203])
+def test_memory_that_nobody_wrote_is_not_read(causal, tokens, monkeypatch):
+    case = cases.case(BlockLayout(causal=causal, width=8), tokens)
+    chosen, plain = case.chosen("token"), torch.empty
+
+    def full_of_nothing(*shape, **options):
+        made = plain(*shape, **options)
+        return made.fill_(math.nan) if made.is_floating_point() else made
+
+    monkeypatch.setattr(torch, "empty", full_of_nothing)
+    out = sparse_attention(
+        case.q, case.k, case.v, case.s, case.r, case.layout, scale=cases.SCALE, chosen=chosen, key_mask_BT=case.mask
+    )
+    out.sum().backward()
+    assert out.isfinite().all()
+    assert all(each.grad.isfinite().all() for each in case.differentiable())

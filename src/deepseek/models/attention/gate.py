@@ -153,11 +153,15 @@ class _Search:
         """Blocks that a query in this block chooses, or any query of a bidirectional text."""
         return self.layout.chosen(last_block + 1 if self.layout.causal else self.blocks)
 
-    def _as_many_as_due(self, chosen_GUk: Tensor) -> Tensor:
-        """Choices, of causal texts without those that are more than the blocks before a query allow."""
-        if not self.layout.causal:
+    def _as_many_as_due(self, chosen_GUk: Tensor, least: int = 0) -> Tensor:
+        """Choices, of causal texts without those that are more than the blocks before a query allow.
+
+        Args:
+            least: so many are allowed to all.
+        """
+        if not self.layout.causal or chosen_GUk.shape[-1] <= least:
             return chosen_GUk
-        due = torch.tensor([self._due(block) for block in self.block_N.tolist()], device=chosen_GUk.device)
+        due = torch.tensor([max(least, self._due(block)) for block in self.block_N.tolist()], device=chosen_GUk.device)
         due_U1 = due.repeat_interleave(self.layout.width)[:, None]
         return torch.where(torch.arange(chosen_GUk.shape[-1], device=due.device) < due_U1, chosen_GUk, -1)
 
@@ -165,6 +169,8 @@ class _Search:
         """(G, units, k), in the levels of these groups."""
         best = self._from_top(levels[-1], self._kept(levels, len(levels) - 1))
         for depth in range(len(levels) - 2, -1, -1):
+            # what a query follows must not depend on how many others are looked at with it
+            best = self._as_many_as_due(best, self.layout.beam)
             follow = self._from_blocks if self.choice == "block" else self._from_tokens
             best = follow(levels[depth], best, self._kept(levels, depth))
         return best

@@ -59,6 +59,7 @@ class Room:
         self.v = torch.empty(TILES, width, values, **like)
         self.logits = torch.empty(TILES, width, width, **like)
         self.out = torch.empty(-(-most // width) * width, values, **like)
+        self.out[:1] = 0  # where pairs that are none are looked up: a weight of 0 needs a number
         self.greatest, self.sum = torch.empty(2, len(self.out), dtype=torch.float32, device=head.q_TE.device)
 
 
