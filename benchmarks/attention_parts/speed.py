@@ -118,9 +118,7 @@ def _measured(curve: Curve, tokens: int, rounds: int, shorter: Cell | None) -> C
         # libraries, pages and threads are there then
         floor = gate.run("attend", kind="gate", tokens=512, **options)["peak_mb"]
         dense.run("attend", kind="dense", tokens=512, **options)
-        # long cells vary little and take their time
-        turns = rounds if tokens <= 32_768 else max(1, rounds // 2)
-        measured = alternate(contestants, turns)
+        measured = alternate(contestants, rounds)
     ours = measured["gate"]
     if shorter is None:
         theirs: Measured = measured["dense"]

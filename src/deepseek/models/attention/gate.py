@@ -235,28 +235,37 @@ class _Search:
 
     def _from_tokens(self, level: Level, parent_GTw: Tensor, keep: int) -> Tensor:
         """The children of the nodes that each token followed, and the nodes that no complete parent covers."""
-        width, children = self.layout.width, self.layout.branching
+        width, children, span = self.layout.width, self.layout.branching, level.span
         own_T1 = self.block_N.repeat_interleave(width)[:, None]
         nodes = level.mass.shape[-1]
+        child = torch.arange(children, device=own_T1.device)
+        first = span == 1 and self.layout.sinks > 0
         edge_Te = None
         if self.layout.causal:
-            reach_T1 = (own_T1 - self.layout.local).clamp(min=0) // (level.span * children)
-            edge_Te = reach_T1 * children + torch.arange(children - 1, device=own_T1.device)
-            edge_Te = torch.where(edge_Te < nodes, edge_Te, -1)
+            reach_T1 = (own_T1 - self.layout.local).clamp(min=0) // (span * children)
+            edge_Te = reach_T1 * children + child[:-1]
+            edge_Te = torch.where(self._eligible(own_T1, edge_Te, span) & (edge_Te < nodes), edge_Te, -1)
+        occupied_GN = occupied(level)
+        all_occupied = bool(occupied_GN.all())
         found = []
         for group, head in enumerate(self._head_G.tolist()):
             content_TC = self.content_GNWC[group].flatten(0, 1)
-            node_Tm = _children(parent_GTw[group], children, nodes)
-            score_Tm = _scores_of_children(content_TC, level.keys[group], parent_GTw[group], children, width)
+            parent_Tw = parent_GTw[group]
+            node_Tm = (torch.where(parent_Tw < 0, -nodes, parent_Tw * children)[..., None] + child).flatten(-2)
+            score_Tm = _scores_of_children(content_TC, level.keys[group], parent_Tw, children, width)
             if edge_Te is not None:
                 edge_keys = level.keys[group][edge_Te[::width].clamp(min=0)]
                 edge_score = content_TC.unflatten(0, (-1, width)) @ edge_keys.transpose(-1, -2)
                 node_Tm = torch.cat([node_Tm, edge_Te], 1)
                 score_Tm = torch.cat([score_Tm, edge_score.flatten(0, 1)], 1)
-            distance_TR = content_TC @ self.relative_HRC[head].T
-            index_Tm = node_Tm.clamp(min=0)
-            score_Tm += distance_TR.gather(1, self._bucket(own_T1, index_Tm, level.span))
-            good = self._eligible(own_T1, node_Tm, level.span) & occupied(level)[group][index_Tm]
+            # children of a complete far node are complete and far; only what is no node, and sinks, are no candidates
+            good = node_Tm >= (self.layout.sinks if first else 0)
+            if not self.layout.causal:
+                good &= self._eligible(own_T1, node_Tm, span) & (node_Tm < nodes)
+            index_Tm = node_Tm.clamp(0, nodes - 1)
+            if not all_occupied:
+                good &= occupied_GN[group][index_Tm]
+            score_Tm += (content_TC @ self.relative_HRC[head].T).gather(1, self._bucket(own_T1, index_Tm, span))
             found.append(_best(score_Tm, node_Tm, good, keep))
         return torch.stack(found)
 
@@ -299,6 +308,6 @@ def _scores_of_children(content_TC: Tensor, keys_nC: Tensor, parent_Tw: Tensor, 
 
 def _best(score: Tensor, node: Tensor, good: Tensor, keep: int) -> Tensor:
     """The best nodes along the last dimension, -1 where there are not so many."""
-    score = score.masked_fill(~good, torch.finfo(score.dtype).min)
-    index = score.topk(min(keep, score.shape[-1]), -1).indices
-    return torch.where(good.gather(-1, index), node.gather(-1, index), -1)
+    nothing = torch.finfo(score.dtype).min
+    best = score.masked_fill(~good, nothing).topk(min(keep, score.shape[-1]), -1)
+    return torch.where(best.values > nothing, node.gather(-1, best.indices), -1)
