@@ -89,7 +89,7 @@ def draw(curves: dict[str, dict[int, Any]], target: Path) -> None:
 
 def render(document: dict[str, Any], curves: Curves, words: dict[str, str]) -> str:
     """The tables in Markdown."""
-    hardware = "; ".join(document["hardware"].values())
+    hardware = "; ".join(document["hardware"][name] for name in ("processor", "memory"))
     lines = [f"{words['intro']} {document['date'][:10]}; {hardware}."]
     for kind, backward in TABLES:
         rows = curves[kind, backward]

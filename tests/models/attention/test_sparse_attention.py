@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from deepseek.errors import ConfigError
 from deepseek.models.attention.blocks import BlockLayout
 from deepseek.models.attention.dense import dense_attention
+from deepseek.models.attention.gate import choose
+from deepseek.models.attention.pooling import pool_blocks
 from deepseek.models.attention.reference import reference_attention
 from deepseek.models.attention.sparse import sparse_attention
 
@@ -155,4 +157,24 @@ def test_memory_that_nobody_wrote_is_not_read(causal, tokens, monkeypatch):
     )
     out.sum().backward()
     assert out.isfinite().all()
+    assert all(each.grad.isfinite().all() for each in case.differentiable())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_queries_that_are_padding_spoil_nothing(kind):
+    """All keys of the first tokens of a text that is padded on the left are hidden."""
+    causal, choice = kind
+    case = cases.case(BlockLayout(causal=causal, width=8), 203)
+    mask = case.mask.clone()
+    mask[-1, :70] = False
+    leaves = pool_blocks(case.k.detach()[..., : cases.CONTENT], torch.zeros(cases.HEADS, cases.CONTENT), 8, mask)
+    content = cases.SCALE * case.q[..., : cases.CONTENT]
+    chosen = choose(content, leaves, case.r, case.layout, choice=choice, query_mask_BT=mask)
+    options = {"scale": cases.SCALE, "chosen": chosen, "key_mask_BT": mask}
+    out = sparse_attention(case.q, case.k, case.v, case.s, case.r, case.layout, **options)
+    expected = reference_attention(case.q, case.k, case.v, case.s, case.r, case.layout, **options)
+    assert out.isfinite().all()
+    real = mask[:, None, :, None].expand_as(out)
+    torch.testing.assert_close(out[real], expected[real], atol=1e-5, rtol=1e-5)
+    (out * real).sum().backward()
     assert all(each.grad.isfinite().all() for each in case.differentiable())

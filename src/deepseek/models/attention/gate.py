@@ -251,7 +251,7 @@ class _Search:
         for group, head in enumerate(self._head_G.tolist()):
             content_TC = self.content_GNWC[group].flatten(0, 1)
             parent_Tw = parent_GTw[group]
-            node_Tm = (torch.where(parent_Tw < 0, -nodes, parent_Tw * children)[..., None] + child).flatten(-2)
+            node_Tm = (parent_Tw[..., None] * children + child).flatten(-2)  # below 0 where there is no parent
             score_Tm = _scores_of_children(content_TC, level.keys[group], parent_Tw, children, width)
             if edge_Te is not None:
                 edge_keys = level.keys[group][edge_Te[::width].clamp(min=0)]

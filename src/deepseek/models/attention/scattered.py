@@ -11,6 +11,7 @@ O(T k D) for one head.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -111,7 +112,7 @@ class Sums:
     Attributes:
         out_PD: values' sums of all places of tiles.
         place_Tk: where the pairs are among them.
-        greatest_Tk, sum_Tk: float32; -1e30 and 0 where there is no pair.
+        greatest_Tk, sum_Tk: float32; -inf and 0 where there is no pair.
     """
 
     out_PD: Tensor
@@ -136,7 +137,7 @@ def forward(head: Head, room: Room) -> Sums:
         torch.bmm(weight, v, out=room.out[places].view(size, width, -1))
     place_Tk = all_tiles.place_P.view(queries, slots)
     none_Tk = head.chosen_Tk < 0
-    greatest_Tk = room.greatest[place_Tk].masked_fill_(none_Tk, LOW)
+    greatest_Tk = room.greatest[place_Tk].masked_fill_(none_Tk, -math.inf)  # below what is hidden
     return Sums(room.out, place_Tk, greatest_Tk, room.sum[place_Tk].masked_fill_(none_Tk, 0))
 
 
