@@ -33,7 +33,6 @@ def quantize_file(source: Path, target: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     kept = _products_with_stacks(source)
-
     large = sum(file.stat().st_size for file in source.parent.glob(f"{source.name}*")) > INSIDE_UP_TO_BYTES
     root = logging.getLogger()
     level = root.level

@@ -2,11 +2,12 @@
 
 Some queries of a text are drawn; for each, the share of dense attention that every far block gets is the target
 (without gradient), and the gate's scores of the blocks are the prediction: cross-entropy over the far blocks, less the
-target's entropy, weighted by what the query gives to far blocks at all. The nodes above are taught in the same way, up
-to two of them, so that the search of a text longer than those in training does not lose on its way down what the leaves
-would have shown: the saliency of tokens learns to make a block findable by whoever needs it, among all others.
-SeerAttention (arXiv:2410.13276) distils a gate in this way after training, for all queries and one level; with a fixed
-number of queries it costs O(T) and can be part of training.
+target's entropy. A query weighs by what it gives to far blocks at all, and by how much more of that the best blocks
+have than any others: where it is spread evenly, no choice is better than another. The nodes above are taught in the
+same way, up to two of them, so that the search of a text longer than those in training does not lose on its way down
+what the leaves would have shown: the saliency of tokens learns to make a block findable by whoever needs it, among all
+others. SeerAttention (arXiv:2410.13276) distils a gate in this way after training, for all queries and one level; with
+a fixed number of queries it costs O(T) and can be part of training.
 """
 
 from __future__ import annotations
@@ -69,11 +70,11 @@ def gate_alignment_loss(
     level = Level(scored.keys.float(), scored.mass, 1)
     while True:
         good, wanted = _of_nodes(good_BHSN, level.span), _of_nodes(target, level.span)
+        node = node_N[: good.shape[-1]]
         if layout.causal:  # the search looks at complete nodes; what they leave over, at blocks themselves
-            good = good & ((node_N[: good.shape[-1]] + 1) * level.span <= own_S[:, None] - layout.local)
+            good = good & layout.is_whole(own_S[:, None], node, level.span)
         score = content_BHSC @ level.keys.transpose(-1, -2)
-        middle = node_N[: good.shape[-1]] * level.span + (level.span - 1) // 2
-        bucket = layout.bucket(own_S[:, None] - middle)
+        bucket = layout.bucket(layout.to_middle(own_S[:, None], node, level.span))
         score = score + distance_BHSR.gather(-1, bucket.expand(score.shape))
         losses.append((weight_BHS * _divergence(wanted * good, score, good)).sum(-1).mean())
         if good.shape[-1] <= 2:

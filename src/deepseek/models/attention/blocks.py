@@ -103,6 +103,14 @@ class BlockLayout:
         """Whether the gate of a query in block ``own`` may choose block ``node``: a far one that is no sink."""
         return self.is_far(own - node) & (node >= self.sinks)
 
+    def to_middle(self, own: Tensor, node: Tensor, span: int) -> Tensor:
+        """Blocks from a query's to the middle of a node of ``span`` blocks: the distance at which it is scored."""
+        return own - (node * span + (span - 1) // 2)
+
+    def is_whole(self, own: Tensor, node: Tensor, span: int) -> Tensor:
+        """Whether all blocks of a node are far before a causal query's, so that its summary holds nothing later."""
+        return (node + 1) * span <= own - self.local
+
     def near_slots(self, blocks: int, device: torch.device | str = "cpu") -> Tensor:
         """The blocks that every query block attends to without asking.
 

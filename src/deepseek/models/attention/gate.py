@@ -187,7 +187,7 @@ class _Search:
 
     def _bucket(self, own: Tensor, node: Tensor, span: int) -> Tensor:
         """The distance bucket of a node's middle."""
-        delta = own - (node * span + (span - 1) // 2)
+        delta = self.layout.to_middle(own, node, span)
         return self.bucket_of[delta.add_(len(self.bucket_of) // 2).clamp_(0, len(self.bucket_of) - 1)]
 
     def _distance_keys(self, bucket: Tensor) -> Tensor:
@@ -200,7 +200,7 @@ class _Search:
         """Which nodes may be looked at: for causal queries complete far ones; leaves that are far and no sinks."""
         good = node >= 0
         if self.layout.causal:
-            good = good & ((node + 1) * span <= own - self.layout.local)
+            good = good & self.layout.is_whole(own, node, span)
         if span == 1:
             good = good & self.layout.is_choosable(own, node)
         return good
@@ -239,7 +239,7 @@ class _Search:
         own_T1 = self.block_N.repeat_interleave(width)[:, None]
         nodes = level.mass.shape[-1]
         child = torch.arange(children, device=own_T1.device)
-        first = span == 1 and self.layout.sinks > 0
+        least = self.layout.sinks if span == 1 else 0
         edge_Te = None
         if self.layout.causal:
             reach_T1 = (own_T1 - self.layout.local).clamp(min=0) // (span * children)
@@ -259,7 +259,7 @@ class _Search:
                 node_Tm = torch.cat([node_Tm, edge_Te], 1)
                 score_Tm = torch.cat([score_Tm, edge_score.flatten(0, 1)], 1)
             # children of a complete far node are complete and far; only what is no node, and sinks, are no candidates
-            good = node_Tm >= (self.layout.sinks if first else 0)
+            good = node_Tm >= least
             if not self.layout.causal:
                 good &= self._eligible(own_T1, node_Tm, span) & (node_Tm < nodes)
             index_Tm = node_Tm.clamp(0, nodes - 1)

@@ -1,8 +1,8 @@
 """Single queries against the key blocks that each of them chose: the far part of causal attention.
 
-Queries that chose the same block meet it in tiles (:mod:`.pairs`). A tile's softmax is of its own block; a query's
-blocks, and its neighbourhood, are put together by the logarithms of their sums. Gate and distance are constant within a
-block and enter there.
+Queries that chose the same block meet it in tiles (:mod:`.pairs`). A tile's weights are of its own block; a query's
+blocks, and its neighbourhood, are put together by their greatest logits and sums. Gate and distance are constant within
+a block and enter there.
 
 Plain PyTorch, for any device, one head at a time. What a chunk makes is written where the last chunk's was: new memory
 would cost more than the products. Time O(T k W (E + D)) for k blocks a query, and O(T k log(T k)) for the sort; memory
