@@ -10,8 +10,8 @@ import pytest
 import torch
 import transformers
 import yaml
+from interruptions import interrupted_at
 from safetensors.torch import load_file
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from deepseek.bundles import Bundle
 from deepseek.errors import ConfigError, UnknownNameError
@@ -193,20 +193,8 @@ def test_the_training_texts_are_read_before_the_task_is_learned(tmp_path: Path) 
 def test_an_interrupted_run_goes_on_with_its_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = recipe(tmp_path, MASKED, scratch(), training={"max_steps": 4, "checkpoint": 2})
     whole = run_recipe(made, tmp_path / "whole")
-    steps = 0
-
-    def interrupt(*_: Any) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == 3:
-            raise KeyboardInterrupt
-
-    hook = register_optimizer_step_post_hook(interrupt)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            run_recipe(made, tmp_path / "cut")
-    finally:
-        hook.remove()
+    with interrupted_at(3):
+        run_recipe(made, tmp_path / "cut")
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cut" / "scratch").iterdir()}
     resumed = run_recipe(made, tmp_path / "cut", resume=True)
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cut" / "scratch").iterdir()} == before

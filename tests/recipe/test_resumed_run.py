@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from interruptions import interrupted_at
 
 from deepseek.recipe import Recipe, run_recipe
 
@@ -30,20 +30,8 @@ def test_an_interrupted_run_goes_on_with_the_rows_that_it_prepared(tmp_path: Pat
     }
     made = Recipe.model_validate(changes)
     whole = run_recipe(made, tmp_path / "whole")
-    steps = 0
-
-    def interrupt(*_: Any) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == 3:
-            raise KeyboardInterrupt
-
-    hook = register_optimizer_step_post_hook(interrupt)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            run_recipe(made, tmp_path / "cut")
-    finally:
-        hook.remove()
+    with interrupted_at(3):
+        run_recipe(made, tmp_path / "cut")
     source.write_text('{"text": "other rows", "label": "y"}\n', encoding="utf-8")
     resumed = run_recipe(made, tmp_path / "cut", resume=True)
     assert resumed.rows == whole.rows

@@ -24,7 +24,6 @@ from transformers import PreTrainedModel
 from deepseek import progress
 from deepseek.errors import ConfigError
 from deepseek.models.attention.dense import far_term
-from deepseek.models.attention.positions import rotary_tables
 from deepseek.models.conversion.mapping import rotary_rows
 from deepseek.models.deepseek_base import DeepSeekBaseModel
 from deepseek.models.deepseek_base.attention_layer import AttentionInputs, GatedAttention
@@ -189,14 +188,7 @@ class PositionFitting:
         return min(1.0, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
 
     def _inputs(self, length: int) -> AttentionInputs:
-        config = self.new.config
-        tables = rotary_tables(
-            torch.arange(length, device=self.new.device),
-            config.rotary_dim,
-            shortest=config.rotary_shortest,
-            longest=config.rotary_longest,
-            dtype=self.new.dtype,
-        )
+        tables = self.new.rotary_tables(0, length, self.new.embeddings.tokens.weight)
         return AttentionInputs(tables=tables, mask_BL=None, dense_until=length, exporting=False)
 
 

@@ -151,18 +151,21 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
             if not exporting and not is_fake_tensor(mask) and bool(mask.all()):
                 mask = None
         return AttentionInputs(
-            tables=rotary_tables(
-                torch.arange(past, past + tokens, device=x.device),
-                self.config.rotary_dim,
-                shortest=self.config.rotary_shortest,
-                longest=self.config.rotary_longest,
-                dtype=x.dtype,
-            ),
+            tables=self.rotary_tables(past, past + tokens, x),
             mask_BL=mask,
             dense_until=self._dense_until(past + tokens),
             exporting=exporting,
             gate_losses=[] if self.training and self.config.gate_loss_weight and torch.is_grad_enabled() else None,
         )
+
+    def rotary_tables(self, start: int, end: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of the rotary features at positions from ``start`` to before ``end``, in a tensor's precision
+        and on its device."""
+        config = self.config
+        return rotary_tables(
+            torch.arange(start, end, device=like.device), config.rotary_dim,
+            shortest=config.rotary_shortest, longest=config.rotary_longest, dtype=like.dtype,
+        )  # fmt: skip
 
     def _dense_until(self, tokens: int) -> int:
         mode, layout = self.config.attention_mode, self.config.layout()
