@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from pathlib import Path
 from typing import Any
 
+from benchmarks.optimising import adamw, keep_weights, kept, take_step
 from benchmarks.worker import Clock, serve
 
 OURS = "ours"
@@ -20,50 +20,37 @@ def train(clock: Clock, *, kind: str, seed: int, folder: str, settings: dict[str
         kind: ``ours`` or one of :data:`benchmarks.attention_parts.peer_positions.KINDS`.
         settings: ``model`` (fields of the configuration), ``tokens`` of a text, ``batch``, ``steps``, ``rate``.
     """
+    target = Path(folder) / f"model-{kind}-{seed}.safetensors"
+    return kept(target.with_suffix(".json"), lambda: _train(clock, kind, seed, target, settings))
+
+
+def _train(clock: Clock, kind: str, seed: int, target: Path, settings: dict[str, Any]) -> dict[str, float]:
     import numpy as np
     import torch
-    from safetensors.torch import save_file
 
-    target = Path(folder) / f"model-{kind}-{seed}.safetensors"
-    report = target.with_suffix(".json")
-    if report.is_file():
-        return dict(json.loads(report.read_text(encoding="utf-8")))
     model = _model(kind, seed, settings).train()
-    tokens = torch.from_numpy(np.load(Path(folder) / "train.npy").astype("int64"))
+    tokens = torch.from_numpy(np.load(target.with_name("train.npy")).astype("int64"))
     draw = torch.Generator().manual_seed(1000 + seed)  # the same texts in the same order for every kind
-    decayed = [w for w in model.parameters() if w.dim() > 1]
-    others = [w for w in model.parameters() if w.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=settings["rate"], betas=(0.9, 0.95))
+    optimizer = adamw(model, settings["rate"], decay=0.1, betas=(0.9, 0.95))
     length, batch, steps = settings["tokens"], settings["batch"], settings["steps"]
     losses: list[float] = []
     with clock:
         for step in range(steps):
-            rate = settings["rate"] * min(1.0, (step + 1) / (0.05 * steps)) * (0.1 + 0.9 * (1 - step / steps))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
             starts = torch.randint(0, len(tokens) - length - 1, (batch,), generator=draw)
             ids = torch.stack([tokens[start : start + length] for start in starts.tolist()])
             with torch.autocast("cpu", torch.bfloat16):
                 loss = model(input_ids=ids, labels=ids, use_cache=False).loss
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
+            rate = settings["rate"] * min(1.0, (step + 1) / (0.05 * steps)) * (0.1 + 0.9 * (1 - step / steps))
+            take_step(model, optimizer, loss, rate=rate)
             losses.append(float(loss.detach()))
             if step % 50 == 0:
                 print(kind, seed, step, round(sum(losses[-50:]) / len(losses[-50:]), 3), flush=True)
-    weights = {name: x.detach().clone().contiguous() for name, x in model.state_dict().items()}
-    stage = target.with_suffix(".part")
-    save_file({n: x for n, x in weights.items() if n != "lm_head.weight"}, stage)
-    stage.replace(target)
-    made = {
+    keep_weights({name: x for name, x in model.state_dict().items() if name != "lm_head.weight"}, target)
+    return {
         "loss": sum(losses[-50:]) / len(losses[-50:]),
         "seconds": clock.seconds,
         "parameters": sum(w.numel() for w in model.parameters()),
     }
-    report.write_text(json.dumps(made), encoding="utf-8")
-    return made
 
 
 def perplexity(

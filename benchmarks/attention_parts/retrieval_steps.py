@@ -7,11 +7,11 @@ to repeat random words, which makes them look for what followed before (inductio
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+from benchmarks.optimising import adamw, keep_weights, kept, take_step
 from benchmarks.worker import Clock, serve
 
 WORDS, KEYS, VALUES = 192, 32, 32
@@ -21,24 +21,21 @@ VOCABULARY = ASK + 1
 
 def train(clock: Clock, *, seed: int, folder: str, settings: dict[str, Any]) -> dict[str, float]:
     """Train one model, dense, on texts up to the longest of ``settings``; what was trained before is taken as it is."""
+    target = Path(folder) / f"retriever-{seed}.safetensors"
+    return kept(target.with_suffix(".json"), lambda: _train(clock, seed, target, settings))
+
+
+def _train(clock: Clock, seed: int, target: Path, settings: dict[str, Any]) -> dict[str, float]:
     import torch
-    from safetensors.torch import save_file
     from torch.nn import functional
 
-    target = Path(folder) / f"retriever-{seed}.safetensors"
-    report = target.with_suffix(".json")
-    if report.is_file():
-        return dict(json.loads(report.read_text(encoding="utf-8")))
     model = _model(seed, settings).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings["rate"], weight_decay=0.01, betas=(0.9, 0.98))
+    optimizer = adamw(model, settings["rate"], decay=0.01, betas=(0.9, 0.98))
     draw = torch.Generator().manual_seed(seed)
     steps, right, asked = settings["steps"], 0.0, 0
     with clock:
         for step in range(steps):
             done = step / steps
-            rate = settings["rate"] * min(1.0, (step + 1) / 50) * (1 - 0.9 * done)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
             tokens, pairs, questions = next(stage[1:] for stage in settings["stages"] if done < stage[0])
             batch = max(1, settings["batch_tokens"] // tokens)
             if done < settings["repeat_until"] or (done < 2 * settings["repeat_until"] and step % 2):
@@ -49,20 +46,14 @@ def train(clock: Clock, *, seed: int, folder: str, settings: dict[str, Any]) -> 
             scored = labels != -100
             logits = model.lm_head(outputs.last_hidden_state[scored])
             loss = model.with_gate_loss(functional.cross_entropy(logits, labels[scored]), outputs)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
+            take_step(model, optimizer, loss, rate=settings["rate"] * min(1.0, (step + 1) / 50) * (1 - 0.9 * done))
             if step >= steps - 20:
                 right += int((logits.argmax(-1) == labels[scored]).sum())
                 asked += int(scored.sum())
             if step % 100 == 0:
                 print(seed, step, tokens, round(float(loss.detach()), 3), flush=True)
-    weights = {name: x.detach().clone() for name, x in model.state_dict().items() if name != "lm_head.weight"}
-    save_file(weights, target)
-    made = {"accuracy": right / asked, "seconds": clock.seconds}
-    report.write_text(json.dumps(made), encoding="utf-8")
-    return made
+    keep_weights({name: x for name, x in model.state_dict().items() if name != "lm_head.weight"}, target)
+    return {"accuracy": right / asked, "seconds": clock.seconds}
 
 
 def ask(

@@ -7,38 +7,39 @@ import os
 from pathlib import Path
 from typing import Any
 
+from benchmarks.optimising import adamw, keep_weights, kept, take_step
 from benchmarks.worker import Clock, serve
 
-PAD, IGNORED = 0, -100
+PAD = 0
+BETAS = (0.9, 0.98)
 
 
 def prepare(clock: Clock, *, folder: str, settings: dict[str, Any]) -> dict[str, int]:
     """Train one tokenizer for both models, and write all texts as numbers."""
+    return kept(Path(folder) / "prepared.json", lambda: _prepare(clock, Path(folder), settings))
+
+
+def _prepare(clock: Clock, folder: Path, settings: dict[str, Any]) -> dict[str, int]:
     import numpy as np
 
     from benchmarks.pretrain_parts.corpora import TASKS, pretraining_texts, task_splits
     from deepseek.models import train_tokenizer
 
-    target, most = Path(folder), settings["most"]
-    report = target / "prepared.json"
-    if report.is_file():
-        return dict(json.loads(report.read_text(encoding="utf-8")))
+    most = settings["most"]
     with clock:
         texts = list(pretraining_texts(most=most))
         tokenizer = train_tokenizer(texts, vocab_size=settings["vocabulary"], lowercase=True)
-        tokenizer.save_pretrained(target / "tokenizer")
+        tokenizer.save_pretrained(folder / "tokenizer")
         ids = [number for text in texts for number in tokenizer(text, verbose=False)["input_ids"]]
-        np.save(target / "corpus.npy", np.array(ids, dtype=np.uint16))
+        np.save(folder / "corpus.npy", np.array(ids, dtype=np.uint16))
         for task in TASKS:
             splits, labels = task_splits(task, most=most)
-            kept = {
+            numbers = {
                 name: {"ids": tokenizer(split.texts, verbose=False)["input_ids"], "labels": split.labels}
                 for name, split in splits.items()
             }
-            (target / f"{task}.json").write_text(json.dumps({"labels": labels, "splits": kept}), encoding="utf-8")
-    made = {"tokens": len(ids), "vocabulary": len(tokenizer)}
-    report.write_text(json.dumps(made), encoding="utf-8")
-    return made
+            (folder / f"{task}.json").write_text(json.dumps({"labels": labels, "splits": numbers}), encoding="utf-8")
+    return {"tokens": len(ids), "vocabulary": len(tokenizer)}
 
 
 def pretrain(clock: Clock, *, kind: str, seed: int, rate: float, folder: str, settings: dict[str, Any]) -> Any:
@@ -47,26 +48,26 @@ def pretrain(clock: Clock, *, kind: str, seed: int, rate: float, folder: str, se
     Returns:
         ``loss`` on tokens that are kept apart, ``seconds``, ``parameters``.
     """
+    target = Path(folder) / f"{kind}-{seed}-{rate}.safetensors"
+    return kept(target.with_suffix(".json"), lambda: _pretrain(clock, kind, seed, rate, target, settings))
+
+
+def _pretrain(clock: Clock, kind: str, seed: int, rate: float, target: Path, settings: dict[str, Any]) -> Any:
     import numpy as np
     import torch
-    from safetensors.torch import save_file
     from torch.nn import functional
 
-    target = Path(folder) / f"{kind}-{seed}-{rate}.safetensors"
-    report = target.with_suffix(".json")
-    if report.is_file():
-        return json.loads(report.read_text(encoding="utf-8"))
+    folder = str(target.parent)
     model, logits_of = _masked_lm(kind, seed, folder, settings)
     special = _special(folder)
-    tokens = torch.from_numpy(np.load(Path(folder) / "corpus.npy").astype("int64"))
+    tokens = torch.from_numpy(np.load(target.with_name("corpus.npy")).astype("int64"))
     length, batch, steps = settings["tokens"], settings["batch"], settings["steps"]
     held, tokens = tokens[: 64 * length], tokens[64 * length :]
     draw = torch.Generator().manual_seed(1_000 + seed)  # the same texts and masks in the same order for both
-    optimizer = _optimizer(model, rate, 0.05)
+    optimizer = adamw(model, rate, decay=0.05, betas=BETAS)
     model.train()
     with clock:
         for step in range(steps):
-            _set_rate(optimizer, rate, step, steps)
             starts = torch.randint(0, len(tokens) - length, (batch,), generator=draw)
             ids = torch.stack([tokens[start : start + length] for start in starts.tolist()])
             shown, scored = _masked(ids, special, settings["masked"], draw)
@@ -75,7 +76,7 @@ def pretrain(clock: Clock, *, kind: str, seed: int, rate: float, folder: str, se
                 loss = functional.cross_entropy(logits.float(), ids[scored])
                 if outputs is not None:
                     loss = model.with_gate_loss(loss, outputs)
-            _take_step(model, optimizer, loss)
+            take_step(model, optimizer, loss, rate=_rate(rate, step, steps))
             if step % 100 == 0:
                 print(kind, seed, rate, step, round(float(loss.detach()), 3), flush=True)
     model.eval()
@@ -85,17 +86,12 @@ def pretrain(clock: Clock, *, kind: str, seed: int, rate: float, folder: str, se
         for ids in held.view(-1, length).split(batch):
             shown, scored = _masked(ids, special, settings["masked"], draw)
             losses.append(float(functional.cross_entropy(logits_of(shown, scored)[0].float(), ids[scored])))
-    stage = target.with_suffix(".part")
-    own = model.base_model.state_dict()
-    save_file({name: x.detach().clone().contiguous() for name, x in own.items()}, stage)
-    stage.replace(target)
-    made = {
+    keep_weights(model.base_model.state_dict(), target)
+    return {
         "loss": sum(losses) / len(losses),
         "seconds": clock.seconds,
         "parameters": sum(w.numel() for w in model.parameters()),
     }
-    report.write_text(json.dumps(made), encoding="utf-8")
-    return made
 
 
 def finetune(
@@ -121,41 +117,37 @@ def finetune(
     import torch
 
     report = Path(folder) / f"{Path(weights).stem}-{task}-{rate}-{pooling}.json"
-    if report.is_file():
-        return json.loads(report.read_text(encoding="utf-8"))
-    data = json.loads((Path(folder) / f"{task}.json").read_text(encoding="utf-8"))
-    options = settings["finetuning"]
-    model = _classifier(kind, seed, data["labels"], weights, pooling, folder, settings)
-    longest = options["longest"][kind]
-    splits = {
-        name: list(zip([ids[:longest] for ids in split["ids"]], split["labels"], strict=True))
-        for name, split in data["splits"].items()
-    }
-    draw = torch.Generator().manual_seed(seed)
-    epochs = options["epochs"][task]
-    epoch_batches = [_batches(splits["train"], options["batch_tokens"], draw) for _ in range(epochs)]
-    steps = sum(map(len, epoch_batches))
-    optimizer = _optimizer(model, rate, 0.01)
-    model.train()
-    step = 0
-    with clock:
-        for batches in epoch_batches:
-            for batch in batches:
-                _set_rate(optimizer, rate, step, steps)
+
+    def tune() -> dict[str, Any]:
+        data = json.loads((Path(folder) / f"{task}.json").read_text(encoding="utf-8"))
+        options = settings["finetuning"]
+        model = _classifier(kind, seed, data["labels"], weights, pooling, folder, settings)
+        longest = options["longest"][kind]
+        splits = {
+            name: list(zip([ids[:longest] for ids in split["ids"]], split["labels"], strict=True))
+            for name, split in data["splits"].items()
+        }
+        draw = torch.Generator().manual_seed(seed)
+        epochs = [_batches(splits["train"], options["batch_tokens"], draw) for _ in range(options["epochs"][task])]
+        batches = [batch for epoch in epochs for batch in epoch]
+        optimizer = adamw(model, rate, decay=0.01, betas=BETAS)
+        model.train()
+        with clock:
+            for step, batch in enumerate(batches):
                 ids, mask, labels = padded(batch)
                 with torch.autocast("cpu", torch.bfloat16):
                     loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
-                _take_step(model, optimizer, loss)
-                step += 1
-    made = {
-        "validation": sum(_right(model, splits["validation"])) / len(splits["validation"]),
-        "test": _right(model, splits["test"]),
-        "seconds": clock.seconds,
-    }
-    if seed == 0:
-        model.save_pretrained(Path(folder) / f"tuned-{report.stem}")
-    report.write_text(json.dumps(made), encoding="utf-8")
-    return made
+                take_step(model, optimizer, loss, rate=_rate(rate, step, len(batches)))
+        made = {
+            "validation": sum(_right(model, splits["validation"])) / len(splits["validation"]),
+            "test": _right(model, splits["test"]),
+            "seconds": clock.seconds,
+        }
+        if seed == 0:
+            model.save_pretrained(Path(folder) / f"tuned-{report.stem}")
+        return made
+
+    return kept(report, tune)
 
 
 def long_texts(clock: Clock, *, folder: str, tuned: str, task: str, longer_than: int) -> Any:
@@ -232,30 +224,10 @@ def _masked(ids: Any, special: dict[str, Any], share: float, draw: Any) -> tuple
     return torch.where(scored & (dice >= 0.9), other, shown), scored
 
 
-def _optimizer(model: Any, rate: float, decay: float) -> Any:
-    import torch
-
-    decayed = [w for w in model.parameters() if w.dim() > 1]
-    others = [w for w in model.parameters() if w.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
-
-
-def _set_rate(optimizer: Any, rate: float, step: int, steps: int) -> None:
+def _rate(rate: float, step: int, steps: int) -> float:
     """Up in the first tenth, down to zero in a straight line, as BERT was trained."""
     warm = max(1, steps // 10)
-    now = rate * min((step + 1) / warm, (steps - step) / max(1, steps - warm))
-    for group in optimizer.param_groups:
-        group["lr"] = now
-
-
-def _take_step(model: Any, optimizer: Any, loss: Any) -> None:
-    import torch
-
-    optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
+    return rate * min((step + 1) / warm, (steps - step) / max(1, steps - warm))
 
 
 def _batches(rows: list[Any], tokens: int, draw: Any) -> list[list[Any]]:
