@@ -133,7 +133,7 @@ CASES: dict[str, Case] = {
     ),
     "deepseek-base": (
         lambda: DeepSeekBaseConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=1),
-        "query_key_value", "output", "down up",
+        "query_key_value", "output", "down_proj gate_proj up_proj",
     ),
     "mamba": (lambda: hf.MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, state_size=4), None, None, None),
     "mamba2": (

@@ -162,8 +162,8 @@ def test_fitting_brings_outputs_nearer_and_leaves_matrices_alone(old: Any) -> No
             carried = getattr(was.attention.self, part).weight.view(2, 16, 32)
             assert torch.equal(rows[:, start : start + 16], carried)
         assert torch.equal(layer.attention.output.weight, was.attention.output.dense.weight)
-        assert torch.equal(layer.mlp.up.weight, was.intermediate.dense.weight)
-        assert torch.equal(layer.mlp.down.weight, was.output.dense.weight)
+        assert torch.equal(layer.mlp.up_proj.weight, was.intermediate.dense.weight)
+        assert torch.equal(layer.mlp.down_proj.weight, was.output.dense.weight)
         assert layer.attention.relative_steps.abs().sum() > 0
     words = slice(5, None)
     assert torch.equal(new.embeddings.tokens.weight[words], base.embeddings.word_embeddings.weight[words])

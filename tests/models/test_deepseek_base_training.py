@@ -126,8 +126,11 @@ def test_gradients_in_half_precision_are_near_those_in_single(head: str, sparse:
     [
         (["query_key_value"], {"attention.query_key_value"}),
         (["query", "attention_output"], {"attention.query_key_value", "attention.output"}),
-        (["mlp"], {"mlp.up", "mlp.down"}),
-        (["all-linear"], {"attention.query_key_value", "attention.output", "mlp.up", "mlp.down"}),
+        (["mlp"], {"mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"}),
+        (
+            ["all-linear"],
+            {"attention.query_key_value", "attention.output", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"},
+        ),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, list) else "",
 )

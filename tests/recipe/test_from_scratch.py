@@ -185,7 +185,7 @@ def test_the_training_texts_are_read_before_the_task_is_learned(tmp_path: Path) 
     made = recipe(tmp_path, task, scratch(), rows=rows, pretraining=first, training={"max_steps": 1})
     result = run_recipe(made, tmp_path / "run")
     drawn, read = (load_file(tmp_path / "run" / name / "model.safetensors") for name in ("scratch", "pretrained"))
-    name = "layers.0.mlp.up.weight"
+    name = "layers.0.mlp.up_proj.weight"
     assert not torch.equal(drawn[f"model.{name}"], read[name])
     assert result.bundle.task.labels == ("n", "y")
 

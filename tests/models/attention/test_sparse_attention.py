@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepseek.errors import ConfigError
+from deepseek.models.attention import dense
 from deepseek.models.attention.blocks import BlockLayout
 from deepseek.models.attention.dense import dense_attention
 from deepseek.models.attention.gate import choose
 from deepseek.models.attention.pooling import pool_blocks
+from deepseek.models.attention.positions import rotary_tables, rotate, rotate_, rotation_matrices
 from deepseek.models.attention.reference import reference_attention
 from deepseek.models.attention.sparse import sparse_attention
 
@@ -110,6 +112,32 @@ def test_dense_is_all_blocks(causal, tokens):
     have = dense_attention(case.q, case.k, case.v, term, case.r, case.layout, scale=cases.SCALE, key_mask_BL=case.mask)
     real = case.mask[:, None, :, None]
     torch.testing.assert_close(have * real, want * real, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("at_once", [1, 500, 2**20])
+@pytest.mark.parametrize("tokens", [10, 47, 48, 200])
+def test_dense_bfloat16_without_gradients_is_as_near_as_its_digits(tokens, at_once, monkeypatch):
+    monkeypatch.setattr(dense, "LOGITS", at_once)
+    case = cases.case(layout(False), tokens, padding=tokens // 4, dtype=torch.bfloat16)
+    exact = [x.detach().float() for x in case.differentiable()]
+    want = reference_attention(*exact, case.layout, scale=cases.SCALE, key_mask_BT=case.mask)
+    term = None if case.layout.neighbourly(case.layout.blocks(tokens)) else case.s
+    for mask in (case.mask, None):
+        with torch.no_grad():
+            have = dense_attention(
+                case.q, case.k, case.v, term, case.r, case.layout, scale=cases.SCALE, key_mask_BL=mask
+            )
+        assert have.dtype == torch.bfloat16
+        real = case.mask[:, None, :, None] if mask is not None else torch.tensor([1, 0]).view(2, 1, 1, 1)
+        assert ((have.float() - want) * real).norm() < 0.02 * (want * real).norm()
+
+
+def test_vectors_turned_in_place_are_those_turned_in_a_copy():
+    x = torch.randn(2, 37, 3, 2, 12)
+    tables = rotary_tables(torch.arange(5, 42), 8, shortest=4.0, longest=100.0, dtype=x.dtype)
+    want = rotate(x.flatten(2, 3), tables).view(x.shape)
+    rotate_(x, rotation_matrices(tables))
+    torch.testing.assert_close(x, want)
 
 
 def test_a_choice_of_blocks_would_show_a_causal_model_its_future():

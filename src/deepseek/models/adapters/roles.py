@@ -29,7 +29,7 @@ MLP = frozenset(
         "gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "fc_in", "fc_out", "lin1", "lin2", "c_fc",
         "c_proj", "dense_h_to_4h", "dense_4h_to_h", "wi", "wi_0", "wi_1", "wo", "Wi", "Wo", "w1", "w2", "w3",
         "intermediate.dense", "output.dense", "intermediate_dense", "output_dense", "ffn", "ffn_output", "layer_1",
-        "layer_2", "pwconv1", "pwconv2", "linear_fc1", "linear_fc2", "up", "down",
+        "layer_2", "pwconv1", "pwconv2", "linear_fc1", "linear_fc2",
     }
 )  # fmt: skip
 

@@ -50,6 +50,25 @@ def rotate(x_BTHE: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat([x_BTHE[..., : -2 * half], *turned], -1)
 
 
+def rotation_matrices(tables: tuple[Tensor, Tensor]) -> Tensor:
+    """The turn of each position as a matrix to multiply row vectors with: two (T, F / 2) to (T, F, F)."""
+    cos, sin = (torch.diag_embed(table) for table in tables)
+    return torch.cat([torch.cat([cos, sin], 2), torch.cat([-sin, cos], 2)], 1)
+
+
+def rotate_(x_BTHSE: Tensor, turns_TFF: Tensor) -> None:
+    """As :func:`rotate`, in place, (B, T, H, S, E), where no gradient is asked for.
+
+    One product for all vectors of a position instead of sums and products over rows of a few numbers, which leave a
+    CPU's vectors half empty; and features that do not turn are not copied.
+    """
+    tokens, features, _ = turns_TFF.shape
+    turning = x_BTHSE[..., -features:]
+    by_position = turning.transpose(0, 1)
+    turned = torch.bmm(by_position.reshape(tokens, -1, features), turns_TFF)
+    by_position.copy_(turned.view(by_position.shape))
+
+
 def relative_rows(steps_HSMC: Tensor) -> Tensor:
     """The rows r of each head from the steps between distances: (H, sides, buckets, C) to (H, sides * buckets, C)."""
     return steps_HSMC.cumsum(2).flatten(1, 2)

@@ -217,7 +217,7 @@ def movable_biases(model: DeepSeekBaseModel) -> list[nn.Parameter]:
     """Biases that the joint stage may move: of what layers add and of normalisations."""
     found = [model.embeddings.norm.bias]
     for layer in model.layers:
-        found += [layer.attention.output.bias, layer.attention_norm.bias, layer.mlp.down.bias, layer.mlp_norm.bias]
+        found += [layer.attention.output.bias, layer.attention_norm.bias, layer.mlp.down_proj.bias, layer.mlp_norm.bias]
     return found
 
 

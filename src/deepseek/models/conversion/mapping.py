@@ -41,8 +41,8 @@ _FREE = frozenset(
 _LAYER = {
     "attention.output": "attention.output.dense",
     "attention_norm": "attention.output.LayerNorm",
-    "mlp.up": "intermediate.dense",
-    "mlp.down": "output.dense",
+    "mlp.up_proj": "intermediate.dense",
+    "mlp.down_proj": "output.dense",
     "mlp_norm": "output.LayerNorm",
 }
 _BERT_HEAD = {

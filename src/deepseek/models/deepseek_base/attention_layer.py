@@ -16,7 +16,7 @@ from deepseek.models.attention.cached import cached_attention
 from deepseek.models.attention.dense import dense_attention
 from deepseek.models.attention.gate import Choice, choose
 from deepseek.models.attention.pooling import Level, pool_blocks
-from deepseek.models.attention.positions import relative_rows, rotate
+from deepseek.models.attention.positions import relative_rows, rotate, rotate_
 from deepseek.models.attention.sparse import sparse_attention
 from deepseek.models.deepseek_base.cache import GatedCacheLayer
 from deepseek.models.deepseek_base.config import DeepSeekBaseConfig
@@ -31,6 +31,7 @@ class AttentionInputs:
 
     Attributes:
         tables: cosines and sines of the rotary features.
+        turns: the same as matrices, to turn features in place; where no gradient is asked for, on a CPU.
         mask_BL: true for tokens, false for padding; ``None`` if there is none.
         dense_until: tokens up to which all blocks take part. A longer bidirectional text is sparse as a whole, of a
             causal one the tokens from there on are.
@@ -43,6 +44,7 @@ class AttentionInputs:
     dense_until: int
     exporting: bool
     gate_losses: list[Tensor] | None = None
+    turns: Tensor | None = None
 
 
 def _own_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
@@ -79,7 +81,7 @@ class GatedAttention(nn.Module):
 
     def forward(self, hidden_BTM: Tensor, inputs: AttentionInputs, cache: GatedCacheLayer | None = None) -> Tensor:
         """(B, T, M) to (B, T, M)."""
-        q, k, v = self.project(hidden_BTM, inputs.tables)
+        q, k, v = self.project(hidden_BTM, inputs.tables, inputs.turns)
         tokens = q.shape[2]
         with _own_precision(q.device):
             mixed = self._mixed(q, k, v, inputs, cache)
@@ -96,12 +98,18 @@ class GatedAttention(nn.Module):
         leaves = cache.summaries(self.summaries, inputs.mask_BL, self.layout.width)
         return self._continued(q, k, v, inputs, leaves) if past else self._whole(q, k, v, inputs, leaves)
 
-    def project(self, hidden_BTM: Tensor, tables: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (B, H, T, .), turned by their positions."""
+    def project(
+        self, hidden_BTM: Tensor, tables: tuple[Tensor, Tensor], turns: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, H, T, .), turned by their positions: as matrices say, where there are any."""
         batch, tokens, _ = hidden_BTM.shape
         mixed = self.query_key_value(hidden_BTM).view(batch, tokens, self.heads, -1)
+        turning = self.key_dim > self.content_dim
+        if turning and turns is not None and turns.dtype == mixed.dtype:
+            rotate_(mixed[..., : 2 * self.key_dim].unflatten(-1, (2, self.key_dim)), turns)
+            turning = False
         q, k, v = mixed.split([self.key_dim, self.key_dim, self.value_dim], -1)
-        if self.key_dim > self.content_dim:
+        if turning:
             # under autocast the tables are wider than what the projection gives, and attention wants one precision
             q, k = (rotate(x, tables).to(mixed.dtype) for x in (q, k))
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)

@@ -32,21 +32,24 @@ class Embeddings(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two matrices around an activation, or three with a gate (GEGLU), the first two in one."""
+    """Two matrices around an activation, or three with a gate (GEGLU)."""
 
     def __init__(self, config: DeepSeekBaseConfig) -> None:
         super().__init__()
-        self.gated = config.gated_mlp
-        self.up = nn.Linear(config.hidden_size, config.intermediate_size * (2 if self.gated else 1))
-        self.down = nn.Linear(config.intermediate_size, config.hidden_size)
+        # a matrix of its own: halves of one product's rows do not lie together, which costs the activation its speed
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size) if config.gated_mlp else None
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
         self.activation = ACT2FN[config.hidden_act]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, M) to (B, T, M)."""
-        if not self.gated:
-            return self.down(self.activation(self.up(x)))
-        gate, value = self.up(x).chunk(2, -1)
-        return self.down(self.activation(gate) * value)
+        inner = (
+            self.activation(self.up_proj(x))
+            if self.gate_proj is None
+            else self.activation(self.gate_proj(x)) * self.up_proj(x)
+        )
+        return self.down_proj(inner)
 
 
 class DeepSeekBaseLayer(GradientCheckpointingLayer):

@@ -26,7 +26,7 @@ from transformers.utils.import_utils import is_fake_tensor
 from transformers.utils.output_capturing import capture_outputs
 
 from deepseek.errors import ConfigError
-from deepseek.models.attention.positions import rotary_tables
+from deepseek.models.attention.positions import rotary_tables, rotation_matrices
 from deepseek.models.deepseek_base.attention_layer import AttentionInputs, GatedAttention
 from deepseek.models.deepseek_base.cache import GatedCacheLayer, gated_cache
 from deepseek.models.deepseek_base.config import DeepSeekBaseConfig
@@ -150,8 +150,13 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
             mask = mask.bool()
             if not exporting and not is_fake_tensor(mask) and bool(mask.all()):
                 mask = None
+        tables = self.rotary_tables(past, past + tokens, x)
+        in_place = (
+            not (torch.is_grad_enabled() or exporting or torch.compiler.is_compiling()) and x.device.type == "cpu"
+        )
         return AttentionInputs(
-            tables=self.rotary_tables(past, past + tokens, x),
+            tables=tables,
+            turns=rotation_matrices(tables) if in_place else None,
             mask_BL=mask,
             dense_until=self._dense_until(past + tokens),
             exporting=exporting,
