@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepseek.errors import ConfigError
-from deepseek.models.attention import dense
+from deepseek.models.attention import dense, scattered
 from deepseek.models.attention.blocks import BlockLayout
 from deepseek.models.attention.dense import dense_attention
 from deepseek.models.attention.gate import choose
@@ -156,6 +156,26 @@ def test_huge_logits_stay_finite(causal, choice):
     grads = torch.autograd.grad(out.sum(), loud.differentiable())
     assert out.isfinite().all()
     assert all(grad.isfinite().all() for grad in grads)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("at_once", [16, 1 << 15])
+def test_a_far_block_may_outweigh_all_that_is_near(dtype, at_once, monkeypatch):
+    asked = []
+    greatest = scattered._greatest
+    monkeypatch.setattr(scattered, "_greatest", lambda *given: (asked.append(1), greatest(*given))[1])
+    monkeypatch.setattr(scattered, "QUERIES", at_once)
+    case = cases.case(layout(True), 200, dtype=dtype)
+    with torch.no_grad():
+        case.q.copy_(0.2 * case.q)
+        case.q[:, :, 150:, :8], case.k[:, :, 20, :8] = 12.0, 12.0  # a logit of some 200 for a token of the second block
+    inputs = [x.detach() for x in case.differentiable()]
+    chosen = torch.where(torch.arange(200)[:, None] >= 150, 1, -1).expand(2, cases.HEADS, -1, -1)
+    options = {"scale": cases.SCALE, "chosen": chosen}
+    have = sparse_attention(*inputs, case.layout, **options)
+    assert asked
+    want = reference_attention(*(x.float() for x in inputs), case.layout, **options)
+    assert (have.float() - want).norm() < (1e-4 if dtype == torch.float32 else 0.02) * want.norm()
 
 
 @pytest.mark.parametrize(("causal", "choice"), KINDS)

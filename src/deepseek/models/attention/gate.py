@@ -30,6 +30,7 @@ from torch import Tensor
 from deepseek.models.attention.blocks import BlockLayout, low, to_blocks
 from deepseek.models.attention.pairs import tiled
 from deepseek.models.attention.pooling import Level, detached, occupied, tree
+from deepseek.models.attention.ranking import best
 
 Choice = Literal["block", "token"]
 CHUNK = 1 << 21
@@ -167,13 +168,13 @@ class _Search:
 
     def _descend(self, levels: Sequence[Level]) -> Tensor:
         """(G, units, k), in the levels of these groups."""
-        best = self._from_top(levels[-1], self._kept(levels, len(levels) - 1))
+        found = self._from_top(levels[-1], self._kept(levels, len(levels) - 1))
         for depth in range(len(levels) - 2, -1, -1):
             # what a query follows must not depend on how many others are looked at with it
-            best = self._as_many_as_due(best, self.layout.beam)
+            found = self._as_many_as_due(found, self.layout.beam)
             follow = self._from_blocks if self.choice == "block" else self._from_tokens
-            best = follow(levels[depth], best, self._kept(levels, depth))
-        return best
+            found = follow(levels[depth], found, self._kept(levels, depth))
+        return found
 
     def _kept(self, levels: Sequence[Level], depth: int) -> int:
         """Nodes of a level that the search goes on with: the beam, and of the leaves those that are chosen."""
@@ -236,36 +237,41 @@ class _Search:
     def _from_tokens(self, level: Level, parent_GTw: Tensor, keep: int) -> Tensor:
         """The children of the nodes that each token followed, and the nodes that no complete parent covers."""
         width, children, span = self.layout.width, self.layout.branching, level.span
-        own_T1 = self.block_N.repeat_interleave(width)[:, None]
-        nodes = level.mass.shape[-1]
-        child = torch.arange(children, device=own_T1.device)
+        tokens, nodes = parent_GTw.shape[1], level.mass.shape[-1]
+        child = torch.arange(children, device=parent_GTw.device)
         least = self.layout.sinks if span == 1 else 0
-        edge_Te = None
+        own_N1 = self.block_N[:, None]
+        # heads differ in what they follow, not in where nodes are
+        bucket_Nn = self._bucket(own_N1, torch.arange(nodes, device=own_N1.device), span)
+        row_T1 = (torch.arange(tokens, device=own_N1.device) // width * nodes)[:, None]
+        edge_good_Te = edge_parent_T1 = None
         if self.layout.causal:
-            reach_T1 = (own_T1 - self.layout.local).clamp(min=0) // (span * children)
-            edge_Te = reach_T1 * children + child[:-1]
-            edge_Te = torch.where(self._eligible(own_T1, edge_Te, span) & (edge_Te < nodes), edge_Te, -1)
+            parent_N1 = (own_N1 - self.layout.local).clamp(min=0) // (span * children)
+            edge_Ne = parent_N1 * children + child
+            good_Ne = self._eligible(own_N1, edge_Ne, span) & (edge_Ne < nodes)
+            edge_good_Te = good_Ne.repeat_interleave(width, 0)
+            edge_parent_T1 = torch.where(good_Ne.any(1, keepdim=True), parent_N1, -1).repeat_interleave(width, 0)
         occupied_GN = occupied(level)
         all_occupied = bool(occupied_GN.all())
         found = []
         for group, head in enumerate(self._head_G.tolist()):
             content_TC = self.content_GNWC[group].flatten(0, 1)
             parent_Tw = parent_GTw[group]
+            if edge_parent_T1 is not None:
+                parent_Tw = torch.cat([parent_Tw, edge_parent_T1], 1)
             node_Tm = (parent_Tw[..., None] * children + child).flatten(-2)  # below 0 where there is no parent
             score_Tm = _scores_of_children(content_TC, level.keys[group], parent_Tw, children, width)
-            if edge_Te is not None:
-                edge_keys = level.keys[group][edge_Te[::width].clamp(min=0)]
-                edge_score = content_TC.unflatten(0, (-1, width)) @ edge_keys.transpose(-1, -2)
-                node_Tm = torch.cat([node_Tm, edge_Te], 1)
-                score_Tm = torch.cat([score_Tm, edge_score.flatten(0, 1)], 1)
             # children of a complete far node are complete and far; only what is no node, and sinks, are no candidates
             good = node_Tm >= least
-            if not self.layout.causal:
-                good &= self._eligible(own_T1, node_Tm, span) & (node_Tm < nodes)
+            if edge_good_Te is not None:
+                good[:, -children:] &= edge_good_Te
+            else:
+                good &= self._eligible(own_N1.repeat_interleave(width, 0), node_Tm, span) & (node_Tm < nodes)
             index_Tm = node_Tm.clamp(0, nodes - 1)
             if not all_occupied:
                 good &= occupied_GN[group][index_Tm]
-            score_Tm += (content_TC @ self.relative_HRC[head].T).gather(1, self._bucket(own_T1, index_Tm, span))
+            bucket_Tm = bucket_Nn.take(index_Tm.add_(row_T1))
+            score_Tm += (content_TC @ self.relative_HRC[head].T).gather(1, bucket_Tm)
             found.append(_best(score_Tm, node_Tm, good, keep))
         return torch.stack(found)
 
@@ -309,5 +315,5 @@ def _scores_of_children(content_TC: Tensor, keys_nC: Tensor, parent_Tw: Tensor, 
 def _best(score: Tensor, node: Tensor, good: Tensor, keep: int) -> Tensor:
     """The best nodes along the last dimension, -1 where there are not so many."""
     nothing = torch.finfo(score.dtype).min
-    best = score.masked_fill(~good, nothing).topk(min(keep, score.shape[-1]), -1)
-    return torch.where(best.values > nothing, node.gather(-1, best.indices), -1)
+    values, places = best(score.masked_fill(~good, nothing), min(keep, score.shape[-1]))
+    return torch.where(values > nothing, node.gather(-1, places), -1)

@@ -1,12 +1,13 @@
 """Single queries against the key blocks that each of them chose: the far part of causal attention.
 
-Queries that chose the same block meet it in tiles (:mod:`.pairs`). A tile's weights are of its own block; a query's
-blocks, and its neighbourhood, are put together by their greatest logits and sums. Gate and distance are constant within
-a block and enter there.
+Queries that chose the same block meet it in tiles (:mod:`.pairs`). Weights are ``exp(logit - shift)`` with one shift a
+query, the logarithm of its neighbourhood's sum: no tile has to look for its greatest logit, and parts are added up as
+they are. Should a far logit be so much greater that the sum would not fit, the queries' greatest logits are looked for,
+and the work is done again. The distance's term is constant within a block and enters the shift.
 
-Plain PyTorch, for any device, one head at a time. What a chunk makes is written where the last chunk's was: new memory
-would cost more than the products. Time O(T k W (E + D)) for k blocks a query, and O(T k log(T k)) for the sort; memory
-O(T k D) for one head.
+Plain PyTorch, for any device, some queries of one head at a time: so few that most of their outputs stay in a cache
+until they are put together, so many that most tiles are full. What a chunk makes is written where the last chunk's was:
+new memory would cost more than the products. Time O(T k W (E + D)) for k blocks a query; memory O(k D) a query at hand.
 """
 
 from __future__ import annotations
@@ -23,24 +24,26 @@ from deepseek.models.attention.pairs import PairTiles, tiled
 
 TILES = 128
 """Tiles of a chunk."""
+QUERIES = 1 << 15
+"""Queries at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """One head of one text: queries scaled, keys and values in blocks.
+    """Some queries of one head of one text, scaled; keys and values in blocks.
 
     Attributes:
-        q_TE, k_NWE, v_NWD: T queries, N blocks of W keys.
-        s_NC: the gate's term of each key block.
+        first_block: the block of the first query.
+        q_TE, k_NWE, v_NWD: T queries, N blocks of W keys, keys with the gate's term of their block.
         r_RC: the distances' term.
         chosen_Tk: key blocks of each query, -1 for none.
         hidden_NW: true where a key is padding; ``None`` if none is.
     """
 
+    first_block: int
     q_TE: Tensor
     k_NWE: Tensor
     v_NWD: Tensor
-    s_NC: Tensor
     r_RC: Tensor
     chosen_Tk: Tensor
     hidden_NW: Tensor | None
@@ -48,7 +51,7 @@ class Head:
 
 
 class Room:
-    """Memory that all heads share, made once: of a chunk, and of the outputs of all tiles of a head."""
+    """Memory that all heads share, made once: of a chunk, and of the outputs of all tiles of some queries."""
 
     def __init__(self, head: Head) -> None:
         blocks, width, features = head.k_NWE.shape
@@ -61,84 +64,129 @@ class Room:
         self.logits = torch.empty(TILES, width, width, **like)
         self.out = torch.empty(-(-most // width) * width, values, **like)
         self.out[:1] = 0  # where pairs that are none are looked up: a weight of 0 needs a number
-        self.greatest, self.sum = torch.empty(2, len(self.out), dtype=torch.float32, device=head.q_TE.device)
+        self.number = torch.empty(len(self.out), dtype=torch.float32, device=head.q_TE.device)
+
+
+class Pairs:
+    """All pairs of a head's queries, in tiles, and the term of each.
+
+    Attributes:
+        tiles: where they are.
+        term_Tk: the distance's term, float32.
+        query_tW, bucket_tW: of each place of all tiles.
+    """
+
+    def __init__(self, head: Head) -> None:
+        blocks, width, _ = head.k_NWE.shape
+        queries, content = len(head.q_TE), head.r_RC.shape[-1]
+        self.head = head
+        self.tiles: PairTiles = tiled(head.chosen_Tk, blocks, width)
+        bucket_of = head.layout.bucket(torch.arange(-blocks, blocks, device=head.q_TE.device))
+        own_T1 = (torch.arange(queries, device=head.q_TE.device) // width + (head.first_block + blocks))[:, None]
+        self._bucket_Tk = bucket_of[own_T1 - head.chosen_Tk.clamp(min=0)]
+        self.term_Tk = (head.q_TE[:, :content] @ head.r_RC.T).gather(1, self._bucket_Tk).float()
+        self._pair_tW = self.tiles.pair_tW.clamp(min=0)
+        self.query_tW = self._pair_tW // self.tiles.choices
+
+    @property
+    def bucket_tW(self) -> Tensor:
+        """See above."""
+        return self._bucket_Tk.flatten()[self._pair_tW]
+
+    def at_places(self, number_Tk: Tensor) -> Tensor:
+        """What logits are lessened by, at each place; at left-over ones so much that nothing is left."""
+        return number_Tk.flatten()[self._pair_tW].masked_fill_(self.tiles.pair_tW < 0, -low(number_Tk.dtype))
+
+    def chunks(self, room: Room) -> Iterator[Chunk]:
+        """Some tiles at a time, with their logits; what a chunk holds is gone when the next is asked for."""
+        head, width = self.head, self.head.k_NWE.shape[1]
+        some_hidden_N = None if head.hidden_NW is None else head.hidden_NW.any(1)
+        for start in range(0, len(self.tiles.key_t), TILES):
+            which = slice(start, min(start + TILES, len(self.tiles.key_t)))
+            key_c, size = self.tiles.key_t[which], which.stop - start
+            q = torch.index_select(head.q_TE, 0, self.query_tW[which].flatten(), out=room.q[: size * width])
+            k = torch.index_select(head.k_NWE, 0, key_c, out=room.k[:size])
+            q = q.view(size, width, -1)
+            logits = torch.bmm(q, k.transpose(-1, -2), out=room.logits[:size])
+            if some_hidden_N is not None and head.hidden_NW is not None and some_hidden_N[key_c].any():
+                logits.masked_fill_(head.hidden_NW[key_c][:, None], low(logits.dtype))
+            yield Chunk(which, slice(start * width, which.stop * width), key_c, q, k, logits)
 
 
 @dataclass(frozen=True)
-class Tiles:
-    """A chunk of c tiles: W queries each, of which some at the end are none, against one key block."""
+class Chunk:
+    """c tiles: W queries each, of which some at the end are none, against one key block."""
 
-    start: int
-    """The number of its first tile."""
-    pair_cW: Tensor
-    """The pair's number, query * k + slot; -1 for none."""
-    query_cW: Tensor
+    which: slice
+    """Their numbers."""
+    places: slice
+    """Their queries' places among those of all tiles."""
     key_c: Tensor
-    bucket_cW: Tensor
     q_cWE: Tensor
     k_cWE: Tensor
     logits_cWW: Tensor
-    """Without what is the same for the whole block."""
-    term_cW: Tensor
-    """What is: gate and distance, float32."""
-
-
-def tiles(head: Head, all_tiles: PairTiles, room: Room) -> Iterator[Tiles]:
-    """The pairs of a head in tiles, a chunk at a time; each is gone when the next is asked for."""
-    blocks, width, _ = head.k_NWE.shape
-    content = head.s_NC.shape[-1]
-    extra_NCX = torch.cat([head.s_NC[:, None], head.r_RC.expand(blocks, -1, -1)], 1).transpose(-1, -2)
-    bucket_of = head.layout.bucket(torch.arange(-blocks, blocks, device=head.q_TE.device))
-    some_hidden_N = None if head.hidden_NW is None else head.hidden_NW.any(1)
-    for start in range(0, len(all_tiles.key_t), TILES):
-        pair_cW, key_c = all_tiles.pair_tW[start : start + TILES], all_tiles.key_t[start : start + TILES]
-        size = len(key_c)
-        query = all_tiles.query(pair_cW)
-        q = torch.index_select(head.q_TE, 0, query.flatten(), out=room.q[: size * width]).view(size, width, -1)
-        k = torch.index_select(head.k_NWE, 0, key_c, out=room.k[:size])
-        bucket = bucket_of[query // width - key_c[:, None] + blocks]
-        logits = torch.bmm(q, k.transpose(-1, -2), out=room.logits[:size])
-        if some_hidden_N is not None and head.hidden_NW is not None and some_hidden_N[key_c].any():
-            logits.masked_fill_(head.hidden_NW[key_c][:, None], low(logits.dtype))
-        terms_cWX = q[..., :content] @ extra_NCX.index_select(0, key_c)
-        term = terms_cWX[..., 0].float() + terms_cWX.gather(-1, bucket[..., None] + 1).squeeze(-1)
-        yield Tiles(start, pair_cW, query, key_c, bucket, q, k, logits, term)
+    """Without the distance's term."""
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Of each query's pairs: the values' sum, each weighted by ``exp(logit - greatest)``, and the sum of weights.
+    """Of each query's pairs: the values' sums, each value weighted by ``exp(logit - shift)``, and sums of weights.
 
     Attributes:
+        shift_T: float32.
         out_PD: values' sums of all places of tiles.
         place_Tk: where the pairs are among them.
-        greatest_Tk, sum_Tk: float32; -inf and 0 where there is no pair.
+        factor_Tk: what a pair's sum is to be multiplied by; 0 where there is no pair.
+        sum_T: of all pairs' weights, float32.
     """
 
+    shift_T: Tensor
     out_PD: Tensor
     place_Tk: Tensor
-    greatest_Tk: Tensor
-    sum_Tk: Tensor
+    factor_Tk: Tensor
+    sum_T: Tensor
 
 
-def forward(head: Head, room: Room) -> Sums:
-    """The pairs of a head; the sums are in ``room`` and gone when it is used again."""
-    queries, slots = head.chosen_Tk.shape
+def forward(head: Head, near_mass_T: Tensor, room: Room) -> Sums:
+    """The pairs of a head; the sums are in ``room`` and gone when it is used again.
+
+    Args:
+        near_mass_T: logarithm of the sum of the neighbourhood's weights, float32.
+    """
+    pairs = Pairs(head)
+    # without a neighbourhood there is nothing to shift by: the query is padding, or sees nothing else near
+    sums = _weighed(head, pairs, near_mass_T.where(near_mass_T > LOW / 2, 0), room)
+    most = torch.finfo(room.out.dtype).max ** 0.5
+    if not bool((sums.sum_T < most).all()):
+        sums = _weighed(head, pairs, torch.maximum(near_mass_T, _greatest(head, pairs, room)), room)
+    return sums
+
+
+def _weighed(head: Head, pairs: Pairs, shift_T: Tensor, room: Room) -> Sums:
     width = head.k_NWE.shape[1]
-    all_tiles = tiled(head.chosen_Tk, head.k_NWE.shape[0], width)
-    for part in tiles(head, all_tiles, room):
-        size = len(part.key_c)
-        places = slice(part.start * width, (part.start + size) * width)
-        greatest_cW = part.logits_cWW.amax(-1)
-        weight = part.logits_cWW.sub_(greatest_cW[..., None]).exp_()
-        torch.add(greatest_cW, part.term_cW, out=room.greatest[places].view(size, width))
-        torch.sum(weight, -1, dtype=torch.float32, out=room.sum[places].view(size, width))
-        v = torch.index_select(head.v_NWD, 0, part.key_c, out=room.v[:size])
-        torch.bmm(weight, v, out=room.out[places].view(size, width, -1))
-    place_Tk = all_tiles.place_P.view(queries, slots)
+    exact_Tk = shift_T[:, None] - pairs.term_Tk
+    less_Tk = exact_Tk.to(head.q_TE.dtype)
+    less_tW = pairs.at_places(less_Tk)
+    for chunk in pairs.chunks(room):
+        weight = chunk.logits_cWW.sub_(less_tW[chunk.which, :, None]).exp_()
+        torch.sum(weight, -1, dtype=torch.float32, out=room.number[chunk.places].view(-1, width))
+        v = torch.index_select(head.v_NWD, 0, chunk.key_c, out=room.v[: len(chunk.key_c)])
+        torch.bmm(weight, v, out=room.out[chunk.places].view(len(v), width, -1))
+    place_Tk = pairs.tiles.place_P.view(head.chosen_Tk.shape)
     none_Tk = head.chosen_Tk < 0
-    greatest_Tk = room.greatest[place_Tk].masked_fill_(none_Tk, -math.inf)  # below what is hidden
-    return Sums(room.out, place_Tk, greatest_Tk, room.sum[place_Tk].masked_fill_(none_Tk, 0))
+    # of what was taken off, the digits that its type has no room for
+    factor_Tk = (less_Tk - exact_Tk).exp_().masked_fill_(none_Tk, 0)
+    sum_Tk = room.number[place_Tk].masked_fill_(none_Tk, 0)
+    return Sums(shift_T, room.out, place_Tk, factor_Tk, (sum_Tk * factor_Tk).sum(-1))
+
+
+def _greatest(head: Head, pairs: Pairs, room: Room) -> Tensor:
+    """Each query's greatest logit, (T,) float32."""
+    width = head.k_NWE.shape[1]
+    for chunk in pairs.chunks(room):
+        room.number[chunk.places].view(-1, width).copy_(chunk.logits_cWW.amax(-1))
+    greatest_Tk = room.number[pairs.tiles.place_P.view(head.chosen_Tk.shape)] + pairs.term_Tk
+    return greatest_Tk.masked_fill_(head.chosen_Tk < 0, -math.inf).amax(-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,27 +202,26 @@ class HeadGradients:
 
 def backward(head: Head, mass_T: Tensor, delta_T: Tensor, grad_TD: Tensor, into: HeadGradients, room: Room) -> None:
     """Add this part's gradients; arguments as in :func:`deepseek.models.attention.gathered.backward`."""
-    content, distances = head.s_NC.shape[-1], head.r_RC.shape[0]
+    distances, content = head.r_RC.shape
     r_RC = head.r_RC.float()
-    all_tiles = tiled(head.chosen_Tk, head.k_NWE.shape[0], head.k_NWE.shape[1])
-    for part in tiles(head, all_tiles, room):
-        query = part.query_cW.flatten()
-        grad = grad_TD.index_select(0, query).view(*part.query_cW.shape, -1)
-        # a place that is left over has no share
-        shift = torch.where(part.pair_cW >= 0, mass_T[part.query_cW] - part.term_cW, -LOW)
-        share = (part.logits_cWW - shift[..., None]).exp_().to(grad.dtype)
-        v = head.v_NWD.index_select(0, part.key_c)
-        into.v_NWD.index_add_(0, part.key_c, (share.transpose(-1, -2) @ grad).float())
-        inner = (grad @ v.transpose(-1, -2)).sub_(delta_T[part.query_cW][..., None])
+    pairs = Pairs(head)
+    less_tW, bucket_tW = pairs.at_places(mass_T[:, None] - pairs.term_Tk), pairs.bucket_tW
+    for chunk in pairs.chunks(room):
+        query_cW = pairs.query_tW[chunk.which]
+        query = query_cW.flatten()
+        grad = grad_TD.index_select(0, query).view(*query_cW.shape, -1)
+        share = (chunk.logits_cWW - less_tW[chunk.which, :, None]).exp_().to(grad.dtype)
+        v = head.v_NWD.index_select(0, chunk.key_c)
+        into.v_NWD.index_add_(0, chunk.key_c, (share.transpose(-1, -2) @ grad).float())
+        inner = (grad @ v.transpose(-1, -2)).sub_(delta_T[query_cW][..., None])
         grad_logits = share.mul_(inner)
         whole = grad_logits.sum(-1, keepdim=True, dtype=torch.float32)
         far = torch.zeros(*whole.shape[:-1], distances, device=whole.device)
-        far.scatter_(-1, part.bucket_cW[..., None], whole)
-        q = part.q_cWE
-        grad_q = (grad_logits @ part.k_cWE).float()
-        grad_q[..., :content] += whole * head.s_NC[part.key_c].float()[:, None] + far @ r_RC
+        far.scatter_(-1, bucket_tW[chunk.which, :, None], whole)
+        grad_q = (grad_logits @ chunk.k_cWE).float()
+        grad_q[..., :content] += far @ r_RC
         into.q_TE.index_add_(0, query, grad_q.flatten(0, 1))
-        into.k_NWE.index_add_(0, part.key_c, (grad_logits.transpose(-1, -2) @ q).float())
-        q_content = q[..., :content].float()
-        into.s_NC.index_add_(0, part.key_c, (whole.transpose(-1, -2) @ q_content).squeeze(1))
+        into.k_NWE.index_add_(0, chunk.key_c, (grad_logits.transpose(-1, -2) @ chunk.q_cWE).float())
+        q_content = chunk.q_cWE[..., :content].float()
+        into.s_NC.index_add_(0, chunk.key_c, (whole.transpose(-1, -2) @ q_content).squeeze(1))
         into.r_RC.add_(far.flatten(0, 1).T @ q_content.flatten(0, 1))

@@ -7,6 +7,7 @@ computed by :mod:`.kernels`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from deepseek.errors import ConfigError
 from deepseek.models.attention import gathered, scattered
 from deepseek.models.attention.blocks import BlockLayout, to_blocks
 from deepseek.models.attention.kernels.available import kernels_take
+
+TINY = 1e-30
+"""The least sum of weights: of a query that sees nothing, the sum is 0."""
 
 
 def sparse_attention(
@@ -78,21 +82,17 @@ class _SparseAttention(torch.autograd.Function):
             return out.flatten(1, 2)[:, :tokens].unflatten(0, (batch, heads))
         out, mass = gathered.forward_with_mass(blocks)
         if by_token:
-            room = scattered.Room(_head(blocks, chosen, 0, tokens))
-            for group in range(batch * heads):
-                far = scattered.forward(_head(blocks, chosen, group, tokens), room)
-                near_out, near_mass = out[group].flatten(0, 1)[:tokens], mass[group].flatten()[:tokens]
-                greatest = torch.maximum(near_mass, far.greatest_Tk.amax(-1))
-                weight_Tk = (far.greatest_Tk - greatest[:, None]).exp_()
-                total = (near_mass - greatest).exp_() + (weight_Tk * far.sum_Tk).sum(-1)
-                weight_Tk = (weight_Tk / total[:, None]).to(out.dtype)
-                far_out = nn.functional.embedding_bag(
-                    far.place_Tk, far.out_PD, mode="sum", per_sample_weights=weight_Tk
+            for group, some, head, room in _by_head(blocks, chosen, tokens):
+                near_out, near_mass = out[group].flatten(0, 1)[some], mass[group].flatten()[some]
+                far = scattered.forward(head, near_mass, room)
+                near = (near_mass - far.shift_T).exp_()
+                total = (near + far.sum_T).clamp_(min=TINY)
+                factor_Tk = (far.factor_Tk / total[:, None]).to(out.dtype)
+                near_out *= (near / total)[:, None]
+                near_out += nn.functional.embedding_bag(
+                    far.place_Tk, far.out_PD, mode="sum", per_sample_weights=factor_Tk
                 )
-                total = greatest + total.log_()
-                near_out *= (near_mass - total).exp_()[:, None]
-                near_out += far_out
-                near_mass.copy_(total)
+                near_mass.copy_(far.shift_T + total.log_())
         ctx.save_for_backward(q, k, v, s, r, chosen, key_mask, out, mass)
         ctx.layout, ctx.by_token = layout, by_token
         return out.flatten(1, 2)[:, :tokens].unflatten(0, (batch, heads)).clone()
@@ -107,15 +107,14 @@ class _SparseAttention(torch.autograd.Function):
         into = gathered.Gradients.of(blocks)
         gathered.backward(blocks, mass, delta, grad, into)
         if ctx.by_token:
-            room = scattered.Room(_head(blocks, chosen, 0, tokens))
-            for group in range(batch * heads):
+            for group, some, head, room in _by_head(blocks, chosen, tokens):
                 scattered.backward(
-                    _head(blocks, chosen, group, tokens),
-                    mass[group].flatten()[:tokens],
-                    delta[group].flatten()[:tokens],
-                    grad[group].flatten(0, 1)[:tokens],
+                    head,
+                    mass[group].flatten()[some],
+                    delta[group].flatten()[some],
+                    grad[group].flatten(0, 1)[some],
                     scattered.HeadGradients(
-                        q_TE=into.q_GNWE[group].flatten(0, 1),
+                        q_TE=into.q_GNWE[group].flatten(0, 1)[some],
                         k_NWE=into.k_GNWE[group],
                         v_NWD=into.v_GNWD[group],
                         s_NC=into.s_GNC[group],
@@ -158,15 +157,27 @@ def _in_blocks(
     )
 
 
-def _head(blocks: gathered.Blocks, chosen: Tensor, group: int, tokens: int) -> scattered.Head:
-    hidden = blocks.hidden_BNW
-    return scattered.Head(
-        q_TE=blocks.q_GNWE[group].flatten(0, 1)[:tokens],
-        k_NWE=blocks.k_GNWE[group],
-        v_NWD=blocks.v_GNWD[group],
-        s_NC=blocks.s_GNC[group],
-        r_RC=blocks.r_HRC[group % blocks.heads],
-        chosen_Tk=chosen.flatten(0, 1)[group],
-        hidden_NW=None if hidden is None else hidden[group // blocks.heads],
-        layout=blocks.layout,
-    )
+def _by_head(
+    blocks: gathered.Blocks, chosen: Tensor, tokens: int
+) -> Iterator[tuple[int, slice, scattered.Head, scattered.Room]]:
+    """Each head of each text, some queries at a time: the head's number, which queries, they, and room for them."""
+    hidden, width, content = blocks.hidden_BNW, blocks.layout.width, blocks.s_GNC.shape[-1]
+    step = max(width, scattered.QUERIES // width * width)
+    room = None
+    for group, chosen_Tk in enumerate(chosen.flatten(0, 1)):
+        k_NWE = blocks.k_GNWE[group].clone()
+        k_NWE[..., :content] += blocks.s_GNC[group][:, None]
+        for start in range(0, tokens, step):
+            some = slice(start, min(start + step, tokens))
+            head = scattered.Head(
+                first_block=start // width,
+                q_TE=blocks.q_GNWE[group].flatten(0, 1)[some],
+                k_NWE=k_NWE,
+                v_NWD=blocks.v_GNWD[group],
+                r_RC=blocks.r_HRC[group % blocks.heads],
+                chosen_Tk=chosen_Tk[some],
+                hidden_NW=None if hidden is None else hidden[group // blocks.heads],
+                layout=blocks.layout,
+            )
+            room = room or scattered.Room(head)  # none of the others is larger
+            yield group, some, head, room
