@@ -64,6 +64,29 @@ def test_round_trip_through_the_auto_classes(auto, tmp_path):
     assert (tmp_path / "model.safetensors").is_file()
 
 
+@pytest.mark.parametrize(("kind", "distances"), [(DeepSeekBaseForMaskedLM, [1, -1]), (DeepSeekBaseForCausalLM, [1, 2])])
+def test_heads_begin_by_looking_at_neighbours(kind, distances, tmp_path):
+    torch.manual_seed(0)
+    model = kind(DeepSeekBaseConfig(**SMALL, rotary_start=6.0))
+    tables = model.model.rotary_tables(0, 40, model.model.embeddings.tokens.weight)
+    for layer in model.model.layers:
+        q, k, _ = layer.attention.project(torch.zeros(1, 40, SMALL["hidden_size"]), tables)
+        logits = layer.attention.scale * (q @ k.transpose(-1, -2))[0].detach()
+        for head, distance in enumerate(distances):
+            assert logits[head, 20].argmax() == 20 - distance
+            assert logits[head, 20].max().item() == pytest.approx(6.0, abs=1e-4)
+    ends = [x for name, x in model.named_parameters() if name.endswith(("output.weight", "down_proj.weight"))]
+    assert len(ends) == 4
+    assert all(abs(x.std() - 0.01) < 1e-3 for x in ends)  # 0.02 / sqrt(2 * 2 layers)
+    with torch.no_grad():
+        model.model.layers[0].attention.query_key_value.bias.fill_(0.25)
+    model.save_pretrained(tmp_path)
+    bias = kind.from_pretrained(tmp_path).model.layers[0].attention.query_key_value.bias
+    assert torch.equal(bias, torch.full_like(bias, 0.25))
+    everywhere = kind(DeepSeekBaseConfig(**SMALL, rotary_start=0.0))
+    assert not any(layer.attention.query_key_value.bias.any() for layer in everywhere.model.layers)
+
+
 def test_a_body_takes_any_head(tmp_path):
     made().save_pretrained(tmp_path)
     for head, width in (("sequence-classification", 5), ("token-classification", 5)):
@@ -262,6 +285,7 @@ def test_int8_linear_layers_leave_the_positions_alone():
         ({"norm_placement": "middle"}, "norm_placement: expected one of pre, post"),
         ({"attention_mode": "fast"}, "attention_mode: expected one of"),
         ({"rotary_shortest": 600.0}, "expected 0 < shortest <= longest"),
+        ({"rotary_start": -1.0}, "rotary_start: expected 0 or more"),
         ({"block_width": 0}, "width of a block layout: expected 1 or more"),
     ],
 )

@@ -3,7 +3,8 @@
 - *Near*, where single tokens count: ``rotary`` features at the end of each query and key turn with the position
   (RoFormer, arXiv:2104.09864), so that their product depends on the distance alone, and on the content of both. All
   periods are within the training length, so that a longer text shows no angle that training did not. Biases of the
-  projections make the part that does not depend on content.
+  projections make the part that does not depend on content; they begin so that each head looks at a token or two
+  beside its own (:func:`looking_at`).
 - *Far*, where blocks count: a learned row r[bucket] of each head for log-spaced block distances; it meets the query's
   content, ``c_i . r[bucket(I - J)]`` (Shaw et al. 2018, arXiv:1803.02155; the content-to-position term of DeBERTa,
   arXiv:2006.03654), and is the same for all keys of a block. Rows are kept as steps from one distance to the next:
@@ -16,6 +17,7 @@ are applied to activations, after the projections, so that int8 weights leave th
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -34,11 +36,46 @@ def rotary_tables(
     Returns:
         Two tensors (T, features / 2).
     """
-    number = features // 2
-    step = math.log(longest / shortest) / max(1, number - 1)
-    frequency = 2 * math.pi / (shortest * torch.exp(step * torch.arange(number, device=positions.device)))
+    frequency = _frequencies(features, shortest, longest, positions.device)
     angle = positions.float()[:, None] * frequency
     return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+def _frequencies(features: int, shortest: float, longest: float, device: torch.device | None = None) -> Tensor:
+    number = features // 2
+    step = math.log(longest / shortest) / max(1, number - 1)
+    return 2 * math.pi / (shortest * torch.exp(step * torch.arange(number, device=device)))
+
+
+def first_distances(heads: int, *, causal: bool) -> list[int]:
+    """How many tokens before its own each head looks first: -1 is the next one."""
+    near = [1, 2] if causal else [1, -1, 2, -2]
+    return [near[head % len(near)] for head in range(heads)]
+
+
+def looking_at(
+    distances: Sequence[int], features: int, *, strength: float, shortest: float, longest: float
+) -> tuple[Tensor, Tensor]:
+    """Rotary features to begin with: whatever a token is, its product with the keys is greatest at one distance.
+
+    The products of constant features are ``strength`` at that distance and fall with the logarithm of what a token is
+    off it, as periods are log-spaced. A model whose heads begin to look everywhere alike has to find out first that
+    words depend on their neighbours: the product of two features that are both 0 has no gradient.
+
+    Args:
+        distances: of each head, in tokens before its own.
+        features: rotary features.
+
+    Returns:
+        What to add to queries and to keys, each (H, features).
+    """
+    frequency = _frequencies(features, shortest, longest)
+    angle_HF = torch.tensor(distances, dtype=torch.float32)[:, None] * frequency
+    length = math.sqrt(strength / max(1, len(frequency)))
+    key = length * torch.cat([angle_HF.cos(), angle_HF.sin()], 1)
+    query = torch.zeros_like(key)
+    query[:, : len(frequency)] = length
+    return query, key
 
 
 def rotate(x_BTHE: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:

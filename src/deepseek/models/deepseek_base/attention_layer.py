@@ -16,7 +16,7 @@ from deepseek.models.attention.cached import cached_attention
 from deepseek.models.attention.dense import dense_attention
 from deepseek.models.attention.gate import Choice, choose
 from deepseek.models.attention.pooling import Level, pool_blocks
-from deepseek.models.attention.positions import relative_rows, rotate, rotate_
+from deepseek.models.attention.positions import first_distances, looking_at, relative_rows, rotate, rotate_
 from deepseek.models.attention.sparse import sparse_attention
 from deepseek.models.deepseek_base.cache import GatedCacheLayer
 from deepseek.models.deepseek_base.config import DeepSeekBaseConfig
@@ -58,7 +58,8 @@ class GatedAttention(nn.Module):
 
     Weights beside the projections, a head: ``relative_steps`` (the relative-position matrix, as steps between
     distances), ``saliency`` (how tokens weigh in their block's summary) and ``gate_weight`` (what a summary adds to the
-    logits of its block). All begin at 0: plain attention, with blocks chosen by their mean key.
+    logits of its block). These begin at 0: all tokens of a block weigh alike, all far blocks are alike far. Biases of
+    the rotary features begin so that heads look at neighbours (:func:`deepseek.models.attention.positions.looking_at`).
     """
 
     def __init__(self, config: DeepSeekBaseConfig, layer_idx: int) -> None:
@@ -72,12 +73,22 @@ class GatedAttention(nn.Module):
         widths = self.heads * (2 * self.key_dim + self.value_dim)
         self.query_key_value = nn.Linear(config.hidden_size, widths)
         self.output = nn.Linear(self.heads * self.value_dim, config.hidden_size)
+        self.output.ends_a_branch = True
         self.relative_steps = nn.Parameter(
             torch.zeros(self.heads, self.layout.sides, config.distance_buckets, config.content_dim)
         )
         self.loss_queries = config.gate_loss_queries
         self.saliency = nn.Parameter(torch.zeros(self.heads, config.content_dim))
         self.gate_weight = nn.Parameter(torch.zeros(self.heads))
+
+    def first_bias(self, config: DeepSeekBaseConfig) -> Tensor:
+        """The projection's bias that training starts with: heads look at neighbours."""
+        query, key = looking_at(
+            first_distances(self.heads, causal=config.causal), config.rotary_dim,
+            strength=config.rotary_start / self.scale, shortest=config.rotary_shortest, longest=config.rotary_longest,
+        )  # fmt: skip
+        content = query.new_zeros(self.heads, self.content_dim)
+        return torch.cat([content, query, content, key, query.new_zeros(self.heads, self.value_dim)], 1).flatten()
 
     def forward(self, hidden_BTM: Tensor, inputs: AttentionInputs, cache: GatedCacheLayer | None = None) -> Tensor:
         """(B, T, M) to (B, T, M)."""

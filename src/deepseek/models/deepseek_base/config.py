@@ -25,6 +25,8 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         rotary_dim: features of queries and keys that turn with the position, even.
         content_dim: their other features; default ``head_dim - rotary_dim``.
         rotary_shortest, rotary_longest: periods of the rotary features, in tokens.
+        rotary_start: what positions add to a head's logits at the distance that it looks at when training starts (a
+            token or two before or after, another one in each head); 0 for heads that all begin to look everywhere.
         causal: a decoder; set by the head for causal language modelling.
         attention_mode: ``"auto"`` (dense up to ``dense_until`` tokens, sparse beyond), ``"dense"`` or ``"sparse"``.
         dense_until: tokens.
@@ -60,6 +62,7 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         content_dim: int | None = None,
         rotary_shortest: float = 4.0,
         rotary_longest: float = 512.0,
+        rotary_start: float = 8.0,
         causal: bool = False,
         attention_mode: str = "auto",
         dense_until: int = 1_024,
@@ -104,6 +107,7 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         self.content_dim = self.head_dim - rotary_dim if content_dim is None else content_dim
         self.rotary_shortest = rotary_shortest
         self.rotary_longest = rotary_longest
+        self.rotary_start = rotary_start
         self.causal = causal
         self.attention_mode = attention_mode
         self.dense_until = dense_until
@@ -156,6 +160,8 @@ class DeepSeekBaseConfig(PreTrainedConfig):
                 f"rotary periods: expected 0 < shortest <= longest, received {self.rotary_shortest} and "
                 f"{self.rotary_longest}"
             )
+        if self.rotary_start < 0:
+            raise ConfigError(f"rotary_start: expected 0 or more, received {self.rotary_start}")
         self.layout()
 
     def layout(self) -> BlockLayout:

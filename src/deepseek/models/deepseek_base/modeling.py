@@ -30,7 +30,7 @@ from deepseek.models.attention.positions import rotary_tables, rotation_matrices
 from deepseek.models.deepseek_base.attention_layer import AttentionInputs, GatedAttention
 from deepseek.models.deepseek_base.cache import GatedCacheLayer, gated_cache
 from deepseek.models.deepseek_base.config import DeepSeekBaseConfig
-from deepseek.models.deepseek_base.layers import DeepSeekBaseLayer, Embeddings, FeedForward
+from deepseek.models.deepseek_base.layers import DeepSeekBaseLayer, Embeddings
 
 
 @dataclass
@@ -58,13 +58,12 @@ class DeepSeekBasePreTrainedModel(PreTrainedModel):
         if isinstance(module, GatedAttention):
             for weight in (module.relative_steps, module.saliency, module.gate_weight):
                 init.zeros_(weight)
-        if self.config.norm_placement == "pre":
+            init.copy_(module.query_key_value.bias, module.first_bias(self.config))
+        if self.config.norm_placement == "pre" and getattr(module, "ends_a_branch", False):
             # what layers add grows with their number otherwise (GPT-2)
-            std = self.config.initializer_range / math.sqrt(2 * self.config.num_hidden_layers)
-            if isinstance(module, GatedAttention):
-                init.normal_(module.output.weight, std=std)
-            elif isinstance(module, FeedForward):
-                init.normal_(module.down.weight, std=std)
+            init.normal_(
+                module.weight, std=self.config.initializer_range / math.sqrt(2 * self.config.num_hidden_layers)
+            )
 
     def with_gate_loss(self, loss: Tensor, outputs: DeepSeekBaseOutput) -> Tensor:
         """A head's loss with the gates' share."""
