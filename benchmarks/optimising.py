@@ -39,6 +39,17 @@ def keep_weights(weights: Mapping[str, Any], target: Path) -> None:
     stage.replace(target)
 
 
+def load_weights(model: Any, source: Path, *, without: frozenset[str] = frozenset({"lm_head.weight"})) -> None:
+    """Load what :func:`keep_weights` wrote; all of the model's weights but those named have to be there."""
+    from safetensors.torch import load_file
+
+    missing, unexpected = model.load_state_dict(load_file(source), strict=False)
+    if unexpected or not without.issuperset(missing):
+        raise ValueError(
+            f"{source} is not of this model: {sorted(set(missing) - without)} missing, {unexpected} unknown"
+        )
+
+
 def kept(report: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What ``make`` returned when it ran first, from its file; it runs where there is none."""
     if not report.is_file():

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from benchmarks.optimising import adamw, keep_weights, kept, take_step
+from benchmarks.optimising import adamw, keep_weights, kept, load_weights, take_step
 from benchmarks.worker import Clock, serve
 
 OURS = "ours"
@@ -97,10 +97,8 @@ def _model(kind: str, seed: int, settings: dict[str, Any]) -> Any:
 
 
 def _trained(kind: str, seed: int, folder: str, settings: dict[str, Any], mode: str) -> Any:
-    from safetensors.torch import load_file
-
     model = _model(kind, seed, settings)
-    model.load_state_dict(load_file(Path(folder) / f"model-{kind}-{seed}.safetensors"), strict=False)
+    load_weights(model, Path(folder) / f"model-{kind}-{seed}.safetensors")
     model.config.attention_mode = mode
     return model.eval()
 

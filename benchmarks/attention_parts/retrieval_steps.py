@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from benchmarks.optimising import adamw, keep_weights, kept, take_step
+from benchmarks.optimising import adamw, keep_weights, kept, load_weights, take_step
 from benchmarks.worker import Clock, serve
 
 WORDS, KEYS, VALUES = 192, 32, 32
@@ -70,10 +70,9 @@ def ask(
 ) -> float:
     """The share of right answers in new texts of so many tokens; with one pair and one question, a needle."""
     import torch
-    from safetensors.torch import load_file
 
     model = _model(seed, settings)
-    model.load_state_dict(load_file(Path(folder) / f"retriever-{seed}.safetensors"), strict=False)
+    load_weights(model, Path(folder) / f"retriever-{seed}.safetensors")
     model.config.attention_mode = mode
     model.eval()
     draw = torch.Generator().manual_seed(10_000 + seed)
