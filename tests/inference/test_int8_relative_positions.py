@@ -45,7 +45,7 @@ def test_positions_survive_int8(runtime: Runtime, tmp_path: Path) -> None:
     for tokens in (12, 50, 120):
         expected, found = (each.forward(batch(tokens))["logits"] for each in (exact, int8))
         error = (found - expected).norm() / expected.norm()
-        assert error < 0.2, (tokens, error)
+        assert error < 0.3, (tokens, error)
     for layer in layers:
         torch.nn.init.zeros_(layer.attention.relative_steps)
     without = model(**batch(120)).logits

@@ -94,7 +94,7 @@ def test_half_precision_and_checkpointing_learn_the_same(
     short = {"max_steps": 4, "log_every": 1, "batch_size": 4}
     plain, other = trained(base, name, training=short), trained(base, name, training={**short, **training})
     exact = training.get("precision") is None
-    assert other.curve[-1][1] == pytest.approx(plain.curve[-1][1], rel=1e-4 if exact else 0.02)
+    assert other.curve[-1][1] == pytest.approx(plain.curve[-1][1], rel=1e-4 if exact else 0.05)
 
 
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
