@@ -130,8 +130,8 @@ PRETRAINING = (
         "DeepSeek-Base against a BERT of its size, corpus and steps, mean score",
         "at least 3.2 points",
     ),
-    ("latency_ratio_128", "Its latency at equal accuracy, 128 tokens", "at most 1.0"),
-    ("latency_reduction_2048", "The same, 2,048 tokens", "at least 47% less"),
+    ("latency_ratio_128", "Its latency at equal size, 128 tokens", "at most 1.0"),
+    ("latency_reduction_2048", "Its latency at equal accuracy, 2,048 tokens", "at least 47% less"),
     ("latency_reduction_8192", "The same, 8,192 tokens", "at least 47% less"),
     ("int8_accuracy_drop", "Accuracy that int8 weights cost it", "not promised"),
 )

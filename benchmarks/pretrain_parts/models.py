@@ -6,7 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 KINDS = ("bert", "deepseek-base")
-CLASSIFIERS = {"bert": ("first", "mean"), "deepseek-base": ("mean",)}
+"""Of equal size."""
+SHALLOW = "deepseek-base-shallow"
+"""A DeepSeek-Base with half of the layers."""
+CLASSIFIERS = {"bert": ("first", "mean"), "deepseek-base": ("mean",), SHALLOW: ("mean",)}
 """What each may classify a text by: BERT's own head takes the first token; the mean of all is tried with it too."""
 
 
@@ -28,6 +31,8 @@ def config_of(kind: str, size: dict[str, Any], **fields: Any) -> Any:
         )
     from deepseek.models.deepseek_base import DeepSeekBaseConfig
 
+    if kind == SHALLOW:
+        size = {**size, "num_hidden_layers": max(1, size["num_hidden_layers"] // 2)}
     return DeepSeekBaseConfig(**size, intermediate_size=round(size["hidden_size"] * 8 / 3 / 16) * 16, **fields)
 
 
@@ -55,7 +60,7 @@ def masked_lm(kind: str, config: Any) -> tuple[Any, Callable[..., Any]]:
 
 def classifier(kind: str, config: Any, pooling: str) -> Any:
     """A transformers model for labels; called with ids and mask it gives logits, with labels a loss too."""
-    if kind == "deepseek-base":
+    if kind != "bert":
         from deepseek.models.deepseek_base import DeepSeekBaseForSequenceClassification
 
         return DeepSeekBaseForSequenceClassification(config)
