@@ -21,13 +21,13 @@ STEPS = "benchmarks.pretrain_parts.score_steps"
 LONG_TASK, LONGER_THAN = "20-newsgroups", 1_024
 SETTINGS: dict[str, Any] = {
     "most": None,
-    "vocabulary": 8_000,
+    "vocabulary": 10_000,
     "size": {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 2},
     "tokens": 512,
     "batch": 8,
     "steps": 2_500,
     "masked": 0.15,
-    "rates": {"bert": [5e-4, 1e-3, 2e-3], "deepseek-base": [1e-3, 2e-3], SHALLOW: [2e-3]},
+    "rates": {"bert": [1e-3, 5e-4, 2e-3], "deepseek-base": [2e-3, 1e-3], SHALLOW: [2e-3]},
     "finetuning": {
         "rates": [2e-4, 6e-4],
         "batch_tokens": 2_048,
@@ -83,7 +83,9 @@ def _pretrained(context: Context, common: dict[str, Any]) -> dict[str, list[dict
         return {**made, "kind": kind, "rate": rate, "weights": f"{kind}-{seed}-{rate}.safetensors"}
 
     rates = common["settings"]["rates"]
-    first = context.together(work, [(kind, 0, rate) for kind in EACH for rate in rates[kind]], STEPS)
+    jobs = [(kind, 0, rate) for kind in EACH for rate in rates[kind]]
+    jobs.sort(key=lambda job: rates[job[0]].index(job[2]))  # each kind's first soon: what is wrong shows early
+    first = context.together(work, jobs, STEPS)
     best = {kind: min((m for m in first if m["kind"] == kind), key=lambda m: m["loss"]) for kind in EACH}
     others = [(kind, seed, best[kind]["rate"]) for seed in range(1, context.seeds) for kind in EACH]
     made = context.together(work, others, STEPS)

@@ -28,7 +28,8 @@ def _prepare(clock: Clock, folder: Path, settings: dict[str, Any]) -> dict[str, 
     most = settings["most"]
     with clock:
         texts = list(pretraining_texts(most=most))
-        tokenizer = train_tokenizer(texts, vocab_size=settings["vocabulary"], lowercase=True)
+        # byte pairs: with as many Chinese characters as the reviews have, WordPiece would have no room for words
+        tokenizer = train_tokenizer(texts, kind="bpe", vocab_size=settings["vocabulary"], lowercase=True)
         tokenizer.save_pretrained(folder / "tokenizer")
         ids = [number for text in texts for number in tokenizer(text, verbose=False)["input_ids"]]
         np.save(folder / "corpus.npy", np.array(ids, dtype=np.uint16))
