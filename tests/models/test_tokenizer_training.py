@@ -8,9 +8,11 @@ import pytest
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.normalizers import BertNormalizer
 
 from deepseek.errors import ConfigError, DataError
 from deepseek.models import train_tokenizer
+from deepseek.models.tokenizers.training import _CHINESE
 
 TEXTS = [
     f"Der {a} Hund läuft {b} den Park, {i} Mal!"
@@ -89,6 +91,29 @@ def test_a_mask_takes_in_the_space_that_belongs_to_a_word(trained: Any) -> None:
 def test_case_can_be_dropped() -> None:
     tokenizer = train_tokenizer(TEXTS, vocab_size=300, lowercase=True)
     assert tokenizer("DER HUND")["input_ids"] == tokenizer("der hund")["input_ids"]
+
+
+def test_chinese_characters_are_words_and_take_one_place() -> None:
+    texts = [f"今天{a}很好 good{a}" for a in "天地人山水"] * 3
+    tokenizer = train_tokenizer(texts, vocab_size=200)
+    assert tokenizer.tokenize("山好go") == ["山", "好", "go"]
+    assert not [piece for piece in tokenizer.get_vocab() if piece.startswith("##") and piece[2:] > "\u3000"]
+    assert tokenizer.unk_token_id not in tokenizer("good水地人good")["input_ids"]
+
+
+@given(st.characters(categories=["Lo"]))
+@settings(max_examples=300)
+def test_characters_that_are_always_words_are_those_of_berts_normaliser(character: str) -> None:
+    split = BertNormalizer(strip_accents=False).normalize_str(f"a{character}b") == f"a {character} b"
+    assert split is bool(_CHINESE.match(character))
+
+
+def test_a_vocabulary_without_room_for_words_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    train_tokenizer(["".join(map(chr, range(0x4E00, 0x4F00))), "many words"], vocab_size=400)
+    assert "of the vocabulary's 400 tokens are single characters" in caplog.text
+    caplog.clear()
+    train_tokenizer(TEXTS, vocab_size=400)
+    assert not caplog.text
 
 
 def test_what_cannot_be_trained_on() -> None:

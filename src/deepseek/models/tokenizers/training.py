@@ -12,6 +12,8 @@ trainer (on which its WordPiece trainer rests too) with a mark at the start of a
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +28,14 @@ ENCODER = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask
 END = "<|endoftext|>"
 UNKNOWN = "<|unknown|>"
 _START = "\ue000"
+_CHINESE = re.compile(
+    "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002b73f"
+    "\U0002b740-\U0002b81f\U0002b920-\U0002ceaf\U0002f800-\U0002fa1f]"
+)
+"""What BERT's normaliser puts spaces around."""
+CROWDED = 0.5
+"""The share of a vocabulary above which single characters leave too little room for words."""
+logger = logging.getLogger(__name__)
 
 
 def train_tokenizer(
@@ -135,16 +145,22 @@ def train_tokenizer(
 def _word_pieces(marked: dict[str, int], special: list[str], vocab_size: int) -> dict[str, int]:
     """Ids of WordPiece's pieces, from pieces that are marked where a word starts.
 
-    Special tokens come first, then all characters in both roles, then pieces in the order in which they were merged, as
-    many as there is room for.
+    Special tokens come first, then all characters (Chinese ones, which are always words, in one role, others in two),
+    then pieces in the order in which they were merged, as many as there is room for.
     """
     merged = [piece for piece in sorted(marked, key=marked.__getitem__) if piece not in special and piece != _START]
     characters = sorted({c for piece in merged for c in piece} - {_START})
-    pieces = [*special, *characters, *(f"##{c}" for c in characters)]
+    pieces = [*special, *characters, *(f"##{c}" for c in characters if not _CHINESE.match(c))]
     fixed = len(pieces)
+    if fixed > CROWDED * vocab_size:
+        logger.warning(
+            "%d of the vocabulary's %d tokens are single characters, so most words will be cut into letters: raise "
+            "vocab_size, or use kind='bpe', which has no need of them all", fixed, vocab_size,
+        )  # fmt: skip
     for piece in merged:
         start = piece.startswith(_START)
-        pieces.append(piece.removeprefix(_START) if start else f"##{piece}")
+        if start or not _CHINESE.match(piece):
+            pieces.append(piece.removeprefix(_START) if start else f"##{piece}")
     unique = list(dict.fromkeys(pieces))
     return {piece: i for i, piece in enumerate(unique[: max(vocab_size, fixed)])}
 
