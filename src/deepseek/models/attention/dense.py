@@ -4,11 +4,14 @@ Up to ``local + 1`` blocks all keys are near and it is PyTorch's fused attention
 each query and block is made an additive mask of T x T: fit for some thousand tokens. Longer dense attention runs in
 chunks of linear memory (:func:`deepseek.models.attention.sparse.sparse_attention` with ``chosen=None``).
 
-On a CPU, bidirectional bfloat16 without gradients runs as two products and a softmax instead, whose logits are rounded
-to 16 bits as transformers' eager attention rounds them: there the fused kernel reaches half the speed of a product.
+On a CPU that multiplies bfloat16, bidirectional attention in it without gradients runs as two products and a softmax
+instead, whose logits are rounded to 16 bits as transformers' eager attention rounds them: the fused kernel reaches half
+the speed of a product there.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -71,7 +74,13 @@ def dense_attention(
 def _by_products_is_faster(q_BHTE: Tensor, layout: BlockLayout) -> bool:
     on_cpu = q_BHTE.device.type == "cpu" and q_BHTE.dtype == torch.bfloat16
     traced = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return on_cpu and not traced and not layout.causal
+    return on_cpu and not traced and not layout.causal and _multiplies_bfloat16()
+
+
+@cache
+def _multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for it; without, products are slow."""
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def _by_products(
