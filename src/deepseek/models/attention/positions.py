@@ -47,34 +47,39 @@ def _frequencies(features: int, shortest: float, longest: float, device: torch.d
     return 2 * math.pi / (shortest * torch.exp(step * torch.arange(number, device=device)))
 
 
-def first_distances(heads: int, *, causal: bool) -> list[int]:
-    """How many tokens before its own each head looks first: -1 is the next one."""
-    near = [1, 2] if causal else [1, -1, 2, -2]
-    return [near[head % len(near)] for head in range(heads)]
+def first_looks(heads: int, *, causal: bool) -> list[tuple[int, float]]:
+    """Where each head looks first, in tokens before its own (-1 is the next one), and its share of the strength.
+
+    Each four heads look half as strongly as the four before: the last of many see nearly all tokens alike, as the heads
+    of ALiBi do (arXiv:2108.12409).
+    """
+    near = [1, 2, 3, 4] if causal else [1, -1, 2, -2]
+    return [(near[head % len(near)], 0.5 ** (head // len(near))) for head in range(heads)]
 
 
 def looking_at(
-    distances: Sequence[int], features: int, *, strength: float, shortest: float, longest: float
+    looks: Sequence[tuple[int, float]], features: int, *, strength: float, shortest: float, longest: float
 ) -> tuple[Tensor, Tensor]:
     """Rotary features to begin with: whatever a token is, its product with the keys is greatest at one distance.
 
-    The products of constant features are ``strength`` at that distance and fall with the logarithm of what a token is
-    off it, as periods are log-spaced. A model whose heads begin to look everywhere alike has to find out first that
-    words depend on their neighbours: the product of two features that are both 0 has no gradient.
+    The product of constant features is ``strength`` there and falls with the logarithm of how far off a key is, as
+    periods are log-spaced. A model whose heads begin to look everywhere alike has to find out first that words depend
+    on their neighbours: the product of two features that are both 0 has no gradient.
 
     Args:
-        distances: of each head, in tokens before its own.
+        looks: of each head, the distance in tokens before its own, and its share of the strength.
         features: rotary features.
 
     Returns:
         What to add to queries and to keys, each (H, features).
     """
     frequency = _frequencies(features, shortest, longest)
-    angle_HF = torch.tensor(distances, dtype=torch.float32)[:, None] * frequency
-    length = math.sqrt(strength / max(1, len(frequency)))
-    key = length * torch.cat([angle_HF.cos(), angle_HF.sin()], 1)
-    query = torch.zeros_like(key)
-    query[:, : len(frequency)] = length
+    distance_H1 = torch.tensor([[float(distance)] for distance, _ in looks])
+    share_H1 = torch.tensor([[share] for _, share in looks])
+    length_H1 = (strength * share_H1 / max(1, len(frequency))).sqrt()
+    angle_HF = distance_H1 * frequency
+    key = length_H1 * torch.cat([angle_HF.cos(), angle_HF.sin()], 1)
+    query = torch.cat([length_H1.expand(angle_HF.shape), torch.zeros_like(angle_HF)], 1)
     return query, key
 
 

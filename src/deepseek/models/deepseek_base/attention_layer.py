@@ -16,7 +16,7 @@ from deepseek.models.attention.cached import cached_attention
 from deepseek.models.attention.dense import dense_attention
 from deepseek.models.attention.gate import Choice, choose
 from deepseek.models.attention.pooling import Level, pool_blocks
-from deepseek.models.attention.positions import first_distances, looking_at, relative_rows, rotate, rotate_
+from deepseek.models.attention.positions import first_looks, looking_at, relative_rows, rotate, rotate_
 from deepseek.models.attention.sparse import sparse_attention
 from deepseek.models.deepseek_base.cache import GatedCacheLayer
 from deepseek.models.deepseek_base.config import DeepSeekBaseConfig
@@ -84,7 +84,7 @@ class GatedAttention(nn.Module):
     def first_bias(self, config: DeepSeekBaseConfig) -> Tensor:
         """The projection's bias that training starts with: heads look at neighbours."""
         query, key = looking_at(
-            first_distances(self.heads, causal=config.causal), config.rotary_dim,
+            first_looks(self.heads, causal=config.causal), config.rotary_dim,
             strength=config.rotary_start / self.scale, shortest=config.rotary_shortest, longest=config.rotary_longest,
         )  # fmt: skip
         content = query.new_zeros(self.heads, self.content_dim)

@@ -25,8 +25,9 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         rotary_dim: features of queries and keys that turn with the position, even.
         content_dim: their other features; default ``head_dim - rotary_dim``.
         rotary_shortest, rotary_longest: periods of the rotary features, in tokens.
-        rotary_start: what positions add to a head's logits at the distance that it looks at when training starts (a
-            token or two before or after, another one in each head); 0 for heads that all begin to look everywhere.
+        rotary_start: what positions add to logits of the first four heads at the distance that each looks at when
+            training starts, some tokens before or after; of the next four half of that, and so on. With 0 all heads
+            begin to look everywhere.
         causal: a decoder; set by the head for causal language modelling.
         attention_mode: ``"auto"`` (dense up to ``dense_until`` tokens, sparse beyond), ``"dense"`` or ``"sparse"``.
         dense_until: tokens.
