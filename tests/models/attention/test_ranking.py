@@ -42,6 +42,13 @@ def test_many_rows_are_shared_among_threads(threads, monkeypatch):
     assert torch.equal(places, want.indices)
 
 
+def test_types_that_leave_no_room_for_places_are_ranked_too():
+    score = torch.tensor([[torch.finfo(torch.float64).min, 3.0, 4.0]], dtype=torch.float64)
+    values, places = ranking.best(score, 2)
+    assert values.tolist() == [[4.0, 3.0]]
+    assert places.tolist() == [[2, 1]]
+
+
 def test_scores_are_left_as_they_are():
     score = torch.randn(7, 20)
     before = score.clone()

@@ -26,7 +26,8 @@ def best(score: Tensor, keep: int) -> tuple[Tensor, Tensor]:
     As ``torch.topk``, but which of equal scores come first. Takes no infinite scores.
     """
     length = score.shape[-1]
-    if score.device.type != "cpu" or length > 1 << SPARE_BITS.get(score.dtype, 0):
+    spare = SPARE_BITS.get(score.dtype)
+    if score.device.type != "cpu" or spare is None or length > 1 << spare:
         values, places = score.topk(keep, -1)
         return values, places
     single = score.dtype == torch.float32

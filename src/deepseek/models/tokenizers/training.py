@@ -35,7 +35,7 @@ _CHINESE = re.compile(
 """What BERT's normaliser puts spaces around."""
 CROWDED = 0.5
 """The share of a vocabulary above which single characters leave too little room for words."""
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("deepseek.models")
 
 
 def train_tokenizer(
