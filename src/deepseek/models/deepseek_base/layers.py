@@ -45,12 +45,10 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, M) to (B, T, M)."""
-        inner = (
-            self.activation(self.up_proj(x))
-            if self.gate_proj is None
-            else self.activation(self.gate_proj(x)) * self.up_proj(x)
-        )
-        return self.down_proj(inner)
+        inner = self.up_proj(x)
+        if self.gate_proj is None:
+            return self.down_proj(self.activation(inner))
+        return self.down_proj(self.activation(self.gate_proj(x)) * inner)
 
 
 class DeepSeekBaseLayer(GradientCheckpointingLayer):
