@@ -173,14 +173,63 @@ def test_generation_with_a_cache_writes_what_it_writes_without(mode):
     assert torch.equal(model.generate(ids, **beams), model.generate(ids, use_cache=False, **beams))
 
 
-def test_padding_before_a_prompt_is_not_read():
-    model = made(DeepSeekBaseForCausalLM, dense_until=1000)
-    prompt = texts(batch=1, tokens=30, padding=0)["input_ids"]
-    options = {"max_new_tokens": 10, "do_sample": False, "pad_token_id": 0}
-    alone = model.generate(prompt, attention_mask=torch.ones_like(prompt), **options)[0, 30:]
-    padded = torch.cat([torch.zeros(1, 16, dtype=torch.long), prompt], 1)  # whole blocks: distances stay as they are
-    mask = torch.cat([torch.zeros(1, 16, dtype=torch.long), torch.ones_like(prompt)], 1)
-    torch.testing.assert_close(model.generate(padded, attention_mask=mask, **options)[0, 46:], alone)
+def padded_in_front(lengths):
+    """Texts of these lengths, alone and in one batch with padding before them."""
+    alone = [texts(batch=1, tokens=max(lengths), padding=0)["input_ids"][:, :length] for length in lengths]
+    ids, mask = torch.zeros(2, len(lengths), max(lengths), dtype=torch.long).unbind()
+    for row, text in enumerate(alone):
+        if text.shape[1]:
+            ids[row, -text.shape[1] :], mask[row, -text.shape[1] :] = text[0], 1
+    return alone, ids, mask
+
+
+@pytest.mark.parametrize("steps", [(150,), (70, 1, 1, 16, 30, 32), (5, 145)])
+@pytest.mark.parametrize("mode", ["dense", "sparse", "auto"])
+def test_padding_before_a_text_changes_nothing(mode, steps):
+    model = made(DeepSeekBaseForCausalLM, attention_mode=mode)
+    alone, ids, mask = padded_in_front((150, 141, 77, 3, 0))
+    with torch.no_grad():
+        whole = model(ids, attention_mask=mask).logits
+        cache, at, have = None, 0, []
+        for step in steps:
+            reach = at + step
+            out = model(ids[:, at:reach], attention_mask=mask[:, :reach], past_key_values=cache, use_cache=True)
+            cache, at = out.past_key_values, reach
+            have.append(out.logits)
+        for row, text in enumerate(alone):
+            if text.shape[1]:
+                want = model(text).logits[0]
+                torch.testing.assert_close(whole[row, -text.shape[1] :], want, atol=1e-4, rtol=1e-3)
+                torch.testing.assert_close(torch.cat(have, 1)[row, -text.shape[1] :], want, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["dense", "sparse"])
+def test_prompts_of_a_batch_are_continued_as_they_are_alone(mode):
+    model = made(DeepSeekBaseForCausalLM, attention_mode=mode)
+    alone, ids, mask = padded_in_front((90, 55, 8))
+    options = {"max_new_tokens": 40, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    scored = {**options, "output_scores": True, "return_dict_in_generate": True}
+    scores = torch.stack(model.generate(ids, attention_mask=mask, **scored).scores)
+    beams = model.generate(ids, attention_mask=mask, num_beams=2, **options)[:, 90:]
+    for row, text in enumerate(alone):
+        want = torch.stack(model.generate(text, attention_mask=torch.ones_like(text), **scored).scores)
+        torch.testing.assert_close(scores[:, row], want[:, 0], atol=1e-4, rtol=1e-3)
+        want = model.generate(text, attention_mask=torch.ones_like(text), num_beams=2, **options)[0, text.shape[1] :]
+        assert beams[row].tolist() == want.tolist()
+
+
+def test_padding_before_texts_in_training_has_their_gradients():
+    model = made(DeepSeekBaseForCausalLM, attention_mode="sparse", gate_loss_weight=0.0, hidden_dropout=0.0).train()
+    alone, ids, mask = padded_in_front((150, 77))
+    grads = []
+    for batch in ([(ids, mask)], [(text, torch.ones_like(text)) for text in alone]):
+        model.zero_grad()
+        for some, real in batch:
+            logits = model(some, attention_mask=real).logits
+            (logits.square() * real[..., None]).sum().backward()
+        grads.append([weight.grad.clone() for weight in model.parameters()])
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
 
 
 def test_checkpointing_gradients_gives_the_same_ones():
@@ -326,6 +375,10 @@ def test_the_gate_says_what_it_does(kind):
         assert (few.visited <= all_blocks.visited).all()
     with pytest.raises(ConfigError, match="expected texts of at least 49 tokens"):
         inspect_gate(made(kind), texts(tokens=30, padding=0)["input_ids"])
+    if kind is DeepSeekBaseForCausalLM:
+        _, ids, mask = padded_in_front((150, 77))
+        with pytest.raises(ConfigError, match="padding behind the texts"):
+            inspect_gate(made(kind), ids, mask)
     with pytest.raises(ConfigError, match="has no gates"):
         inspect_gate(transformers.BertModel(transformers.BertConfig(num_hidden_layers=1)), texts()["input_ids"])
 

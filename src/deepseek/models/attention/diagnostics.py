@@ -55,7 +55,8 @@ def inspect_gate(
         One report a layer.
 
     Raises:
-        ConfigError: it is another architecture, or the texts are too short for a gate.
+        ConfigError: it is another architecture, the texts are too short for a gate, or padding stands before those of a
+            causal model.
     """
     from deepseek.models.deepseek_base.attention_layer import AttentionInputs, GatedAttention
 
@@ -72,6 +73,8 @@ def inspect_gate(
     def look(module: Any, given: tuple[Any, ...]) -> None:
         hidden, inputs = given[0], given[1]
         assert isinstance(inputs, AttentionInputs)
+        if inputs.starts is not None:
+            raise ConfigError("expected padding behind the texts of a causal model, received some before them")
         reports.append(_report(module, hidden, inputs, drawn.to(hidden.device)))
 
     hooks = [layer.register_forward_pre_hook(look) for layer in layers]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -33,6 +33,8 @@ class AttentionInputs:
         tables: cosines and sines of the rotary features.
         turns: the same as matrices, to turn features in place; where no gradient is asked for, on a CPU.
         mask_BL: true for tokens, false for padding; ``None`` if there is none.
+        starts: each text's first token, where padding stands before a text: its blocks are counted from there, so that
+            padding changes nothing of what it gets. ``None`` if there is no such padding.
         dense_until: tokens up to which all blocks take part. A longer bidirectional text is sparse as a whole, of a
             causal one the tokens from there on are.
         exporting: whether a graph for any length is being traced.
@@ -45,6 +47,7 @@ class AttentionInputs:
     exporting: bool
     gate_losses: list[Tensor] | None = None
     turns: Tensor | None = None
+    starts: tuple[int, ...] | None = None
 
 
 def _own_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
@@ -102,12 +105,48 @@ class GatedAttention(nn.Module):
         return self.output(mixed_BTHD.reshape(hidden_BTM.shape[0], tokens, -1))
 
     def _mixed(self, q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, cache: GatedCacheLayer | None) -> Tensor:
+        past = 0
+        if cache is not None:
+            past = cache.get_seq_length()
+            k, v = cache.update(k, v)
+        if inputs.starts is not None and not self.layout.neighbourly(self.layout.blocks(k.shape[2])):
+            return self._each(q, k, v, inputs, inputs.starts, cache)
         if cache is None:
             return self._whole(q, k, v, inputs)
-        past = cache.get_seq_length()
-        k, v = cache.update(k, v)
         leaves = cache.summaries(self.summaries, inputs.mask_BL, self.layout.width)
         return self._continued(q, k, v, inputs, leaves) if past else self._whole(q, k, v, inputs, leaves)
+
+    def _each(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        inputs: AttentionInputs,
+        starts: tuple[int, ...],
+        cache: GatedCacheLayer | None,
+    ) -> Tensor:
+        """One text after the other, each from its first token on; zeros for padding before it."""
+        keys = k.shape[2]
+        past = keys - q.shape[2]
+        mixed = []
+        for text, start in enumerate(starts):
+            lead = min(max(start - past, 0), keys - past)
+            if lead == keys - past:
+                mixed.append(v.new_zeros(1, self.heads, lead, v.shape[-1]))
+                continue
+            one = slice(text, text + 1)
+            mask = None if inputs.mask_BL is None else inputs.mask_BL[one, start:]
+            alone = replace(inputs, mask_BL=None if mask is None or bool(mask.all()) else mask, starts=None)
+            parts = q[one, :, lead:], k[one, :, start:], v[one, :, start:]
+            leaves = None
+            if cache is not None:
+                leaves = cache.summaries_of(text, start, self.summaries, alone.mask_BL, self.layout.width)
+            if leaves is not None and parts[0].shape[2] < parts[1].shape[2]:
+                got = self._continued(*parts, alone, leaves)
+            else:
+                got = self._whole(*parts, alone, leaves)
+            mixed.append(nn.functional.pad(got, (0, 0, lead, 0)))
+        return torch.cat(mixed)
 
     def project(
         self, hidden_BTM: Tensor, tables: tuple[Tensor, Tensor], turns: Tensor | None = None

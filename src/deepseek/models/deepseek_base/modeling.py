@@ -33,6 +33,14 @@ from deepseek.models.deepseek_base.config import DeepSeekBaseConfig
 from deepseek.models.deepseek_base.layers import DeepSeekBaseLayer, Embeddings
 
 
+def _starts(mask_BL: Tensor) -> tuple[int, ...] | None:
+    """Each text's first token, if padding stands before one; that of a text without tokens is its length."""
+    if is_fake_tensor(mask_BL) or bool(mask_BL[:, 0].all()):
+        return None
+    firsts = torch.where(mask_BL.any(-1), mask_BL.int().argmax(-1), mask_BL.shape[1])
+    return tuple(firsts.tolist())
+
+
 @dataclass
 class DeepSeekBaseOutput(BaseModelOutputWithPast):
     """Hidden states, cache, and in training the mean loss of the layers' gates, if the text is long enough for one."""
@@ -157,6 +165,7 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
             tables=tables,
             turns=rotation_matrices(tables) if in_place else None,
             mask_BL=mask,
+            starts=None if mask is None or exporting or not self.config.causal else _starts(mask),
             dense_until=self._dense_until(past + tokens),
             exporting=exporting,
             gate_losses=[] if self.training and self.config.gate_loss_weight and torch.is_grad_enabled() else None,
