@@ -111,7 +111,7 @@ def test_checkpointing_computes_the_same_and_is_switched_off_afterwards(tiny: Pa
 
 
 def test_a_model_comes_back_as_it_was_given(tiny: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("deepseek.training.loop.arguments.native_bfloat16", lambda: True)
+    monkeypatch.setattr("deepseek.training.loop.arguments.trains_in_bfloat16", lambda: True)
     model = loaded(tiny)
     model.config.use_cache = True
     result = run(model, precision="bfloat16", max_steps=2, fitted={"tokenizer": tokenizer_for(tiny)})

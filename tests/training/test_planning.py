@@ -299,9 +299,9 @@ def test_a_plan_with_a_time_budget_times_real_steps() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_predicted_memory_is_what_a_process_then_takes(precision: Any) -> None:
-    from deepseek.training.config import native_bfloat16
+    from deepseek.arithmetic import trains_in_bfloat16
 
-    if precision == "bfloat16" and not native_bfloat16():
+    if precision == "bfloat16" and not trains_in_bfloat16():
         pytest.skip("no native bfloat16")
     sizes = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
     shape = config(**sizes, vocab_size=30522)

@@ -13,7 +13,6 @@ from deepseek.errors import ConfigError, DataError
 from deepseek.models import LoRAConfig, from_pretrained, tokenizer_for
 from deepseek.tasks import TASKS
 from deepseek.training import TrainingConfig, TrainingRecipe, fit, tfidf_baseline
-from deepseek.training import config as training_config
 
 
 def fresh(rows: list[dict[str, Any]], adapter: bool = True) -> tuple[Any, Any, Any]:
@@ -131,12 +130,11 @@ def test_wrong_rows_stop_before_training(rows: list[dict[str, Any]]) -> None:
 
 def test_bfloat16_is_refused_where_the_hardware_lacks_it(rows: list[dict[str, Any]], monkeypatch: Any) -> None:
     model, task, tokenizer = fresh(rows)
-    monkeypatch.setattr("deepseek.training.loop.arguments.native_bfloat16", lambda: False)
+    monkeypatch.setattr("deepseek.training.loop.arguments.trains_in_bfloat16", lambda: False)
     with pytest.raises(ConfigError, match="no native bfloat16"):
         train(model, task, tokenizer, rows, config=TrainingConfig(epochs=1, precision="bfloat16"))
     result = train(model, task, tokenizer, rows, config=TrainingConfig(epochs=1, precision="auto"))
     assert result.precision == "float32"
-    assert isinstance(training_config.native_bfloat16(), bool)
 
 
 def test_the_baseline_learns_words(rows: list[dict[str, Any]]) -> None:

@@ -76,13 +76,3 @@ class TrainingConfig(BaseModel):
         None, description="Let the planner choose precision, batch, checkpointing, adapter depth and caching."
     )
     distributed: DistributedConfig | None = Field(None, description="Several processes, devices or nodes.")
-
-
-def native_bfloat16() -> bool:
-    """Whether this hardware multiplies bfloat16 natively (CUDA or ROCm GPU, AVX512-BF16 or AMX on a CPU)."""
-    import torch
-
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from deepseek import progress
+from deepseek.arithmetic import native_precisions
 from deepseek.errors import ConfigError
 from deepseek.inference.hardware.bandwidth import KINDS, Arrays, Kind
 from deepseek.inference.hardware.devices import describe, find_device
 from deepseek.inference.hardware.hardware_peaks import Bandwidth, HardwarePeaks, ProductPeak
-from deepseek.inference.hardware.precisions import native, precisions
+from deepseek.inference.hardware.precisions import precisions
 from deepseek.inference.hardware.products import fastest_product
 from deepseek.models.kernel_caches import bound_kernel_caches
 
@@ -89,7 +90,7 @@ def _products(device: torch.device, turns: _Turns, bar: progress.Bar) -> tuple[d
         except (RuntimeError, TypeError, AttributeError) as error:  # PyTorch says no in all three ways
             missing[precision] = str(error).strip().partition("\n")[0] or type(error).__name__
         bar.advance()
-    known, float32 = native(device), products.get("float32")
+    known, float32 = native_precisions(device), products.get("float32")
     for precision, peak in products.items():
         if float32 and precision not in known and peak.tflops < float32.tflops:
             products[precision] = peak.model_copy(update={"emulated": True})

@@ -21,29 +21,6 @@ def precisions(device: torch.device) -> list[str]:
     return ["float32", "bfloat16", "float16", "int8"]
 
 
-def native(device: torch.device) -> set[str]:
-    """The precisions that ``device`` is known to have units for; some devices do not say."""
-    import torch
-
-    found = {"float32"}
-    if device.type == "cuda":
-        if torch.version.hip:
-            return {*found, "bfloat16", "float16", "int8"}
-        capability = torch.cuda.get_device_capability(device)
-        # https://docs.nvidia.com/cuda/cuda-c-programming-guide/#features-and-technical-specifications
-        needs = {"tf32": (8, 0), "bfloat16": (8, 0), "float16": (5, 3), "int8": (6, 1), "float8": (8, 9)}
-        return found | {precision for precision, least in needs.items() if capability >= least}
-    if device.type == "mps":
-        return {*found, "float16"}
-    capabilities = torch.cpu.get_capabilities()
-    units = {
-        "bfloat16": ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"),
-        "float16": ("avx512_fp16", "amx_fp16", "fp16_arith"),
-        "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "dot", "i8mm"),
-    }
-    return found | {precision for precision, keys in units.items() if any(capabilities.get(key) for key in keys)}
-
-
 def multiplications(precision: str, size: int, device: torch.device) -> dict[str, Callable[[], object]]:
     """Calls that multiply two matrices of ``size`` x ``size``, by the name of the operation.
 

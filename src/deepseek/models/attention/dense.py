@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from deepseek.arithmetic import native_precisions
 from deepseek.models.attention.blocks import LOW, BlockLayout, low
 
 LOGITS = 2**20
@@ -74,13 +75,13 @@ def dense_attention(
 def _by_products_is_faster(q_BHTE: Tensor, layout: BlockLayout) -> bool:
     on_cpu = q_BHTE.device.type == "cpu" and q_BHTE.dtype == torch.bfloat16
     traced = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return on_cpu and not traced and not layout.causal and _multiplies_bfloat16()
+    return on_cpu and not traced and not layout.causal and _bfloat16_units()
 
 
 @cache
-def _multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for it; without, products are slow."""
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+def _bfloat16_units() -> bool:
+    """Whether the processor has some; without, products are slow."""
+    return "bfloat16" in native_precisions("cpu")
 
 
 def _by_products(

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deepseek.arithmetic import trains_in_bfloat16
 from deepseek.errors import ConfigError
-from deepseek.training.config import native_bfloat16
 from deepseek.training.distributed.ranks import world_size
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ def uses_bfloat16(settings: TrainingConfig) -> bool:
     Raises:
         ConfigError: bfloat16 was asked for and the hardware does not have it.
     """
-    if settings.precision == "bfloat16" and not native_bfloat16():
+    if settings.precision == "bfloat16" and not trains_in_bfloat16():
         raise ConfigError(
             "precision bfloat16 was asked for, but this hardware has no native bfloat16; use auto or float32"
         )
-    return settings.precision != "float32" and native_bfloat16()
+    return settings.precision != "float32" and trains_in_bfloat16()
 
 
 def micro_batch(settings: TrainingConfig) -> int:

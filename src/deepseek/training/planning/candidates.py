@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deepseek.training.config import TrainingConfig, native_bfloat16
+from deepseek.arithmetic import trains_in_bfloat16
+from deepseek.training.config import TrainingConfig
 from deepseek.training.planning.settings import Settings
 from deepseek.training.recipe import TrainingRecipe
 
@@ -65,7 +66,7 @@ def _variants(
     training: TrainingConfig, dropout: float | None, depth: int | None, caches: tuple[bool, ...]
 ) -> list[Settings]:
     if training.precision == "auto":
-        precisions = ["bfloat16", "float32"] if native_bfloat16() else ["float32"]
+        precisions = ["bfloat16", "float32"] if trains_in_bfloat16() else ["float32"]
     else:
         precisions = [training.precision]
     checkpointing = (True,) if training.gradient_checkpointing else (False, True)
@@ -99,7 +100,7 @@ def suggest_after_oom(training: TrainingConfig, *, adapter: bool) -> list[str]:
     advice: list[str] = []
     if adapter and training.trunk_dropout != 0.0:
         advice.append("trunk_dropout: 0 (no dropout masks are kept for the frozen layers)")
-    if training.precision != "bfloat16" and native_bfloat16():
+    if training.precision != "bfloat16" and trains_in_bfloat16():
         advice.append("precision: bfloat16 (half the activations, and half the frozen weights)")
     if rows > 1:
         smaller = max((n for n in range(1, rows // 2 + 1) if training.batch_size % n == 0), default=1)
