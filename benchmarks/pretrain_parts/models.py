@@ -10,7 +10,7 @@ KINDS = ("bert", "deepseek-base")
 SHALLOW = "deepseek-base-shallow"
 """A DeepSeek-Base with half of the layers."""
 CLASSIFIERS = {"bert": ("first", "mean"), "deepseek-base": ("mean",), SHALLOW: ("mean",)}
-"""What each may classify a text by: BERT's own head takes the first token; the mean of all is tried with it too."""
+"""What each may classify a text by, its own head first: BERT's takes the first token; the mean of all is tried too."""
 
 
 def config_of(kind: str, size: dict[str, Any], **fields: Any) -> Any:

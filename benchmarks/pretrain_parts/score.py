@@ -95,7 +95,8 @@ def _pretrained(context: Context, common: dict[str, Any]) -> dict[str, list[dict
 def _finetuned(
     context: Context, common: dict[str, Any], models: dict[str, list[dict[str, Any]]]
 ) -> tuple[Scores, dict[str, dict[str, str]]]:
-    """Answers of all models; the folders of those of the first seed, by kind and task."""
+    """Answers of all models; by kind and task, the folder of the first seed's best with the architecture's own head,
+    which transformers can load."""
 
     def work(worker: Worker, job: tuple[str, str, int, float, str]) -> dict[str, Any]:
         kind, task, seed, rate, pooling = job
@@ -119,11 +120,14 @@ def _finetuned(
         for pooling in CLASSIFIERS[kind]
     ]
     scores: Scores = {}
+    loadable: dict[tuple[str, str], dict[str, Any]] = {}
     for made in context.together(work, jobs, STEPS):
-        kind, task = made["job"][:2]
+        kind, task, pooling = made["job"][0], made["job"][1], made["job"][4]
         best = scores.setdefault((kind, task), [made])
         if made["validation"] > best[0]["validation"]:
             best[0] = made
+        if pooling == CLASSIFIERS[kind][0]:
+            loadable[kind, task] = max(made, loadable.get((kind, task), made), key=lambda each: each["validation"])
     others = [
         (kind, task, seed, *best[0]["job"][3:])
         for (kind, task), best in scores.items()
@@ -131,7 +135,7 @@ def _finetuned(
     ]
     for made in context.together(work, others, STEPS):
         scores[made["job"][0], made["job"][1]].append(made)
-    return scores, {kind: {task: _tuned(scores[kind, task][0], models) for task in TASKS} for kind in EACH}
+    return scores, {kind: {task: _tuned(loadable[kind, task], models) for task in TASKS} for kind in EACH}
 
 
 def _tuned(made: dict[str, Any], models: dict[str, list[dict[str, Any]]]) -> str:

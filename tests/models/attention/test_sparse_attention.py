@@ -102,16 +102,33 @@ def test_bfloat16_is_as_near_as_its_digits(causal, choice):
         assert (fast_grad.float() - grad).norm() < 0.03 * grad.norm()
 
 
+@pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("tokens", [10, 30, 200])
-def test_dense_is_all_blocks(causal, tokens):
-    case = cases.case(layout(causal), tokens, padding=tokens // 4)
-    want = reference_attention(*case.differentiable(), case.layout, scale=cases.SCALE, key_mask_BT=case.mask)
-    blocks = case.layout.blocks(tokens)
-    term = None if case.layout.neighbourly(blocks) else case.s
-    have = dense_attention(case.q, case.k, case.v, term, case.r, case.layout, scale=cases.SCALE, key_mask_BL=case.mask)
+def test_dense_is_all_blocks(causal, tokens, padded):
+    case = cases.case(layout(causal), tokens, padding=tokens // 4 if padded else 0)
+    mask = case.mask if padded else None
     real = case.mask[:, None, :, None]
+    weights = torch.randn_like(case.v) * real
+    inputs = case.differentiable()
+    want = reference_attention(*inputs, case.layout, scale=cases.SCALE, key_mask_BT=mask)
+    term = None if case.layout.neighbourly(case.layout.blocks(tokens)) else case.s
+    have = dense_attention(case.q, case.k, case.v, term, case.r, case.layout, scale=cases.SCALE, key_mask_BL=mask)
     torch.testing.assert_close(have * real, want * real, atol=1e-5, rtol=1e-4)
+    used = inputs if term is not None else inputs[:3]
+    grads = [torch.autograd.grad((out * weights).sum(), used, retain_graph=True) for out in (have, want)]
+    for grad, expected in zip(*grads, strict=True):
+        torch.testing.assert_close(grad, expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("queries", [1, 20])
+def test_dense_of_the_last_queries_is_the_end_of_dense(causal, queries):
+    case = cases.case(layout(causal), 200)
+    q, k, v, s, r = (x.detach() for x in (case.q, case.k, case.v, case.s, case.r))
+    whole = dense_attention(q, k, v, s, r, case.layout, scale=cases.SCALE)
+    last = dense_attention(q[:, :, -queries:], k, v, s, r, case.layout, scale=cases.SCALE)
+    torch.testing.assert_close(last, whole[:, :, -queries:], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("at_once", [1, 500, 2**20])

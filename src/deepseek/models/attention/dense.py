@@ -1,8 +1,12 @@
 """Dense attention with the same weights: every block takes part. For short texts, for exports, and to compare with.
 
 Up to ``local + 1`` blocks all keys are near and it is PyTorch's fused attention, nothing added. Beyond, the far term of
-each query and block is made an additive mask of T x T: fit for some thousand tokens. Longer dense attention runs in
-chunks of linear memory (:func:`deepseek.models.attention.sparse.sparse_attention` with ``chosen=None``).
+each query and block goes into the product: queries get it as N more features, keys get the number of their block as a
+vector of N with a single 1. The fused kernels then need no mask of T x T, which they would not pass gradients to; the
+product costs (E + N) / E of what it did, which is fit for some thousand tokens. Longer dense attention runs in chunks
+of linear memory (:func:`deepseek.models.attention.sparse.sparse_attention` with ``chosen=None``). Few queries of a long
+text, and a graph that is traced for any length, have the far term as a mask: the one is small, and features of the
+other must not depend on the length.
 
 On a CPU that multiplies bfloat16, bidirectional attention in it without gradients runs as two products and a softmax
 instead, whose logits are rounded to 16 bits as transformers' eager attention rounds them: the fused kernel reaches half
@@ -12,6 +16,7 @@ the speed of a product there.
 from __future__ import annotations
 
 from functools import cache
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -44,32 +49,45 @@ def dense_attention(
     Returns:
         (B, H, T, D).
     """
-    queries, keys = q_BHTE.shape[2], k_BHLE.shape[2]
+    queries, keys, values = q_BHTE.shape[2], k_BHLE.shape[2], v_BHLD.shape[-1]
     past = keys - queries
     device = q_BHTE.device
     mask: Tensor | None = None
     term_BHTN: Tensor | None = None
     if s_BHNC is not None and r_HRC is not None:
         own_T = (torch.arange(queries, device=device) + past) // layout.width
-        term_BHTN = scale * far_term(q_BHTE, s_BHNC, r_HRC, layout, own_T)
+        term_BHTN = far_term(q_BHTE, s_BHNC, r_HRC, layout, own_T)
     if _by_products_is_faster(q_BHTE, layout):
         return _by_products(q_BHTE, k_BHLE, v_BHLD, term_BHTN, layout.width, scale, key_mask_BL)
     if term_BHTN is not None:
-        mask = term_BHTN[..., None].expand(*term_BHTN.shape, layout.width).flatten(-2)[..., :keys]
+        if past or torch.compiler.is_exporting() or torch.jit.is_tracing():
+            mask = (scale * term_BHTN)[..., None].expand(*term_BHTN.shape, layout.width).flatten(-2)[..., :keys]
+        else:
+            q_BHTE, k_BHLE = _with_blocks(q_BHTE, k_BHLE, term_BHTN, layout.width)
     fused_causal = layout.causal and mask is None and key_mask_BL is None and past == 0
-    if layout.causal and not fused_causal:
+    if layout.causal and not fused_causal and queries > 1:
         position = torch.arange(queries, device=device)[:, None] + past
         later = torch.arange(keys, device=device) > position
         mask = _hidden(mask, later, q_BHTE.dtype)
     if key_mask_BL is not None:
         mask = _hidden(mask, ~key_mask_BL[:, None, None].bool(), q_BHTE.dtype)
-    values = v_BHLD.shape[-1]
     if values < q_BHTE.shape[-1]:  # the fused kernels want one width
         v_BHLD = functional.pad(v_BHLD, (0, q_BHTE.shape[-1] - values))
     out = functional.scaled_dot_product_attention(
         q_BHTE, k_BHLE, v_BHLD, attn_mask=mask, is_causal=fused_causal, scale=scale
     )
     return out[..., :values]
+
+
+def _with_blocks(q_BHTE: Tensor, k_BHLE: Tensor, term_BHTN: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Queries with the term of each block as features, keys with their block's number; 0 fills up to eights."""
+    spare = -(term_BHTN.shape[-1] + q_BHTE.shape[-1]) % 8  # kernels want rows of whole vectors
+    blocks = term_BHTN.shape[-1] + spare
+    number_LN = functional.one_hot(torch.arange(k_BHLE.shape[2], device=k_BHLE.device) // width, blocks)
+    return (
+        torch.cat([q_BHTE, functional.pad(term_BHTN, (0, spare)).to(q_BHTE.dtype)], -1),
+        torch.cat([k_BHLE, number_LN.to(k_BHLE.dtype).expand(*k_BHLE.shape[:2], -1, -1)], -1),
+    )
 
 
 def _by_products_is_faster(q_BHTE: Tensor, layout: BlockLayout) -> bool:
@@ -87,29 +105,30 @@ def _bfloat16_units() -> bool:
 def _by_products(
     q: Tensor, k: Tensor, v: Tensor, term_BHTN: Tensor | None, width: int, scale: float, key_mask_BL: Tensor | None
 ) -> Tensor:
-    """Attention of some texts' and heads' queries at a time; the blocks' term is added to logits, not made a mask."""
+    """Attention of some texts', heads' or queries at a time; the blocks' term is added to logits, not made a mask."""
     batch, heads, queries, _ = q.shape
     keys, values = v.shape[2:]
     out = q.new_empty(batch, queries, heads, values).transpose(1, 2)
     texts = max(1, LOGITS // (heads * queries * keys))
     some = max(1, min(heads, LOGITS // (queries * keys)))
+    rows = max(1, min(queries, LOGITS // keys))
     nothing = q.new_empty(())
-    for text in range(0, batch, texts):
-        for head in range(0, heads, some):
-            part = (slice(text, text + texts), slice(head, head + some))
-            q_, k_, v_ = (x[part].flatten(0, 1).contiguous() for x in (q, k, v))
-            logits = torch.baddbmm(
-                nothing.expand(len(q_), queries, keys), q_, k_.transpose(1, 2), beta=0, alpha=scale
-            ).view(*q[part].shape[:2], queries, keys)
-            if term_BHTN is not None:
-                whole = keys // width
-                blocks = logits[..., : whole * width].unflatten(-1, (whole, width))
-                blocks += term_BHTN[part][..., :whole, None]
-                logits[..., whole * width :] += term_BHTN[part][..., whole : -(-keys // width)]
-            if key_mask_BL is not None:
-                logits.masked_fill_(~key_mask_BL[text : text + texts, None, None].bool(), low(q.dtype))
-            shares = logits.softmax(-1).flatten(0, 1)
-            out[part] = torch.bmm(shares, v_).view(*q[part].shape[:2], queries, values)
+    for text, head, row in product(range(0, batch, texts), range(0, heads, some), range(0, queries, rows)):
+        group = (slice(text, text + texts), slice(head, head + some))
+        part = (*group, slice(row, row + rows))
+        q_, k_, v_ = (x.flatten(0, 1).contiguous() for x in (q[part], k[group], v[group]))
+        shape = q[part].shape[:3]
+        logits = torch.baddbmm(
+            nothing.expand(len(q_), shape[2], keys), q_, k_.transpose(1, 2), beta=0, alpha=scale
+        ).view(*shape, keys)
+        if term_BHTN is not None:
+            whole, term = keys // width, scale * term_BHTN[part]
+            blocks = logits[..., : whole * width].unflatten(-1, (whole, width))
+            blocks += term[..., :whole, None]
+            logits[..., whole * width :] += term[..., whole : -(-keys // width)]
+        if key_mask_BL is not None:
+            logits.masked_fill_(~key_mask_BL[text : text + texts, None, None].bool(), low(q.dtype))
+        out[part] = torch.bmm(logits.softmax(-1).flatten(0, 1), v_).view(*shape, values)
     return out
 
 

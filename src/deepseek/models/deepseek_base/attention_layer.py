@@ -21,8 +21,8 @@ from deepseek.models.attention.sparse import sparse_attention
 from deepseek.models.deepseek_base.cache import GatedCacheLayer
 from deepseek.models.deepseek_base.config import DeepSeekBaseConfig
 
-MASKED = 2_048
-"""Keys up to which dense attention adds its far term as a mask."""
+FUSED = 8_192
+"""Keys up to which dense attention is one fused call, with a feature for each block; beyond, they make it slow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class AttentionInputs:
         mask_BL: true for tokens, false for padding; ``None`` if there is none.
         starts: each text's first token, where padding stands before a text: its blocks are counted from there, so that
             padding changes nothing of what it gets. ``None`` if there is no such padding.
+        only_behind: whether all padding stands behind texts of a causal model, whose tokens do not look there.
         dense_until: tokens up to which all blocks take part. A longer bidirectional text is sparse as a whole, of a
             causal one the tokens from there on are.
         exporting: whether a graph for any length is being traced.
@@ -48,6 +49,7 @@ class AttentionInputs:
     gate_losses: list[Tensor] | None = None
     turns: Tensor | None = None
     starts: tuple[int, ...] | None = None
+    only_behind: bool = False
 
 
 def _own_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
@@ -207,12 +209,12 @@ class GatedAttention(nn.Module):
     def _dense(self, q: Tensor, k: Tensor, v: Tensor, gate: _Gate) -> Tensor:
         """Attention of the last queries of ``k``, which may be the beginning of the gate's text."""
         layout, keys, inputs = self.layout, k.shape[2], gate.inputs
-        mask = None if inputs.mask_BL is None else inputs.mask_BL[:, :keys]
+        mask = None if inputs.mask_BL is None or inputs.only_behind else inputs.mask_BL[:, :keys]
         if not inputs.exporting and layout.neighbourly(layout.blocks(keys)):
             return dense_attention(q, k, v, None, None, layout, scale=self.scale, key_mask_BL=mask)
         # the last block may be pooled over more than the beginning: it is near to all that ask. A spare one stays
         term = gate.term if inputs.exporting else gate.term[:, :, : layout.blocks(keys)]
-        if not inputs.exporting and keys > MASKED and q.shape[2] == keys:
+        if not inputs.exporting and keys > FUSED and q.shape[2] == keys:
             return sparse_attention(q, k, v, term, gate.rows, layout, scale=self.scale, key_mask_BT=mask)
         return dense_attention(q, k, v, term, gate.rows, layout, scale=self.scale, key_mask_BL=mask)
 

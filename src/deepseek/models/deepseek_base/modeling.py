@@ -33,6 +33,11 @@ from deepseek.models.deepseek_base.config import DeepSeekBaseConfig
 from deepseek.models.deepseek_base.layers import DeepSeekBaseLayer, Embeddings
 
 
+def _only_behind(mask_BL: Tensor) -> bool:
+    """Whether all padding stands behind the texts."""
+    return not is_fake_tensor(mask_BL) and bool((mask_BL[:, 1:] <= mask_BL[:, :-1]).all())
+
+
 def _starts(mask_BL: Tensor) -> tuple[int, ...] | None:
     """Each text's first token, if padding stands before one; that of a text without tokens is its length."""
     if is_fake_tensor(mask_BL) or bool(mask_BL[:, 0].all()):
@@ -158,6 +163,7 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
             if not exporting and not is_fake_tensor(mask) and bool(mask.all()):
                 mask = None
         tables = self.rotary_tables(past, past + tokens, x)
+        padded = mask is not None and not exporting and self.config.causal
         in_place = (
             not (torch.is_grad_enabled() or exporting or torch.compiler.is_compiling()) and x.device.type == "cpu"
         )
@@ -165,7 +171,8 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
             tables=tables,
             turns=rotation_matrices(tables) if in_place else None,
             mask_BL=mask,
-            starts=None if mask is None or exporting or not self.config.causal else _starts(mask),
+            starts=_starts(mask) if padded else None,
+            only_behind=padded and _only_behind(mask),
             dense_until=self._dense_until(past + tokens),
             exporting=exporting,
             gate_losses=[] if self.training and self.config.gate_loss_weight and torch.is_grad_enabled() else None,
