@@ -69,7 +69,8 @@ def test_round_trip_through_the_auto_classes(auto, tmp_path):
 )
 def test_heads_begin_by_looking_at_neighbours(kind, distances, tmp_path):
     torch.manual_seed(0)
-    model = kind(DeepSeekBaseConfig(**{**SMALL, "num_attention_heads": 5, "head_dim": 24}, rotary_start=6.0))
+    sizes = {**SMALL, "num_attention_heads": 5, "head_dim": 24}
+    model = kind(DeepSeekBaseConfig(**sizes, rotary_start=6.0, rotary_start_layers=2))
     tables = model.model.rotary_tables(0, 40, model.model.embeddings.tokens.weight)
     for layer in model.model.layers:
         q, k, _ = layer.attention.project(torch.zeros(1, 40, SMALL["hidden_size"]), tables)
@@ -85,8 +86,20 @@ def test_heads_begin_by_looking_at_neighbours(kind, distances, tmp_path):
     model.save_pretrained(tmp_path)
     bias = kind.from_pretrained(tmp_path).model.layers[0].attention.query_key_value.bias
     assert torch.equal(bias, torch.full_like(bias, 0.25))
-    everywhere = kind(DeepSeekBaseConfig(**SMALL, rotary_start=0.0))
-    assert not any(layer.attention.query_key_value.bias.any() for layer in everywhere.model.layers)
+
+
+@pytest.mark.parametrize(
+    ("fields", "encoder", "decoder"),
+    [
+        ({}, [True, True, True], [True, True, False]),
+        ({"rotary_start_layers": 1}, [True, False, False], [True, False, False]),
+        ({"rotary_start": 0.0}, [False] * 3, [False] * 3),
+    ],
+)
+def test_a_decoders_upper_layers_begin_by_looking_everywhere(fields, encoder, decoder):
+    for kind, want in ((DeepSeekBaseForMaskedLM, encoder), (DeepSeekBaseForCausalLM, decoder)):
+        model = kind(DeepSeekBaseConfig(**{**SMALL, "num_hidden_layers": 3}, **fields))
+        assert [bool(layer.attention.query_key_value.bias.any()) for layer in model.model.layers] == want
 
 
 def test_a_body_takes_any_head(tmp_path):
@@ -339,6 +352,7 @@ def test_int8_linear_layers_leave_the_positions_alone():
         ({"attention_mode": "fast"}, "attention_mode: expected one of"),
         ({"rotary_shortest": 600.0}, "expected 0 < shortest <= longest"),
         ({"rotary_start": -1.0}, "rotary_start: expected 0 or more"),
+        ({"rotary_start_layers": -1}, "rotary_start_layers: expected 0 or more"),
         ({"block_width": 0}, "width of a block layout: expected 1 or more"),
     ],
 )

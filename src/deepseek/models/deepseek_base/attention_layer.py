@@ -87,11 +87,15 @@ class GatedAttention(nn.Module):
         self.gate_weight = nn.Parameter(torch.zeros(self.heads))
 
     def first_bias(self, config: DeepSeekBaseConfig) -> Tensor:
-        """The projection's bias that training starts with: heads look at neighbours."""
+        """The projection's bias that training starts with: in layers that the configuration says, heads look at
+        neighbours."""
         query, key = looking_at(
-            first_looks(self.heads, causal=config.causal), config.rotary_dim,
-            strength=config.rotary_start / self.scale, shortest=config.rotary_shortest, longest=config.rotary_longest,
-        )  # fmt: skip
+            first_looks(self.heads, causal=config.causal),
+            config.rotary_dim,
+            strength=config.first_strength(self.layer_idx) / self.scale,
+            shortest=config.rotary_shortest,
+            longest=config.rotary_longest,
+        )
         content = query.new_zeros(self.heads, self.content_dim)
         return torch.cat([content, query, content, key, query.new_zeros(self.heads, self.value_dim)], 1).flatten()
 
