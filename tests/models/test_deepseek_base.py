@@ -179,6 +179,50 @@ def test_a_cache_gives_what_one_pass_gives(mode):
 
 
 @pytest.mark.parametrize("mode", ["dense", "sparse", "auto"])
+@pytest.mark.parametrize("kind", [DeepSeekBaseForMaskedLM, DeepSeekBaseForCausalLM])
+def test_attentions_are_what_values_are_mixed_by(kind, mode):
+    model = made(kind, attention_mode=mode, num_hidden_layers=1)
+    layer = model.model.layers[0].attention
+    inputs = texts()
+    seen = {}
+    layer.register_forward_pre_hook(lambda module, given: seen.update(hidden=given[0], inputs=given[1]))
+    layer.output.register_forward_pre_hook(lambda module, given: seen.update(mixed=given[0]))
+    with torch.no_grad():
+        (shares,) = model(**inputs, output_attentions=True).attentions
+        assert model(**inputs).attentions is None
+        *_, v = layer.project(seen["hidden"], seen["inputs"].tables)
+    assert shares.shape == (2, 2, 150, 150)
+    real = inputs["attention_mask"].bool()
+    torch.testing.assert_close(shares.sum(-1), torch.ones(2, 2, 150))
+    torch.testing.assert_close((shares @ v).transpose(1, 2).flatten(2)[real], seen["mixed"][real], atol=1e-5, rtol=1e-4)
+    assert bool((shares[0, :, -1] == 0).any()) == (mode != "dense")  # the gate leaves some blocks out
+
+
+@pytest.mark.parametrize("mode", ["dense", "sparse", "auto"])
+def test_attentions_with_a_cache_and_padding_are_those_without(mode):
+    model = made(DeepSeekBaseForCausalLM, attention_mode=mode)
+    alone, ids, mask = padded_in_front((150, 77))
+    with torch.no_grad():
+        want = [model(text, output_attentions=True).attentions for text in alone]
+        cache, at, have = None, 0, []
+        for step in (90, 1, 59):
+            reach = at + step
+            out = model(
+                ids[:, at:reach], attention_mask=mask[:, :reach], past_key_values=cache, use_cache=True,
+                output_attentions=True,
+            )  # fmt: skip
+            cache = out.past_key_values
+            have.append([torch.nn.functional.pad(shares, (0, 150 - reach)) for shares in out.attentions])
+            at = reach
+    for layer in range(2):
+        whole = torch.cat([part[layer] for part in have], 2)
+        for row, text in enumerate(alone):
+            start = 150 - text.shape[1]
+            torch.testing.assert_close(whole[row, :, start:, start:], want[row][layer][0], atol=1e-5, rtol=1e-4)
+            assert not whole[row, :, :start].any()
+
+
+@pytest.mark.parametrize("mode", ["dense", "sparse", "auto"])
 def test_generation_with_a_cache_writes_what_it_writes_without(mode):
     model = made(DeepSeekBaseForCausalLM, attention_mode=mode)
     ids = texts(batch=2, tokens=60, padding=0)["input_ids"]

@@ -44,9 +44,31 @@ def reference_attention(
     Returns:
         (B, H, T, D). Queries that no key is left for get the mean of the values that the mask hides, or of any.
     """
-    tokens, width = q_BHTE.shape[2], layout.width
-    blocks = layout.blocks(tokens)
-    block_T = torch.arange(tokens, device=q_BHTE.device) // width
+    return (
+        reference_shares(q_BHTE, k_BHTE, s_BHNC, r_HRC, layout, scale=scale, chosen=chosen, key_mask_BL=key_mask_BT)
+        @ v_BHTD
+    )
+
+
+def reference_shares(
+    q_BHTE: Tensor,
+    k_BHLE: Tensor,
+    s_BHNC: Tensor,
+    r_HRC: Tensor,
+    layout: BlockLayout,
+    *,
+    scale: float,
+    chosen: Tensor | None = None,
+    key_mask_BL: Tensor | None = None,
+) -> Tensor:
+    """The shares of L keys in what the last T tokens attend to, (B, H, T, L); each query's are 1 together.
+
+    Args: those of :func:`reference_attention`; with fewer queries than keys, ``chosen`` is for each token.
+    """
+    tokens, keys, width = q_BHTE.shape[2], k_BHLE.shape[2], layout.width
+    blocks = layout.blocks(keys)
+    block_L = torch.arange(keys, device=q_BHTE.device) // width
+    block_T = block_L[keys - tokens :]
     delta_TN = block_T[:, None] - torch.arange(blocks, device=q_BHTE.device)
     far_TN = layout.is_far(delta_TN)
     content_BHTC = q_BHTE[..., : s_BHNC.shape[-1]]
@@ -54,7 +76,7 @@ def reference_attention(
     distance_BHTR = content_BHTC @ r_HRC.transpose(-1, -2)
     bucket_BHTN = layout.bucket(delta_TN).expand(*offset_BHTN.shape)
     offset_BHTN = (offset_BHTN + distance_BHTR.gather(-1, bucket_BHTN)) * far_TN
-    logits_BHTT = scale * (q_BHTE @ k_BHTE.transpose(-1, -2) + offset_BHTN[..., block_T])
+    logits_BHTL = scale * (q_BHTE @ k_BHLE.transpose(-1, -2) + offset_BHTN[..., block_L])
 
     allowed_BHTN = torch.ones_like(offset_BHTN, dtype=torch.bool)
     if chosen is not None:
@@ -62,10 +84,10 @@ def reference_attention(
         allowed_BHTN = members(always_NS, blocks)[block_T].expand_as(allowed_BHTN)
         picked_BHUN = members(chosen, blocks)
         allowed_BHTN = allowed_BHTN | (picked_BHUN if chosen.shape[2] == tokens else picked_BHUN[:, :, block_T])
-    allowed_BHTT = allowed_BHTN[..., block_T]
+    allowed_BHTL = allowed_BHTN[..., block_L]
     if layout.causal:
-        allowed_BHTT = allowed_BHTT & torch.ones(tokens, tokens, dtype=torch.bool, device=q_BHTE.device).tril()
-    if key_mask_BT is not None:
-        allowed_BHTT = allowed_BHTT & key_mask_BT[:, None, None, :].bool()
-    logits_BHTT = logits_BHTT.masked_fill(~allowed_BHTT, torch.finfo(logits_BHTT.dtype).min)
-    return logits_BHTT.softmax(-1) @ v_BHTD
+        seen = torch.ones(tokens, keys, dtype=torch.bool, device=q_BHTE.device).tril(keys - tokens)
+        allowed_BHTL = allowed_BHTL & seen
+    if key_mask_BL is not None:
+        allowed_BHTL = allowed_BHTL & key_mask_BL[:, None, None, :].bool()
+    return logits_BHTL.masked_fill(~allowed_BHTL, torch.finfo(logits_BHTL.dtype).min).softmax(-1)

@@ -20,6 +20,7 @@ from deepseek.models.attention.positions import first_looks, looking_at, relativ
 from deepseek.models.attention.sparse import sparse_attention
 from deepseek.models.deepseek_base.cache import GatedCacheLayer
 from deepseek.models.deepseek_base.config import DeepSeekBaseConfig
+from deepseek.models.deepseek_base.shares import attention_shares
 
 FUSED = 8_192
 """Keys up to which dense attention is one fused call, with a feature for each block; beyond, they make it slow."""
@@ -35,6 +36,7 @@ class AttentionInputs:
         mask_BL: true for tokens, false for padding; ``None`` if there is none.
         starts: each text's first token, where padding stands before a text: its blocks are counted from there, so that
             padding changes nothing of what it gets. ``None`` if there is no such padding.
+        shares: where layers leave the shares of keys, (B, H, T, L); ``None`` if nobody asks.
         only_behind: whether all padding stands behind texts of a causal model, whose tokens do not look there.
         dense_until: tokens up to which all blocks take part. A longer bidirectional text is sparse as a whole, of a
             causal one the tokens from there on are.
@@ -50,6 +52,7 @@ class AttentionInputs:
     turns: Tensor | None = None
     starts: tuple[int, ...] | None = None
     only_behind: bool = False
+    shares: list[Tensor] | None = None
 
 
 def _own_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
@@ -105,6 +108,8 @@ class GatedAttention(nn.Module):
         tokens = q.shape[2]
         with _own_precision(q.device):
             mixed = self._mixed(q, k, v, inputs, cache)
+            if inputs.shares is not None:
+                inputs.shares.append(attention_shares(self, q, k if cache is None else cache.keys, inputs))
         mixed_BTHD = mixed.transpose(1, 2)
         if inputs.exporting:  # the order in memory is the kernel's here, another one's where the graph will run
             mixed_BTHD = mixed_BTHD.clone(memory_format=torch.contiguous_format)
@@ -184,9 +189,13 @@ class GatedAttention(nn.Module):
         term = weight * leaves.keys
         return term, Level(leaves.keys + term, leaves.mass, leaves.span)
 
+    def gate(self, k: Tensor, inputs: AttentionInputs, leaves: Level | None = None) -> Gate:
+        """The gate for a text of these keys, with their summaries if they are at hand."""
+        return Gate(self, k, inputs, leaves)
+
     def _whole(self, q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, leaves: Level | None = None) -> Tensor:
         tokens, until, causal = q.shape[2], inputs.dense_until, self.layout.causal
-        gate = _Gate(self, k, inputs, leaves)
+        gate = self.gate(k, inputs, leaves)
         if inputs.gate_losses is not None and not self.layout.neighbourly(self.layout.blocks(tokens)):
             self._leave_gate_loss(q, k, gate, inputs)
         if inputs.exporting or tokens <= until:
@@ -202,7 +211,7 @@ class GatedAttention(nn.Module):
         start = self._dense(q[:, :, :until], k[:, :, :until], v[:, :, :until], gate)
         return torch.cat([start, mixed[:, :, until:]], 2)
 
-    def _leave_gate_loss(self, q: Tensor, k: Tensor, gate: _Gate, inputs: AttentionInputs) -> None:
+    def _leave_gate_loss(self, q: Tensor, k: Tensor, gate: Gate, inputs: AttentionInputs) -> None:
         loss = gate_alignment_loss(
             q, k, gate.term, gate.scored, gate.rows, self.layout,
             scale=self.scale, queries=self.loss_queries, key_mask_BT=inputs.mask_BL,
@@ -210,7 +219,7 @@ class GatedAttention(nn.Module):
         if loss is not None and inputs.gate_losses is not None:
             inputs.gate_losses.append(loss)
 
-    def _dense(self, q: Tensor, k: Tensor, v: Tensor, gate: _Gate) -> Tensor:
+    def _dense(self, q: Tensor, k: Tensor, v: Tensor, gate: Gate) -> Tensor:
         """Attention of the last queries of ``k``, which may be the beginning of the gate's text."""
         layout, keys, inputs = self.layout, k.shape[2], gate.inputs
         mask = None if inputs.mask_BL is None or inputs.only_behind else inputs.mask_BL[:, :keys]
@@ -226,7 +235,7 @@ class GatedAttention(nn.Module):
         layout, queries = self.layout, q.shape[2]
         past = k.shape[2] - queries
         dense = min(max(inputs.dense_until - past, 0), queries)
-        gate = _Gate(self, k, inputs, leaves)
+        gate = self.gate(k, inputs, leaves)
         parts = []
         if dense:
             reach = past + dense
@@ -245,7 +254,7 @@ class GatedAttention(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 
-class _Gate:
+class Gate:
     """A layer's gate and distances for one text, each made when it is first asked for, and once."""
 
     def __init__(self, layer: GatedAttention, k: Tensor, inputs: AttentionInputs, leaves: Level | None) -> None:

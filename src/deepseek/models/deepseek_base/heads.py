@@ -75,7 +75,9 @@ class DeepSeekBaseForMaskedLM(DeepSeekBasePreTrainedModel):
             loss = self.with_gate_loss(
                 self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs), outputs
             )
-        return MaskedLMOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
+        return MaskedLMOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
 
 
 class DeepSeekBaseForCausalLM(DeepSeekBasePreTrainedModel, GenerationMixin):
@@ -115,7 +117,11 @@ class DeepSeekBaseForCausalLM(DeepSeekBasePreTrainedModel, GenerationMixin):
                 self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs), outputs
             )
         return CausalLMOutputWithPast(
-            loss=loss, logits=logits, past_key_values=outputs.past_key_values, hidden_states=outputs.hidden_states
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
         )
 
 
@@ -165,7 +171,9 @@ class DeepSeekBaseForSequenceClassification(DeepSeekBasePreTrainedModel):
             loss = self.with_gate_loss(
                 self.loss_function(pooled_logits=logits, labels=labels, config=self.config), outputs
             )
-        return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
 
 
 class DeepSeekBaseForTokenClassification(DeepSeekBasePreTrainedModel):
@@ -195,7 +203,9 @@ class DeepSeekBaseForTokenClassification(DeepSeekBasePreTrainedModel):
         loss = None
         if labels is not None:
             loss = self.with_gate_loss(self.loss_function(logits, labels, self.config), outputs)
-        return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
 
 
 class DeepSeekBaseForTextEncoding(DeepSeekBasePreTrainedModel):
@@ -222,4 +232,5 @@ class DeepSeekBaseForTextEncoding(DeepSeekBasePreTrainedModel):
             last_hidden_state=outputs.last_hidden_state,
             pooler_output=nn.functional.normalize(text, dim=-1),
             hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
         )

@@ -5,8 +5,8 @@ for queries, keys and values, no positions in the embeddings. ``norm_placement="
 BERT's layers.
 
 Text of T tokens costs O(T log T) beyond ``dense_until`` tokens (see :mod:`deepseek.models.attention.gate` for the
-parts) and O(T^2), with a small constant, below. Attention probabilities are never at hand, so ``output_attentions``
-gives nothing; :mod:`deepseek.models.attention.diagnostics` says what the gate does.
+parts) and O(T^2), with a small constant, below. Attention probabilities are not at hand; ``output_attentions`` makes
+them beside, T x T numbers a head, by the formula. :mod:`deepseek.models.attention.diagnostics` says what the gate does.
 """
 
 from __future__ import annotations
@@ -120,6 +120,7 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
         Args:
             attention_mask: (B, T), or (B, past + T) with a cache; 0 for padding. ``None``: no padding.
             past_key_values: a cache of the tokens before, for causal models.
+            output_attentions: also give each layer's shares of keys, (B, H, T, past + T), 0 where the gate looks away.
 
         Raises:
             ConfigError: both or neither of ``input_ids`` and ``inputs_embeds``, a mask of another shape, or a cache
@@ -130,7 +131,9 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
         x = self.embeddings(input_ids, token_type_ids, inputs_embeds)
         cache = self._cache(past_key_values, bool(use_cache))
         past = 0 if cache is None else cache.get_seq_length()
-        inputs = self._inputs(x, attention_mask, past)
+        wanted = kwargs.get("output_attentions")
+        asked = self.config.output_attentions if wanted is None else wanted
+        inputs = self._inputs(x, attention_mask, past, shares=[] if asked else None)
         for index, layer in enumerate(self.layers):
             kept = None if cache is None else cache.layers[index]
             assert kept is None or isinstance(kept, GatedCacheLayer)
@@ -139,6 +142,7 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
         return DeepSeekBaseOutput(
             last_hidden_state=self.final_norm(x),
             past_key_values=cache,
+            attentions=None if inputs.shares is None else tuple(inputs.shares),
             gate_loss=torch.stack(losses).mean() if losses else None,
         )
 
@@ -150,7 +154,9 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
         training = self.gradient_checkpointing and self.training
         return gated_cache(given, len(self.layers)) if given is not None or (wanted and not training) else None
 
-    def _inputs(self, x: Tensor, attention_mask: Tensor | None, past: int) -> AttentionInputs:
+    def _inputs(
+        self, x: Tensor, attention_mask: Tensor | None, past: int, *, shares: list[Tensor] | None = None
+    ) -> AttentionInputs:
         batch, tokens, _ = x.shape
         exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
         mask = attention_mask
@@ -175,6 +181,7 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
             only_behind=padded and _only_behind(mask),
             dense_until=self._dense_until(past + tokens),
             exporting=exporting,
+            shares=shares,
             gate_losses=[] if self.training and self.config.gate_loss_weight and torch.is_grad_enabled() else None,
         )
 
