@@ -65,41 +65,51 @@ def test_round_trip_through_the_auto_classes(auto, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "distances"), [(DeepSeekBaseForMaskedLM, [1, -1, 2, -2, 1]), (DeepSeekBaseForCausalLM, [1, 2, 3, 4, 1])]
+    ("kind", "heads", "looks"),
+    [
+        (DeepSeekBaseForMaskedLM, 10, [[1, -1, 2, -2, 1, 0, 0, 0, 0, 0]] * 2),
+        (DeepSeekBaseForMaskedLM, 2, [[1, 0], [-1, 0]]),
+        (DeepSeekBaseForCausalLM, 10, [[1, 2, 3, 4, 1, 0, 0, 0, 0, 0]] * 2),
+        (DeepSeekBaseForCausalLM, 1, [[1], [1]]),
+    ],
 )
-def test_heads_begin_by_looking_at_neighbours(kind, distances, tmp_path):
+def test_half_of_the_heads_begin_by_looking_at_neighbours(kind, heads, looks, tmp_path):
     torch.manual_seed(0)
-    sizes = {**SMALL, "num_attention_heads": 5, "head_dim": 24}
-    model = kind(DeepSeekBaseConfig(**sizes, rotary_start=6.0, rotary_start_layers=2))
-    tables = model.model.rotary_tables(0, 40, model.model.embeddings.tokens.weight)
-    for layer in model.model.layers:
-        q, k, _ = layer.attention.project(torch.zeros(1, 40, SMALL["hidden_size"]), tables)
+    config = DeepSeekBaseConfig(**{**SMALL, "num_attention_heads": heads, "head_dim": 24}, rotary_start=6.0)
+    model = kind(config)
+    with torch.no_grad():
+        shares = model(torch.zeros(1, 150, dtype=torch.long), output_attentions=True).attentions
+    hidden = torch.zeros(1, 150, SMALL["hidden_size"])
+    tables = model.model.rotary_tables(0, 150, model.model.embeddings.tokens.weight)
+    for layer, distances, share in zip(model.model.layers, looks, shares, strict=True):
+        q, k, _ = layer.attention.project(hidden, tables)
         logits = layer.attention.scale * (q @ k.transpose(-1, -2))[0].detach()
         for head, distance in enumerate(distances):
-            assert logits[head, 20].argmax() == 20 - distance
-            assert logits[head, 20].max().item() == pytest.approx(6.0 if head < 4 else 3.0, abs=1e-4)
+            if distance:
+                assert logits[head, 20].argmax() == 20 - distance
+                assert logits[head, 20].max().item() == pytest.approx(6.0 if head < 4 else 3.0, abs=1e-4)
+                assert share[0, head, 140, :96].sum() < (0.02 if head < 4 else 0.3)  # blocks of 16: these are far
+            else:
+                assert not logits[head].any()
+                assert share[0, head, 140, :96].sum() > 0.3
     ends = [x for name, x in model.named_parameters() if name.endswith(("output.weight", "down_proj.weight"))]
     assert len(ends) == 4
     assert all(abs(x.std() - 0.01) < 1e-3 for x in ends)  # 0.02 / sqrt(2 * 2 layers)
     with torch.no_grad():
         model.model.layers[0].attention.query_key_value.bias.fill_(0.25)
+        model.model.layers[0].attention.relative_steps.fill_(0.5)
     model.save_pretrained(tmp_path)
-    bias = kind.from_pretrained(tmp_path).model.layers[0].attention.query_key_value.bias
-    assert torch.equal(bias, torch.full_like(bias, 0.25))
+    attention = kind.from_pretrained(tmp_path).model.layers[0].attention
+    assert (attention.query_key_value.bias == 0.25).all()
+    assert (attention.relative_steps == 0.5).all()
 
 
-@pytest.mark.parametrize(
-    ("fields", "encoder", "decoder"),
-    [
-        ({}, [True, True, True], [True, True, False]),
-        ({"rotary_start_layers": 1}, [True, False, False], [True, False, False]),
-        ({"rotary_start": 0.0}, [False] * 3, [False] * 3),
-    ],
-)
-def test_a_decoders_upper_layers_begin_by_looking_everywhere(fields, encoder, decoder):
-    for kind, want in ((DeepSeekBaseForMaskedLM, encoder), (DeepSeekBaseForCausalLM, decoder)):
-        model = kind(DeepSeekBaseConfig(**{**SMALL, "num_hidden_layers": 3}, **fields))
-        assert [bool(layer.attention.query_key_value.bias.any()) for layer in model.model.layers] == want
+@pytest.mark.parametrize("fields", [{"rotary_start": 0.0}, {"rotary_dim": 0}])
+def test_heads_may_begin_by_looking_everywhere(fields):
+    for kind in (DeepSeekBaseForMaskedLM, DeepSeekBaseForCausalLM):
+        for layer in kind(DeepSeekBaseConfig(**{**SMALL, **fields})).model.layers:
+            assert not layer.attention.query_key_value.bias.any()
+            assert not layer.attention.relative_steps.any()
 
 
 def test_a_body_takes_any_head(tmp_path):
@@ -396,7 +406,6 @@ def test_int8_linear_layers_leave_the_positions_alone():
         ({"attention_mode": "fast"}, "attention_mode: expected one of"),
         ({"rotary_shortest": 600.0}, "expected 0 < shortest <= longest"),
         ({"rotary_start": -1.0}, "rotary_start: expected 0 or more"),
-        ({"rotary_start_layers": -1}, "rotary_start_layers: expected 0 or more"),
         ({"block_width": 0}, "width of a block layout: expected 1 or more"),
     ],
 )

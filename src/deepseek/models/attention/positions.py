@@ -3,8 +3,9 @@
 - *Near*, where single tokens count: ``rotary`` features at the end of each query and key turn with the position
   (RoFormer, arXiv:2104.09864), so that their product depends on the distance alone, and on the content of both. All
   periods are within the training length, so that a longer text shows no angle that training did not. Biases of the
-  projections make the part that does not depend on content; they begin so that each head looks at a token or two
-  beside its own (:func:`looking_at`).
+  projections make the part that does not depend on content; in half of the heads they begin so that the head looks at
+  a token or two beside its own (:func:`looking_at`) and, by its first rows r, not at far blocks
+  (:func:`leaving_far_blocks`).
 - *Far*, where blocks count: a learned row r[bucket] of each head for log-spaced block distances; it meets the query's
   content, ``c_i . r[bucket(I - J)]`` (Shaw et al. 2018, arXiv:1803.02155; the content-to-position term of DeBERTa,
   arXiv:2006.03654), and is the same for all keys of a block. Rows are kept as steps from one distance to the next:
@@ -47,14 +48,19 @@ def _frequencies(features: int, shortest: float, longest: float, device: torch.d
     return 2 * math.pi / (shortest * torch.exp(step * torch.arange(number, device=device)))
 
 
-def first_looks(heads: int, *, causal: bool) -> list[tuple[int, float]]:
+def first_looks(heads: int, layer: int, *, causal: bool) -> list[tuple[int, float]]:
     """Where each head looks first, in tokens before its own (-1 is the next one), and its share of the strength.
 
-    Each four heads look half as strongly as the four before: the last of many see nearly all tokens alike, as the heads
-    of ALiBi do (arXiv:2108.12409).
+    The first half of the heads look at neighbours, each four half as strongly as the four before; the share of the
+    others, which look everywhere, is 0. A decoder needs both from the start: what it copies from afar a head finds by
+    what one below took from the token before (induction heads, arXiv:2209.11895), and heads that begin with
+    neighbours are long in leaving them.
     """
+    local = -(-heads // 2)
     near = [1, 2, 3, 4] if causal else [1, -1, 2, -2]
-    return [(near[head % len(near)], 0.5 ** (head // len(near))) for head in range(heads)]
+    turn = layer % 2 if local == 1 and not causal else 0  # a single one looks back in one layer, ahead in the next
+    looks = [(near[(head + turn) % 4], 0.5 ** (head // 4)) for head in range(local)]
+    return looks + [(near[0], 0.0)] * (heads - local)
 
 
 def looking_at(
@@ -81,6 +87,24 @@ def looking_at(
     key = length_H1 * torch.cat([angle_HF.cos(), angle_HF.sin()], 1)
     query = torch.cat([length_H1.expand(angle_HF.shape), torch.zeros_like(angle_HF)], 1)
     return query, key
+
+
+def leaving_far_blocks(looks: Sequence[tuple[int, float]], content: int, *, strength: float) -> tuple[Tensor, Tensor]:
+    """Content features and rows r to begin with: whatever a token is, far blocks' logits have ``strength`` less.
+
+    Angles of periods come around: without this, a head that looks one token back would also look back 513 tokens when
+    the longest period is 512, and the longer a text, the less of its attention would stay with the neighbour.
+
+    Args:
+        looks: as in :func:`looking_at`.
+        content: content features.
+
+    Returns:
+        What to add to queries, and the step to the first distance's row, each (H, content).
+    """
+    query = torch.zeros(len(looks), content)
+    query[:, 0] = torch.tensor([strength * share for _, share in looks]).sqrt()
+    return query, -query
 
 
 def rotate(x_BTHE: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:

@@ -85,6 +85,7 @@ def config_for(source: Source, **overrides: Any) -> DeepSeekBaseConfig:
         "rotary_dim": ROTARY,
         "rotary_shortest": min(4.0, longest),
         "rotary_longest": longest,
+        "rotary_start": 0.0,
         "type_vocab_size": old.type_vocab_size,
         "initializer_range": old.initializer_range,
         "pad_token_id": old.pad_token_id,

@@ -16,7 +16,14 @@ from deepseek.models.attention.cached import cached_attention
 from deepseek.models.attention.dense import dense_attention
 from deepseek.models.attention.gate import Choice, choose
 from deepseek.models.attention.pooling import Level, pool_blocks
-from deepseek.models.attention.positions import first_looks, looking_at, relative_rows, rotate, rotate_
+from deepseek.models.attention.positions import (
+    first_looks,
+    leaving_far_blocks,
+    looking_at,
+    relative_rows,
+    rotate,
+    rotate_,
+)
 from deepseek.models.attention.sparse import sparse_attention
 from deepseek.models.deepseek_base.cache import GatedCacheLayer
 from deepseek.models.deepseek_base.config import DeepSeekBaseConfig
@@ -66,8 +73,9 @@ class GatedAttention(nn.Module):
 
     Weights beside the projections, a head: ``relative_steps`` (the relative-position matrix, as steps between
     distances), ``saliency`` (how tokens weigh in their block's summary) and ``gate_weight`` (what a summary adds to the
-    logits of its block). These begin at 0: all tokens of a block weigh alike, all far blocks are alike far. Biases of
-    the rotary features begin so that heads look at neighbours (:func:`deepseek.models.attention.positions.looking_at`).
+    logits of its block). The last two begin at 0: all tokens of a block weigh alike. Biases of queries and keys, and
+    the first of the relative steps, begin so that half of the heads look at neighbours
+    (:func:`deepseek.models.attention.positions.first_looks`).
     """
 
     def __init__(self, config: DeepSeekBaseConfig, layer_idx: int) -> None:
@@ -89,18 +97,23 @@ class GatedAttention(nn.Module):
         self.saliency = nn.Parameter(torch.zeros(self.heads, config.content_dim))
         self.gate_weight = nn.Parameter(torch.zeros(self.heads))
 
-    def first_bias(self, config: DeepSeekBaseConfig) -> Tensor:
-        """The projection's bias that training starts with: in layers that the configuration says, heads look at
-        neighbours."""
+    @torch.no_grad()
+    def first_positions(self, config: DeepSeekBaseConfig) -> tuple[Tensor, Tensor]:
+        """The projection's bias and the relative steps that training starts with: some heads look at neighbours."""
+        looks = first_looks(self.heads, self.layer_idx, causal=config.causal)
+        strength = config.rotary_start / self.scale if config.rotary_dim else 0.0
         query, key = looking_at(
-            first_looks(self.heads, causal=config.causal),
+            looks,
             config.rotary_dim,
-            strength=config.first_strength(self.layer_idx) / self.scale,
+            strength=strength,
             shortest=config.rotary_shortest,
             longest=config.rotary_longest,
         )
-        content = query.new_zeros(self.heads, self.content_dim)
-        return torch.cat([content, query, content, key, query.new_zeros(self.heads, self.value_dim)], 1).flatten()
+        content, step = leaving_far_blocks(looks, self.content_dim, strength=strength)
+        value = query.new_zeros(self.heads, self.value_dim)
+        steps = torch.zeros_like(self.relative_steps, device="cpu")
+        steps[:, :, 0] = step[:, None]
+        return torch.cat([content, query, torch.zeros_like(content), key, value], 1).flatten(), steps
 
     def forward(self, hidden_BTM: Tensor, inputs: AttentionInputs, cache: GatedCacheLayer | None = None) -> Tensor:
         """(B, T, M) to (B, T, M)."""

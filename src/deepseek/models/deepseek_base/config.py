@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
@@ -26,12 +25,9 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         rotary_dim: features of queries and keys that turn with the position, even.
         content_dim: their other features; default ``head_dim - rotary_dim``.
         rotary_shortest, rotary_longest: periods of the rotary features, in tokens.
-        rotary_start: what positions add to logits of the first four heads at the distance that each looks at when
-            training starts, some tokens before or after; of the next four half of that, and so on. With 0 all heads
-            begin to look everywhere.
-        rotary_start_layers: the lowest layers whose heads begin so; default all, of a decoder the lower half. What a
-            decoder copies from afar it finds by what lower layers took from the token before (induction heads,
-            arXiv:2209.11895), and heads above that begin with neighbours are long in leaving them.
+        rotary_start: what positions add to logits, in half of the heads, at the distance that each looks at when
+            training starts, some tokens before or after, and take from those of far blocks; from the ninth head on half
+            of that, and so on. The other half begins to look everywhere; with 0 all do.
         causal: a decoder; set by the head for causal language modelling.
         attention_mode: ``"auto"`` (dense up to ``dense_until`` tokens, sparse beyond), ``"dense"`` or ``"sparse"``.
         dense_until: tokens.
@@ -68,7 +64,6 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         rotary_shortest: float = 4.0,
         rotary_longest: float = 512.0,
         rotary_start: float = 8.0,
-        rotary_start_layers: int | None = None,
         causal: bool = False,
         attention_mode: str = "auto",
         dense_until: int = 1_024,
@@ -114,7 +109,6 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         self.rotary_shortest = rotary_shortest
         self.rotary_longest = rotary_longest
         self.rotary_start = rotary_start
-        self.rotary_start_layers = rotary_start_layers
         self.causal = causal
         self.attention_mode = attention_mode
         self.dense_until = dense_until
@@ -169,16 +163,7 @@ class DeepSeekBaseConfig(PreTrainedConfig):
             )
         if self.rotary_start < 0:
             raise ConfigError(f"rotary_start: expected 0 or more, received {self.rotary_start}")
-        if self.rotary_start_layers is not None and self.rotary_start_layers < 0:
-            raise ConfigError(f"rotary_start_layers: expected 0 or more, received {self.rotary_start_layers}")
         self.layout()
-
-    def first_strength(self, layer: int) -> float:
-        """What positions add to logits of a layer's first heads when training starts."""
-        layers = self.rotary_start_layers
-        if layers is None:
-            layers = math.ceil(self.num_hidden_layers / 2) if self.causal else self.num_hidden_layers
-        return self.rotary_start if layer < layers else 0.0
 
     def layout(self) -> BlockLayout:
         """How attention is cut into blocks."""

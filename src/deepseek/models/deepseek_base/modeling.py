@@ -69,9 +69,11 @@ class DeepSeekBasePreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, GatedAttention):
-            for weight in (module.relative_steps, module.saliency, module.gate_weight):
+            for weight in (module.saliency, module.gate_weight):
                 init.zeros_(weight)
-            init.copy_(module.query_key_value.bias, module.first_bias(self.config))
+            bias, steps = module.first_positions(self.config)
+            init.copy_(module.query_key_value.bias, bias)
+            init.copy_(module.relative_steps, steps)
         if self.config.norm_placement == "pre" and getattr(module, "ends_a_branch", False):
             # what layers add grows with their number otherwise (GPT-2)
             init.normal_(
