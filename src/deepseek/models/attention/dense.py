@@ -116,7 +116,9 @@ def _by_products(
     for text, head, row in product(range(0, batch, texts), range(0, heads, some), range(0, queries, rows)):
         group = (slice(text, text + texts), slice(head, head + some))
         part = (*group, slice(row, row + rows))
-        q_, k_, v_ = (x.flatten(0, 1).contiguous() for x in (q[part], k[group], v[group]))
+        if row == 0:  # the same for all queries of a group
+            k_, v_ = (x[group].flatten(0, 1).contiguous() for x in (k, v))
+        q_ = q[part].flatten(0, 1).contiguous()
         shape = q[part].shape[:3]
         logits = torch.baddbmm(
             nothing.expand(len(q_), shape[2], keys), q_, k_.transpose(1, 2), beta=0, alpha=scale

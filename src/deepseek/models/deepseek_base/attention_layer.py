@@ -61,6 +61,16 @@ class AttentionInputs:
     only_behind: bool = False
     shares: list[Tensor] | None = None
 
+    def of_text(self, text: int, *, queries: int, keys: int) -> tuple[slice, AttentionInputs]:
+        """Which of the last queries of all keys are one text's, and what its attention is told without the others."""
+        assert self.starts is not None
+        start = self.starts[text]
+        mask = None if self.mask_BL is None else self.mask_BL[text : text + 1, start:]
+        if mask is not None and bool(mask.all()):
+            mask = None
+        lead = min(max(start - (keys - queries), 0), queries)
+        return slice(lead, queries), replace(self, mask_BL=mask, starts=None)
+
 
 def _own_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Attention chooses the precision of each of its sums itself; autocast would round some of them."""
@@ -150,18 +160,15 @@ class GatedAttention(nn.Module):
         cache: GatedCacheLayer | None,
     ) -> Tensor:
         """One text after the other, each from its first token on; zeros for padding before it."""
-        keys = k.shape[2]
-        past = keys - q.shape[2]
         mixed = []
         for text, start in enumerate(starts):
-            lead = min(max(start - past, 0), keys - past)
-            if lead == keys - past:
+            some, alone = inputs.of_text(text, queries=q.shape[2], keys=k.shape[2])
+            lead = some.start
+            if lead == q.shape[2]:
                 mixed.append(v.new_zeros(1, self.heads, lead, v.shape[-1]))
                 continue
             one = slice(text, text + 1)
-            mask = None if inputs.mask_BL is None else inputs.mask_BL[one, start:]
-            alone = replace(inputs, mask_BL=None if mask is None or bool(mask.all()) else mask, starts=None)
-            parts = q[one, :, lead:], k[one, :, start:], v[one, :, start:]
+            parts = q[one, :, some], k[one, :, start:], v[one, :, start:]
             leaves = None
             if cache is not None:
                 leaves = cache.summaries_of(text, start, self.summaries, alone.mask_BL, self.layout.width)
@@ -206,6 +213,17 @@ class GatedAttention(nn.Module):
         """The gate for a text of these keys, with their summaries if they are at hand."""
         return Gate(self, k, inputs, leaves)
 
+    def chosen(self, q: Tensor, gate: Gate, *, past: int = 0) -> Tensor:
+        """The far blocks of queries after so many tokens: those of each token in a decoder, else of each block."""
+        content = self.scale * q[..., : self.content_dim]
+        if not past:
+            choice: Choice = "token" if self.layout.causal else "block"
+            mask = gate.inputs.mask_BL
+            return choose(content, gate.scored, gate.rows, self.layout, choice=choice, query_mask_BT=mask)
+        first, lead = divmod(past, self.layout.width)  # the search wants whole blocks of queries
+        content = nn.functional.pad(content, (0, 0, lead, 0))
+        return choose(content, gate.scored, gate.rows, self.layout, choice="token", first_block=first)[:, :, lead:]
+
     def _whole(self, q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, leaves: Level | None = None) -> Tensor:
         tokens, until, causal = q.shape[2], inputs.dense_until, self.layout.causal
         gate = self.gate(k, inputs, leaves)
@@ -213,9 +231,7 @@ class GatedAttention(nn.Module):
             self._leave_gate_loss(q, k, gate, inputs)
         if inputs.exporting or tokens <= until:
             return self._dense(q, k, v, gate)
-        content = self.scale * q[..., : self.content_dim]
-        choice: Choice = "token" if causal else "block"
-        chosen = choose(content, gate.scored, gate.rows, self.layout, choice=choice, query_mask_BT=inputs.mask_BL)
+        chosen = self.chosen(q, gate)
         mixed = sparse_attention(
             q, k, v, gate.term, gate.rows, self.layout, scale=self.scale, chosen=chosen, key_mask_BT=inputs.mask_BL
         )
@@ -254,14 +270,11 @@ class GatedAttention(nn.Module):
             reach = past + dense
             parts.append(self._dense(q[:, :, :dense], k[:, :, :reach], v[:, :, :reach], gate))
         if dense < queries:
-            lead = (past + dense) % layout.width  # the search wants whole blocks of queries
-            content = nn.functional.pad(self.scale * q[:, :, dense:, : self.content_dim], (0, 0, lead, 0))
-            first = (past + dense) // layout.width
-            chosen = choose(content, gate.scored, gate.rows, layout, choice="token", first_block=first)
+            chosen = self.chosen(q[:, :, dense:], gate, past=past + dense)
             parts.append(
                 cached_attention(
                     q[:, :, dense:], k, v, gate.term, gate.rows, layout,
-                    scale=self.scale, chosen_BHTk=chosen[:, :, lead:], key_mask_BL=inputs.mask_BL,
+                    scale=self.scale, chosen_BHTk=chosen, key_mask_BL=inputs.mask_BL,
                 )
             )  # fmt: skip
         return parts[0] if len(parts) == 1 else torch.cat(parts, 2)

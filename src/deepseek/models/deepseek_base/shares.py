@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from deepseek.models.attention.gate import choose
 from deepseek.models.attention.reference import reference_shares
 
 if TYPE_CHECKING:
@@ -25,7 +22,7 @@ def attention_shares(layer: GatedAttention, q: Tensor, k: Tensor, inputs: Attent
         k: (B, H, L, E), of all.
     """
     if inputs.starts is not None:
-        return torch.cat([_of_text(layer, q, k, inputs, text, start) for text, start in enumerate(inputs.starts)])
+        return torch.cat([_of_text(layer, q, k, inputs, text) for text in range(len(inputs.starts))])
     layout, until = layer.layout, inputs.dense_until
     queries, keys = q.shape[2], k.shape[2]
     past = keys - queries
@@ -35,28 +32,17 @@ def attention_shares(layer: GatedAttention, q: Tensor, k: Tensor, inputs: Attent
     )
     if keys <= until:
         return shares()
-    content = layer.scale * q[..., : layer.content_dim]
-    if past:
-        lead = past % layout.width  # the search wants whole blocks of queries
-        content = functional.pad(content, (0, 0, lead, 0))
-        first = past // layout.width
-        chosen = choose(content, gate.scored, gate.rows, layout, choice="token", first_block=first)[:, :, lead:]
-    else:
-        kind = "token" if layout.causal else "block"
-        chosen = choose(content, gate.scored, gate.rows, layout, choice=kind, query_mask_BT=inputs.mask_BL)
-    sparse = shares(chosen=chosen)
+    sparse = shares(chosen=layer.chosen(q, gate, past=past))
     dense = min(max(until - past, 0), queries) if layout.causal else 0
     return torch.cat([shares()[:, :, :dense], sparse[:, :, dense:]], 2) if dense else sparse
 
 
-def _of_text(layer: GatedAttention, q: Tensor, k: Tensor, inputs: AttentionInputs, text: int, start: int) -> Tensor:
-    """Of one text whose first token is ``start``."""
+def _of_text(layer: GatedAttention, q: Tensor, k: Tensor, inputs: AttentionInputs, text: int) -> Tensor:
+    assert inputs.starts is not None
     queries, keys = q.shape[2], k.shape[2]
-    lead = min(max(start - (keys - queries), 0), queries)
+    some, alone = inputs.of_text(text, queries=queries, keys=keys)
     found = q.new_zeros(1, q.shape[1], queries, keys)
-    if lead < queries:
-        one = slice(text, text + 1)
-        mask = None if inputs.mask_BL is None else inputs.mask_BL[one, start:]
-        alone = replace(inputs, mask_BL=mask, starts=None)
-        found[:, :, lead:, start:] = attention_shares(layer, q[one, :, lead:], k[one, :, start:], alone)
+    if some.start < queries:
+        one, start = slice(text, text + 1), inputs.starts[text]
+        found[:, :, some, start:] = attention_shares(layer, q[one, :, some], k[one, :, start:], alone)
     return found
