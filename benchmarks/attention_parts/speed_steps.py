@@ -52,6 +52,7 @@ class _Gate:
 
         self.layout = BlockLayout(causal=causal)
         self.saliency = torch.randn(HEADS, CONTENT).mul(0.1).to(dtype)
+        self.sharpness = torch.randn(HEADS).mul(0.1).to(dtype)
         self.rows = torch.randn(HEADS, self.layout.sides * self.layout.buckets, CONTENT).mul(0.1).to(dtype)
 
     def __call__(self, q: Any, k: Any, v: Any, causal: bool) -> Any:
@@ -60,7 +61,7 @@ class _Gate:
         from deepseek.models.attention.sparse import sparse_attention
 
         scale = WIDTH**-0.5
-        leaves = pool_blocks(k[..., :CONTENT], self.saliency, self.layout.width)
+        leaves = pool_blocks(k[..., :CONTENT], self.saliency, self.layout.width, sharpness_H=self.sharpness)
         term = 0.5 * leaves.keys
         scored = Level(leaves.keys + term, leaves.mass, 1)
         choice = "token" if causal else "block"

@@ -71,7 +71,7 @@ def _of_size(folder: str, kind: str, size: tuple[tuple[str, Any], ...], precisio
         model = AutoModelForSequenceClassification.from_config(_config(kind, dict(size)))
         with torch.no_grad():
             for name, weight in model.named_parameters():
-                if name.rpartition(".")[2] in ("relative_steps", "saliency", "gate_weight"):
+                if name.rpartition(".")[2] in ("relative_steps", "saliency", "sharpness", "gate_weight"):
                     weight.normal_(std=0.1)
         model.save_pretrained(target)
     return _opened(target, precision)

@@ -36,7 +36,7 @@ def _model(kind: str, dtype: str, size: tuple[tuple[str, Any], ...], longest: in
     model = AutoModel.from_config(config, attn_implementation="sdpa", dtype=getattr(torch, dtype)).eval()
     with torch.no_grad():  # the gate's weights and positions as trained ones are: not zero
         for name, weight in model.named_parameters():
-            if name.rpartition(".")[2] in ("relative_steps", "saliency", "gate_weight"):
+            if name.rpartition(".")[2] in ("relative_steps", "saliency", "sharpness", "gate_weight"):
                 weight.normal_(std=0.1)
     return model
 

@@ -134,6 +134,8 @@ def test_all_weights_learn(auto, tokens):
     else:
         model(**inputs, labels=labels).loss.backward()
     for name, weight in model.named_parameters():
+        if "sharpness" in name and (tokens == 40 or auto == "AutoModelForTextEncoding"):
+            continue  # few blocks have no level above them, and without labels there is no loss of the gate's
         assert weight.grad is not None, name
         assert weight.grad.isfinite().all(), name
         assert weight.grad.abs().sum() > 0, name
@@ -296,7 +298,8 @@ def test_padding_before_texts_in_training_has_their_gradients():
         for some, real in batch:
             logits = model(some, attention_mask=real).logits
             (logits.square() * real[..., None]).sum().backward()
-        grads.append([weight.grad.clone() for weight in model.parameters()])
+        # the gate's loss, which is off, alone has anything for sharpness
+        grads.append([weight.grad.clone() for name, weight in model.named_parameters() if "sharpness" not in name])
     for a, b in zip(*grads, strict=True):
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
 
@@ -392,7 +395,7 @@ def test_int8_linear_layers_leave_the_positions_alone():
     assert torch.nn.functional.cosine_similarity(want, have).min() > 0.99
     kept = dict(small.named_parameters())
     for name, weight in model.named_parameters():
-        if "relative_steps" in name or "saliency" in name:
+        if name.rpartition(".")[2] in ("relative_steps", "saliency", "sharpness"):
             assert torch.equal(kept[name], weight)
 
 
@@ -455,7 +458,7 @@ def test_the_gate_says_what_it_does(kind):
 def test_the_gate_learns_where_attention_goes():
     model = made(DeepSeekBaseForCausalLM, gate_loss_queries=64)
     for name, weight in model.named_parameters():
-        weight.requires_grad_("saliency" in name)
+        weight.requires_grad_(name.rpartition(".")[2] in ("saliency", "sharpness"))
     ids = texts(padding=0)["input_ids"]
     optimizer = torch.optim.Adam([w for w in model.parameters() if w.requires_grad], lr=0.1)
     losses = []

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from deepseek.errors import ConfigError
 from deepseek.models.attention.blocks import BlockLayout
 from deepseek.models.attention.gate import choose
-from deepseek.models.attention.pooling import pool_blocks, tree
+from deepseek.models.attention.pooling import occupied, pool_blocks, tree
 
 WIDE = {"roots": 10_000, "width": 8}
 
@@ -147,6 +147,21 @@ def test_pooling_is_one_softmax_over_all_tokens_below_a_node():
     top = tree(pool_blocks(keys, saliency, 4, mask), layout)[-1]
     weight = torch.einsum("bhtc,hc->bht", keys, saliency).masked_fill(~mask[:, None], -math.inf).softmax(-1)
     torch.testing.assert_close(top.keys[:, :, 0], torch.einsum("bht,bhtc->bhc", weight, keys))
+
+
+@pytest.mark.parametrize("sharpness", [-2.0, 0.0, 1.5])
+def test_sharpness_weighs_blocks_and_not_the_tokens_of_one(sharpness):
+    layout = BlockLayout(width=4, roots=1, branching=3)
+    keys, saliency, sharp = torch.randn(1, 2, 70, 5), torch.randn(2, 5), torch.full((2,), sharpness)
+    mask = torch.rand(1, 70) > 0.2
+    mask[:, 8:16] = False  # two blocks of padding, which have to weigh nothing at any sharpness
+    leaves = pool_blocks(keys, saliency, 4, mask, sharpness_H=sharp)
+    plain = pool_blocks(keys, saliency, 4, mask)
+    torch.testing.assert_close(leaves.keys, plain.keys)
+    assert torch.equal(occupied(leaves), occupied(plain))
+    weight = (plain.mass * math.exp(sharpness)).masked_fill(~occupied(plain), -math.inf).softmax(-1)
+    top = tree(leaves, layout)[-1]
+    torch.testing.assert_close(top.keys[:, :, 0], torch.einsum("bhn,bhnc->bhc", weight, plain.keys))
 
 
 def test_chunks_change_nothing(monkeypatch):

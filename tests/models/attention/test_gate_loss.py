@@ -49,10 +49,9 @@ def expected(case, positions, causal):
             far = [m if g else 0.0 for m, g in zip(mass, good, strict=True)]
             whole = sum(far)
             target = [m / max(whole, 1e-9) for m in far]
-            due = layout.chosen(blocks)
-            even = min(due / max(sum(good), 1), 1 - 1e-3)
-            best = sum(sorted(target, reverse=True)[:due])
-            weights.append(whole * max(0.0, (best - even) / (1 - even)) * bool(case.mask[text, i]))
+            even = 1 / max(sum(good), 1)
+            index = (sum(share**2 for share in target) - even) / max(1 - even, 1e-3)
+            weights.append(whole * max(0.0, index) * bool(case.mask[text, i]))
             loss = []
             for level in levels:
                 nodes, span = range(level.mass.shape[-1]), level.span
@@ -113,28 +112,29 @@ def text_with_a_needle(tokens, draw):
     return q, k, place // WIDTH
 
 
-def found(saliency, tokens, texts=60):
+def found(saliency, sharpness, tokens, texts=60):
     """The share of texts in which the search of the last query finds the needle's block."""
     draw = torch.Generator().manual_seed(1)
     rows = torch.zeros(1, LAYOUT.buckets, CONTENT)
     hits = 0
     for _ in range(texts):
         q, k, block = text_with_a_needle(tokens, draw)
-        chosen = choose(q, pool_blocks(k, saliency, WIDTH), rows, LAYOUT, choice="token")
+        leaves = pool_blocks(k, saliency, WIDTH, sharpness_H=sharpness)
+        chosen = choose(q, leaves, rows, LAYOUT, choice="token")
         hits += block in chosen[0, 0, -1].tolist()
     return hits / texts
 
 
-def test_what_was_learned_on_short_texts_holds_in_long_ones():
-    saliency = torch.zeros(1, CONTENT, requires_grad=True)
-    assert found(saliency.detach(), 4_096) < 0.7
+def learned(texts=300):
+    """Saliency and sharpness after so many short texts."""
+    weights = torch.zeros(1, CONTENT, requires_grad=True), torch.zeros(1, requires_grad=True)
     rows = torch.zeros(1, LAYOUT.buckets, CONTENT)
-    optimizer = torch.optim.Adam([saliency], lr=0.1)
+    optimizer = torch.optim.Adam([{"params": weights[:1], "lr": 0.1}, {"params": weights[1:], "lr": 0.02}])
     draw = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    for _ in range(150):
+    for _ in range(texts):
         q, k, _ = text_with_a_needle(256, draw)
-        leaves = pool_blocks(k, saliency, WIDTH)
+        leaves = pool_blocks(k, weights[0], WIDTH, sharpness_H=weights[1])
         nothing = torch.zeros_like(leaves.keys)
         scored = Level(leaves.keys, leaves.mass, 1)
         loss = gate_alignment_loss(q, k, nothing, scored, rows, LAYOUT, scale=1.0, queries=64)
@@ -142,4 +142,28 @@ def test_what_was_learned_on_short_texts_holds_in_long_ones():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert found(saliency.detach(), 4_096) > 0.95
+    return weights[0].detach(), weights[1].detach()
+
+
+def test_what_was_learned_on_short_texts_holds_in_long_ones():
+    nothing = torch.zeros(1, CONTENT), torch.zeros(1)
+    assert found(*nothing, 4_096) < 0.7
+    assert found(*learned(), 4_096) > 0.95
+
+
+def test_queries_that_look_everywhere_do_not_drown_those_that_look_at_one_block():
+    layout = BlockLayout(width=WIDTH)
+    q, k, _ = text_with_a_needle(256, torch.Generator().manual_seed(2))
+    rows = torch.zeros(1, 2 * layout.buckets, CONTENT)
+    leaves = pool_blocks(k, torch.zeros(1, CONTENT), WIDTH)
+    few = q.clone()
+    few[0, 0, :-WIDTH] = 0  # look at all alike
+    losses = []
+    for asked in (few, q[..., -WIDTH:, :].repeat(1, 1, 256 // WIDTH, 1)):
+        torch.manual_seed(0)
+        loss = gate_alignment_loss(
+            asked, k, torch.zeros_like(leaves.keys), leaves, rows, layout, scale=1.0, queries=4_096
+        )
+        assert loss is not None
+        losses.append(float(loss))
+    assert losses[0] == pytest.approx(losses[1], rel=0.2)  # of queries that weigh alike it would be a thirtieth

@@ -2,12 +2,12 @@
 
 Some queries of a text are drawn; for each, the share of dense attention that every far block gets is the target
 (without gradient), and the gate's scores of the blocks are the prediction: cross-entropy over the far blocks, less the
-target's entropy. A query weighs by what it gives to far blocks at all, and by how much more of that the best blocks
-have than any others: where it is spread evenly, no choice is better than another. The nodes above are taught in the
-same way, up to two of them, so that the search of a text longer than those in training does not lose on its way down
-what the leaves would have shown: the saliency of tokens learns to make a block findable by whoever needs it, among all
-others. SeerAttention (arXiv:2410.13276) distils a gate in this way after training, for all queries and one level; with
-a fixed number of queries it costs O(T) and can be part of training.
+target's entropy. A query weighs by what it gives to far blocks at all, and by how concentrated that is: one that looks
+at a single block is lost without it, one that looks at twenty wants their average, and would have every block's summary
+be that. The nodes above are taught in the same way, up to two of them, so that the search of a text longer than those
+in training does not lose on its way down what the leaves would have shown: the saliency of tokens learns to make a
+block findable by whoever needs it, among all others. SeerAttention (arXiv:2410.13276) distils a gate in this way after
+training, for all queries and one level; with a fixed number of queries it costs O(T) and can be part of training.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def gate_alignment_loss(
         mass = mass * good_BHSN
         far = mass.sum(-1, keepdim=True)
         target = mass / far.clamp(min=1e-9)
-        weight_BHS = far.squeeze(-1) * _concentration(target, good_BHSN, layout.chosen(blocks))
+        weight_BHS = far.squeeze(-1) * _concentration(target, good_BHSN)
         if key_mask_BT is not None:
             weight_BHS = weight_BHS * key_mask_BT[:, drawn_S][:, None]
         weight_BHS = weight_BHS / weight_BHS.sum(-1, keepdim=True).clamp(min=1e-6)
@@ -82,11 +82,10 @@ def gate_alignment_loss(
         level = above(level, layout.branching)
 
 
-def _concentration(share_BHSN: Tensor, good_BHSN: Tensor, chosen: int) -> Tensor:
-    """How much more of the far attention the best blocks have than any others: 0 if it is spread evenly, 1 at most."""
-    best = share_BHSN.topk(min(chosen, share_BHSN.shape[-1]), -1).values.sum(-1)
-    even = (chosen / good_BHSN.sum(-1).clamp(min=1)).clamp(max=1 - 1e-3)
-    return ((best - even) / (1 - even)).clamp(min=0)
+def _concentration(share_BHSN: Tensor, good_BHSN: Tensor) -> Tensor:
+    """The sum of squares of shares (Herfindahl's index), from 0 where they are even to 1 where one block has all."""
+    even = 1 / good_BHSN.sum(-1).clamp(min=1)
+    return ((share_BHSN.square().sum(-1) - even) / (1 - even).clamp(min=1e-3)).clamp(min=0)
 
 
 def _of_nodes(leaf_BHSN: Tensor, span: int) -> Tensor:

@@ -1,9 +1,10 @@
 """The tree of pooled keys in which the gate searches.
 
 A block's summary is the average of its keys, weighted by a learned saliency: softmax over the block's tokens of
-``w . k_j``. A node above pools its children in the same way, by their mass ``log sum exp w . k_j``, which is one
-softmax over all tokens below it: a salient token shows at every level, however many others there are. Without training
-w is 0 and a summary is the mean.
+``w . k_j``. A node above pools its children by their mass, ``exp(t) log sum exp w . k_j``, with a learned sharpness t
+of each head. With t = 0 that is one softmax over all tokens below the node; the greater t, the more a block with a
+salient token stands for the others. What makes a token stand out in its block need not be what makes the block stand
+out among others. Without training w and t are 0 and a summary is the mean.
 
 Building the tree takes O(T) time and memory: level l has N / branching^l nodes.
 """
@@ -37,7 +38,13 @@ class Level:
 
 
 def pool_blocks(
-    content_BHTC: Tensor, saliency_HC: Tensor, width: int, key_mask_BT: Tensor | None = None, *, spare: int = 0
+    content_BHTC: Tensor,
+    saliency_HC: Tensor,
+    width: int,
+    key_mask_BT: Tensor | None = None,
+    *,
+    sharpness_H: Tensor | None = None,
+    spare: int = 0,
 ) -> Level:
     """The summaries of all blocks; differentiable.
 
@@ -45,6 +52,7 @@ def pool_blocks(
         content_BHTC: the keys' content features.
         saliency_HC: w of each head.
         key_mask_BT: true for tokens, false for padding, which counts for nothing.
+        sharpness_H: t of each head; 0 if there is none.
         spare: empty blocks behind the last; a graph that is traced for all lengths must not have just one block.
     """
     weight_BHT = (content_BHTC @ saliency_HC.to(content_BHTC.dtype)[:, :, None]).squeeze(-1).float()
@@ -56,6 +64,9 @@ def pool_blocks(
     share_BHNW = (weight_BHNW - mass_BHN[..., None]).exp() * (weight_BHNW > NOTHING / 2)
     keys_BHNWC = functional.pad(content_BHTC, (0, 0, 0, missing)).unflatten(-2, (-1, width))
     keys_BHNC = (share_BHNW.to(content_BHTC.dtype)[..., None, :] @ keys_BHNWC).squeeze(-2)
+    if sharpness_H is not None:
+        sharp_BHN = mass_BHN * sharpness_H.float().exp()[:, None]
+        mass_BHN = sharp_BHN.where(mass_BHN > NOTHING / 2, mass_BHN)  # where there is nothing it has to stay so
     return Level(keys_BHNC, mass_BHN, 1)
 
 

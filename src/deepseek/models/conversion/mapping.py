@@ -159,7 +159,8 @@ def new_parameters(model: DeepSeekBaseModel) -> int:
     for layer in model.layers:
         attention = layer.attention
         total += int(rotary_rows(attention).sum()) * (model.config.hidden_size + 1)
-        total += sum(w.numel() for w in (attention.relative_steps, attention.saliency, attention.gate_weight))
+        own = (attention.relative_steps, attention.saliency, attention.sharpness, attention.gate_weight)
+        total += sum(w.numel() for w in own)
     return total
 
 

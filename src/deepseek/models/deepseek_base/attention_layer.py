@@ -82,8 +82,9 @@ class GatedAttention(nn.Module):
     """Multi-head attention with dynamic positional encoding and the sparse activation gate.
 
     Weights beside the projections, a head: ``relative_steps`` (the relative-position matrix, as steps between
-    distances), ``saliency`` (how tokens weigh in their block's summary) and ``gate_weight`` (what a summary adds to the
-    logits of its block). The last two begin at 0: all tokens of a block weigh alike. Biases of queries and keys, and
+    distances), ``saliency`` (how tokens weigh in their block's summary), ``sharpness`` (how far the more salient blocks
+    stand for the others in the search) and ``gate_weight`` (what a summary adds to the logits of its block). The last
+    three begin at 0: all tokens of a block, and all blocks, weigh alike. Biases of queries and keys, and
     the first of the relative steps, begin so that half of the heads look at neighbours
     (:func:`deepseek.models.attention.positions.first_looks`).
     """
@@ -105,6 +106,7 @@ class GatedAttention(nn.Module):
         )
         self.loss_queries = config.gate_loss_queries
         self.saliency = nn.Parameter(torch.zeros(self.heads, config.content_dim))
+        self.sharpness = nn.Parameter(torch.zeros(self.heads))
         self.gate_weight = nn.Parameter(torch.zeros(self.heads))
 
     @torch.no_grad()
@@ -201,7 +203,10 @@ class GatedAttention(nn.Module):
 
     def summaries(self, k_BHTE: Tensor, mask_BT: Tensor | None, spare: int = 0) -> Level:
         """The summaries of the blocks of (B, H, T, E) keys."""
-        return pool_blocks(k_BHTE[..., : self.content_dim], self.saliency, self.layout.width, mask_BT, spare=spare)
+        content_BHTC = k_BHTE[..., : self.content_dim]
+        return pool_blocks(
+            content_BHTC, self.saliency, self.layout.width, mask_BT, sharpness_H=self.sharpness, spare=spare
+        )
 
     def gate_keys(self, leaves: Level) -> tuple[Tensor, Level]:
         """What the gate adds to keys of each block, and the summaries that the search scores: with that added."""

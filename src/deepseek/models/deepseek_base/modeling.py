@@ -69,7 +69,7 @@ class DeepSeekBasePreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, GatedAttention):
-            for weight in (module.saliency, module.gate_weight):
+            for weight in (module.saliency, module.sharpness, module.gate_weight):
                 init.zeros_(weight)
             bias, steps = module.first_positions(self.config)
             init.copy_(module.query_key_value.bias, bias)
