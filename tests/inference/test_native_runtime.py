@@ -28,12 +28,12 @@ from deepseek.inference.conversion.keeping import ABOUT
 from deepseek.inference.native.calibration import Seen, seen
 from deepseek.inference.native.encoder import NativeEncoder
 from deepseek.inference.native.families import unfit
-from deepseek.inference.native.library import FLAGS, compiler
 from deepseek.inference.native.runtime import SOURCE, NativeRuntime
 from deepseek.inference.native.weights import matrix, packed, rounded, smoothing
 from deepseek.inference.torch_runtime import TorchRuntime
 from deepseek.models import from_config, resolve, tokenizer_for
 from deepseek.models.checkpoint import Checkpoint
+from deepseek.native.library import FLAGS, compiler
 from deepseek.tasks.base import Executable
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -27,9 +27,9 @@ from deepseek.inference.generation.openvino.model import OpenVinoModel
 from deepseek.inference.generation.openvino.packing import in_4_bits
 from deepseek.inference.generation.openvino.request import PagedRequest
 from deepseek.inference.generation.paged.model import Piece, parts
-from deepseek.inference.native import library as native
 from deepseek.inference.openvino.library import native_precision
 from deepseek.models import resolve
+from deepseek.native import library as native
 
 __all__ = ["made"]  # the fixture of tiny models
 pytestmark = pytest.mark.usefixtures("one_thread")

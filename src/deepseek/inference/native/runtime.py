@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from deepseek.errors import ConfigError, UnknownNameError
 from deepseek.inference.conversion.copies import INT8, copy_of, needed_copy
-from deepseek.inference.native.library import Source
 from deepseek.inference.recording import Batch
 from deepseek.inference.runtime import Availability, Runtime
 from deepseek.models.checkpoint import Checkpoint
+from deepseek.native.library import Source
 
 if TYPE_CHECKING:
     from deepseek.inference.native.encoder import NativeEncoder

@@ -45,7 +45,7 @@ class BlockLayout:
     buckets: int = 20
     branching: int = 4
     beam: int = 8
-    roots: int = 128
+    roots: int = 256
     causal: bool = False
 
     def __post_init__(self) -> None:

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from deepseek.models.attention.blocks import BlockLayout, low, to_blocks
+from deepseek.models.attention.native.search import native_search, native_searches
 from deepseek.models.attention.pairs import tiled
 from deepseek.models.attention.pooling import Level, detached, occupied, tree
 from deepseek.models.attention.ranking import best
@@ -63,13 +64,15 @@ def choose(
     Returns:
         (B, H, N, k) or (B, H, T, k) int64 block numbers, best first, -1 where there are no more.
     """
+    whole = tree(detached(leaves), layout)
+    if native_searches(content_BHTC, layout, by_token=choice == "token"):
+        return native_search(
+            content_BHTC, whole, relative_HRC.detach(), layout, query_mask_BT=query_mask_BT, first_block=first_block
+        )
     batch, heads, tokens, _ = content_BHTC.shape
     content_GNWC = to_blocks(content_BHTC.flatten(0, 1), layout.width)
     blocks, device = leaves.mass.shape[-1], content_BHTC.device
-    levels = [
-        Level(level.keys.flatten(0, 1), level.mass.flatten(0, 1), level.span)
-        for level in tree(detached(leaves), layout)
-    ]
+    levels = [Level(level.keys.flatten(0, 1), level.mass.flatten(0, 1), level.span) for level in whole]
     hidden_BNW = None
     if query_mask_BT is not None:
         hidden_BNW = ~to_blocks(query_mask_BT.bool()[..., None], layout.width).squeeze(-1)

@@ -2,7 +2,7 @@
 
 ``chosen`` with a choice for each query block goes through :mod:`.gathered` alone; with a choice for each token the
 neighbourhood and the sinks go through :mod:`.gathered`, the chosen blocks through :mod:`.scattered`. On a GPU both are
-computed by :mod:`.kernels`.
+computed by :mod:`.kernels`, and forward in bfloat16 on a CPU with tiles (AMX) by :mod:`.native`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from deepseek.errors import ConfigError
 from deepseek.models.attention import gathered, scattered
 from deepseek.models.attention.blocks import BlockLayout, to_blocks
 from deepseek.models.attention.kernels.available import kernels_take
+from deepseek.models.attention.native.attention import native_attention, native_takes
 
 TINY = 1e-30
 """The least sum of weights: of a query that sees nothing, the sum is 0."""
@@ -72,36 +73,22 @@ def _all_far(layout: BlockLayout, blocks: int, groups: int, device: torch.device
 class _SparseAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        q, k, v, s, r, chosen, key_mask, layout = inputs
-        batch, heads, tokens, _ = q.shape
-        blocks = _in_blocks(q, k, v, s, r, chosen, key_mask, layout)
-        by_token = chosen.shape[2] == tokens and tokens != layout.blocks(tokens)
-        needed = any(ctx.needs_input_grad)
-        if not by_token and not needed:
-            out = gathered.plain_forward(blocks)
-            return out.flatten(1, 2)[:, :tokens].unflatten(0, (batch, heads))
-        out, mass = gathered.forward_with_mass(blocks)
-        if by_token:
-            for group, some, head, room in _by_head(blocks, chosen, tokens):
-                near_out, near_mass = out[group].flatten(0, 1)[some], mass[group].flatten()[some]
-                far = scattered.forward(head, near_mass, room)
-                near = (near_mass - far.shift_T).exp_()
-                total = (near + far.sum_T).clamp_(min=TINY)
-                factor_Tk = (far.factor_Tk / total[:, None]).to(out.dtype)
-                near_out *= (near / total)[:, None]
-                near_out += nn.functional.embedding_bag(
-                    far.place_Tk, far.out_PD, mode="sum", per_sample_weights=factor_Tk
-                )
-                near_mass.copy_(far.shift_T + total.log_())
-        ctx.save_for_backward(q, k, v, s, r, chosen, key_mask, out, mass)
-        ctx.layout, ctx.by_token = layout, by_token
-        return out.flatten(1, 2)[:, :tokens].unflatten(0, (batch, heads)).clone()
+        q, _, v, _, _, chosen, _, layout = inputs
+        tokens = q.shape[2]
+        ctx.layout, ctx.by_token = layout, chosen.shape[2] == tokens and tokens != layout.blocks(tokens)
+        if native_takes(q, v, layout):
+            out, mass = native_attention(*inputs)
+        else:
+            out, mass = _composed(inputs, ctx.by_token, needs_mass=any(ctx.needs_input_grad))
+        ctx.save_for_backward(*inputs[:-1], out, mass)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, s, r, chosen, key_mask, out, mass = ctx.saved_tensors
         batch, heads, tokens, _ = q.shape
         blocks = _in_blocks(q, k, v, s, r, chosen, key_mask, ctx.layout)
+        out = to_blocks(out.flatten(0, 1), ctx.layout.width)
         grad = to_blocks(grads[0].flatten(0, 1), ctx.layout.width).to(out.dtype)
         delta = (grad.float() * out.float()).sum(-1)
         into = gathered.Gradients.of(blocks)
@@ -131,6 +118,29 @@ class _SparseAttention(torch.autograd.Function):
             whole(into.q_GNWE, q), whole(into.k_GNWE, k), whole(into.v_GNWD, v), grad_s, into.r_HRC.to(r.dtype),
             None, None, None,
         )  # fmt: skip
+
+
+def _composed(inputs: tuple[Any, ...], by_token: bool, *, needs_mass: bool) -> tuple[Tensor, Tensor | None]:
+    """The output, and what a backward pass needs, from the two parts."""
+    q, k, v, s, r, chosen, key_mask, layout = inputs
+    batch, heads, tokens, _ = q.shape
+    blocks = _in_blocks(q, k, v, s, r, chosen, key_mask, layout)
+    mass = None
+    if by_token or needs_mass:
+        out, mass = gathered.forward_with_mass(blocks)
+    else:
+        out = gathered.plain_forward(blocks)
+    if by_token and mass is not None:
+        for group, some, head, room in _by_head(blocks, chosen, tokens):
+            near_out, near_mass = out[group].flatten(0, 1)[some], mass[group].flatten()[some]
+            far = scattered.forward(head, near_mass, room)
+            near = (near_mass - far.shift_T).exp_()
+            total = (near + far.sum_T).clamp_(min=TINY)
+            factor_Tk = (far.factor_Tk / total[:, None]).to(out.dtype)
+            near_out *= (near / total)[:, None]
+            near_out += nn.functional.embedding_bag(far.place_Tk, far.out_PD, mode="sum", per_sample_weights=factor_Tk)
+            near_mass.copy_(far.shift_T + total.log_())
+    return out.flatten(1, 2)[:, :tokens].unflatten(0, (batch, heads)), mass
 
 
 def _in_blocks(

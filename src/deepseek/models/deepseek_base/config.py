@@ -74,7 +74,7 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         distance_buckets: int = 20,
         gate_branching: int = 4,
         gate_beam: int = 8,
-        gate_roots: int = 128,
+        gate_roots: int = 256,
         gate_loss_weight: float = 0.1,
         gate_loss_queries: int = 32,
         type_vocab_size: int = 0,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from deepseek.inference.generation.native.packing import EMBEDDING, FILE, FINAL_NORM, HEAD, NORMS, PARTS
 from deepseek.inference.generation.paged.blocks import BLOCK, blocks_for
 from deepseek.inference.generation.paged.model import Piece
-from deepseek.inference.native.library import Source, processor_flags
 from deepseek.memory import free_memory
+from deepseek.native.library import Source, processor_flags
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,331 @@
+/* The gate's search for far blocks in a tree of summaries, for CPUs with bfloat16 products (AMX's tiles, or AVX-512's lanes).
+ *
+ * What deepseek/models/attention/gate.py does, a query block at a time, with scores in float32: all nodes of the level that
+ * the search begins on, by products of tiles; below it the children of the nodes that were kept. An encoder's block chooses
+ * for all of its tokens, by the greatest of their probabilities; a decoder's tokens choose for themselves.
+ *
+ * Shapes: G groups (heads of texts), H heads, T tokens, W tokens of a block, N key blocks, C content features, E the same
+ * rounded up, R distances, K choices.
+ */
+#include <immintrin.h>
+#include <omp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blocks.h"
+#include "vectors.h"
+
+#define LOW -1e30f
+#define NOBODY (-5e29f) /* what has less is no candidate */
+#define LOG2E 1.44269504f
+#define LEVELS 32
+
+typedef struct {
+    int64_t groups, heads, tokens, first, blocks, width, features, content, distances, local, sinks, causal, roots, branching, beam;
+    int64_t levels, choices, most, threads, tiles; /* most: candidates of a level at most */
+    const uint16_t *q; /* bfloat16 (B, H, T, C), scaled; its first block is that of number `first` */
+    int64_t q_text, q_head, q_row;
+    const uint16_t *const *keys; /* of each level bfloat16 (G, nodes, C) */
+    const float *const *mass;    /* (G, nodes) */
+    const int64_t *nodes;
+    const uint16_t *r;     /* bfloat16 (H, R, C) */
+    const int32_t *bucket; /* (2 N + 1), of distances from -N */
+    const int32_t *due;    /* of each query block, how many it chooses */
+    const uint8_t *hidden; /* (B, T) of queries, or null */
+    int64_t *out;          /* (G, T or query blocks, K), -1 for none */
+} Search;
+
+/* A head's tree as products read it. */
+typedef struct {
+    uint16_t *rows[LEVELS];  /* (nodes, E), zeros behind the content */
+    uint16_t *tiles[LEVELS]; /* of the first nodes, as many as a search may begin with */
+    float *bias[LEVELS];     /* 0, or LOW for a node of nothing */
+    uint16_t *distance;      /* (R rounded up, E) */
+} Tree;
+
+typedef struct {
+    uint16_t *query, *gathered, *packed; /* (W, E); (candidates, E) twice */
+    float *far, *score, *best;           /* (W, R rounded up); (W, candidates); (candidates) */
+    int32_t *node, *bucket;              /* (candidates) */
+    float *bias;                         /* (candidates) */
+    int32_t *kept;                       /* (W, kept), and how many */
+    int64_t *number;                     /* (W) */
+} Room;
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* The numbers of at most `keep` greatest of x (count, a multiple of 16), greatest first; x is used up. */
+ALWAYS int64_t greatest(float *x, int64_t count, int64_t keep, int32_t *which) {
+    int64_t found = 0;
+    for (; found < keep; found++) {
+        __m512 top = _mm512_loadu_ps(x);
+        for (int64_t i = 16; i < count; i += 16) top = _mm512_max_ps(top, _mm512_loadu_ps(x + i));
+        const float most = _mm512_reduce_max_ps(top);
+        if (!(most > NOBODY)) break;
+        const __m512 same = _mm512_set1_ps(most);
+        for (int64_t i = 0; i < count; i += 16) {
+            const __mmask16 here = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), same, _CMP_EQ_OQ);
+            if (!here) continue;
+            const int lane = __builtin_ctz(here);
+            which[found] = (int32_t)(i + lane);
+            x[i + lane] = LOW;
+            break;
+        }
+    }
+    return found;
+}
+
+/* The bucket of the distance to a node's middle. */
+ALWAYS int32_t bucket_of(const Search *a, int64_t own, int64_t node, int64_t span) {
+    int64_t at = own - (node * span + (span - 1) / 2) + a->blocks;
+    at = at < 0 ? 0 : at > 2 * a->blocks ? 2 * a->blocks : at;
+    return a->bucket[at];
+}
+
+/* Four sums of sixteen numbers each. */
+ALWAYS __m128 four_sums(__m512 a, __m512 b, __m512 c, __m512 d) {
+    const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    const __m512 all = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd))),
+                                     _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd))));
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(all), 1)));
+    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+
+/* Products of a query and `count` rows of keys that follow each other. */
+ALWAYS void products(const uint16_t *query, const uint16_t *rows, int64_t E, int64_t count, float *out) {
+    for (int64_t c = 0; c < count; c += 4) {
+        __m512 sum[4];
+        for (int i = 0; i < 4; i++) sum[i] = _mm512_setzero_ps();
+        for (int64_t e = 0; e < E; e += 32) {
+            const __m512i q = _mm512_loadu_si512(query + e);
+            for (int i = 0; i < 4; i++) sum[i] = add_pairs(sum[i], q, _mm512_loadu_si512(rows + (c + i < count ? c + i : c) * E + e));
+        }
+        const __m128 four = four_sums(sum[0], sum[1], sum[2], sum[3]);
+        if (c + 4 <= count) _mm_storeu_ps(out + c, four);
+        else _mm_mask_storeu_ps(out + c, (__mmask8)((1 << (count - c)) - 1), four);
+    }
+}
+
+/* Scores of sixteen tokens' products with candidates, in place: with the distance's term and what is no candidate. */
+ALWAYS void with_terms(float *x, int64_t count, const float *far, const int32_t *bucket, const float *bias) {
+    for (int64_t i = 0; i < count; i += 16) {
+        const __m512 term = _mm512_i32gather_ps(_mm512_loadu_si512(bucket + i), far, 4);
+        _mm512_storeu_ps(x + i, _mm512_add_ps(_mm512_add_ps(_mm512_loadu_ps(x + i), term), _mm512_loadu_ps(bias + i)));
+    }
+}
+
+/* Describes a candidate of a level: its bucket, and whether it may be chosen. */
+ALWAYS void describe(const Search *a, const Tree *t, int64_t level, int64_t span, int64_t own, int64_t node, int64_t at, Room *r) {
+    int good = node >= 0 && node < a->nodes[level];
+    if (good && a->causal) good = (node + 1) * span <= own - a->local;
+    if (good && span == 1) {
+        const int64_t away = own - node;
+        good = node >= a->sinks && (away > a->local || (!a->causal && -away > a->local));
+    }
+    r->node[at] = (int32_t)node;
+    r->bucket[at] = node < 0 ? 0 : bucket_of(a, own, node, span);
+    r->bias[at] = good ? t->bias[level][node] : LOW;
+}
+
+ALWAYS void score_all(const int tiles, const Search *a, const uint16_t *packed, int64_t count, const Room *r) {
+    for (int64_t t = 0; t < a->width; t += TILE)
+        for (int64_t n = 0; n < count; n += TILE)
+            halves_sums(tiles, r->query + t * a->features, a->features, packed + n * a->features, 512, a->features / 32,
+                        r->score + t * a->most + n, a->most);
+}
+
+/* The candidates that some token of a block wants most: greatest probabilities over all of them. */
+ALWAYS int64_t best_of_block(const Search *a, int64_t g, int64_t n, int64_t count, int64_t keep, Room *r, int32_t *kept) {
+    const int64_t W = a->width, R = up(a->distances, TILE), there = least(W, a->tokens - n * W);
+    for (int64_t i = 0; i < count; i++) r->best[i] = r->bias[i];
+    for (int64_t w = 0; w < there; w++) {
+        if (a->hidden && a->hidden[g / a->heads * a->tokens + n * W + w]) continue;
+        float *x = r->score + w * a->most;
+        with_terms(x, count, r->far + w * R, r->bucket, r->bias);
+        __m512 top = _mm512_set1_ps(LOW), sum = _mm512_setzero_ps();
+        for (int64_t i = 0; i < count; i += 16) top = _mm512_max_ps(top, _mm512_loadu_ps(x + i));
+        const __m512 most = _mm512_set1_ps(_mm512_reduce_max_ps(top)), scale = _mm512_set1_ps(LOG2E);
+        for (int64_t i = 0; i < count; i += 16) {
+            const __m512 e = power_of_two(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + i), most), scale));
+            sum = _mm512_add_ps(sum, e);
+            _mm512_storeu_ps(x + i, e);
+        }
+        const __m512 share = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(sum)), none = _mm512_set1_ps(NOBODY);
+        for (int64_t i = 0; i < count; i += 16) {
+            const __m512 best = _mm512_loadu_ps(r->best + i), now = _mm512_mul_ps(_mm512_loadu_ps(x + i), share);
+            _mm512_storeu_ps(r->best + i, _mm512_mask_max_ps(best, _mm512_cmp_ps_mask(best, none, _CMP_GT_OQ), best, now));
+        }
+    }
+    const int64_t found = greatest(r->best, count, keep, kept);
+    for (int64_t i = 0; i < found; i++) kept[i] = r->node[kept[i]];
+    return found;
+}
+
+ALWAYS void search_for_block(const int tiles, const Search *a, int64_t g, int64_t n, const Tree *t, Room *r) {
+    const int64_t own = n + a->first, due = a->due[n], E = a->features, B = a->branching;
+    int64_t span = 1;
+    for (int64_t l = 1; l < a->levels; l++) span *= B;
+    int64_t number = 0;
+    int32_t *kept = r->kept;
+    for (int64_t l = a->levels - 1; l >= 0; l--, span /= B) {
+        const int64_t keep = l && due < a->beam ? a->beam : due;
+        int64_t count;
+        if (l == a->levels - 1) {
+            count = up(a->nodes[l], TILE);
+            for (int64_t i = 0; i < count; i++) describe(a, t, l, span, own, i < a->nodes[l] ? i : -1, i, r);
+            score_all(tiles, a, t->tiles[l], count, r);
+        } else {
+            count = up(number * B, TILE);
+            for (int64_t i = 0; i < count; i++) {
+                const int64_t node = i < number * B ? kept[i / B] * B + i % B : -1;
+                describe(a, t, l, span, own, node, i, r);
+                memcpy(r->gathered + i * E, t->rows[l] + (node >= 0 && node < a->nodes[l] ? node : 0) * E, E * 2);
+            }
+            pack_rows(r->gathered, E, count, count, E, r->packed);
+            score_all(tiles, a, r->packed, count, r);
+        }
+        number = best_of_block(a, g, n, count, keep, r, kept);
+    }
+    int64_t *out = a->out + (g * ((a->tokens + a->width - 1) / a->width) + n) * a->choices;
+    for (int64_t i = 0; i < a->choices; i++) out[i] = i < number ? kept[i] : -1;
+}
+
+ALWAYS void search_for_tokens(const int tiles, const Search *a, int64_t g, int64_t n, const Tree *t, Room *r) {
+    const int64_t own = n + a->first, due = a->due[n], E = a->features, B = a->branching, W = a->width, R = up(a->distances, TILE);
+    const int64_t there = least(W, a->tokens - n * W), before = own > a->local ? own - a->local : 0;
+    int64_t level = 0, span = 1, wide = due > a->beam ? due : a->beam, room = wide + 1;
+    for (int64_t reach = a->roots; level < a->levels - 1 && before > reach; reach *= B) level++, span *= B;
+    const int64_t begun = least(before / span, a->nodes[level]), all = up(begun, TILE);
+    for (int64_t i = 0; i < all; i++) describe(a, t, level, span, own, i < begun ? i : -1, i, r);
+    score_all(tiles, a, t->tiles[level], all, r);
+    for (int64_t w = 0; w < there; w++) {
+        with_terms(r->score + w * a->most, all, r->far + w * R, r->bucket, r->bias);
+        r->number[w] = all ? greatest(r->score + w * a->most, all, level ? wide : due, r->kept + w * room) : 0;
+    }
+    for (int64_t l = level - 1; l >= 0; l--) {
+        span /= B;
+        const int64_t edge = before / (span * B), until = least(before / span, a->nodes[l]);
+        for (int64_t w = 0; w < there; w++) {
+            int32_t *kept = r->kept + w * room;
+            int64_t number = r->number[w];
+            float *x = r->score;
+            if (edge * B < until) kept[number++] = (int32_t)edge; /* what no complete parent covers; there is room for one more */
+            for (int64_t p = 0; p < number; p++) {
+                const int64_t first = kept[p] * B, some = least(B, a->nodes[l] - first);
+                products(r->query + w * E, t->rows[l] + first * E, E, some, x + p * B);
+                for (int64_t c = 0; c < B; c++) {
+                    const int64_t node = first + c, at = p * B + c;
+                    r->node[at] = (int32_t)node;
+                    if (node < until && (span > 1 || node >= a->sinks))
+                        x[at] += r->far[w * R + bucket_of(a, own, node, span)] + t->bias[l][node];
+                    else x[at] = LOW;
+                }
+            }
+            const int64_t count = up(number * B, TILE);
+            for (int64_t i = number * B; i < count; i++) x[i] = LOW;
+            r->number[w] = count ? greatest(x, count, l ? wide : due, kept) : 0;
+            for (int64_t i = 0; i < r->number[w]; i++) kept[i] = r->node[kept[i]];
+        }
+    }
+    for (int64_t w = 0; w < there; w++) {
+        int64_t *out = a->out + (g * a->tokens + n * W + w) * a->choices;
+        for (int64_t i = 0; i < a->choices; i++) out[i] = i < r->number[w] ? r->kept[w * room + i] : -1;
+    }
+}
+
+ALWAYS void search_block(const int tiles, const Search *a, int64_t g, int64_t n, const Tree *t, Room *r) {
+    const int64_t W = a->width, E = a->features, R = up(a->distances, TILE), there = least(W, a->tokens - n * W);
+    const uint16_t *q = a->q + g / a->heads * a->q_text + g % a->heads * a->q_head + n * W * a->q_row;
+    memset(r->query, 0, W * E * 2);
+    for (int64_t i = 0; i < there; i++) memcpy(r->query + i * E, q + i * a->q_row, a->content * 2);
+    for (int64_t i = 0; i < W; i += TILE)
+        for (int64_t d = 0; d < R; d += TILE)
+            halves_sums(tiles, r->query + i * E, E, t->distance + d * E, 512, E / 32, r->far + i * R + d, R);
+    if (a->causal) search_for_tokens(tiles, a, g, n, t, r);
+    else search_for_block(tiles, a, g, n, t, r);
+}
+
+static int64_t begins(const Search *a, int64_t level) { return up(least(a->nodes[level], a->roots), TILE); }
+
+static void plant(const Search *a, int64_t g, Tree *t) {
+    const int64_t E = a->features, C = a->content;
+    for (int64_t l = 0; l < a->levels; l++) {
+        const int64_t nodes = a->nodes[l];
+        memset(t->rows[l], 0, up(nodes, TILE) * E * 2);
+        for (int64_t n = 0; n < nodes; n++) {
+            memcpy(t->rows[l] + n * E, a->keys[l] + (g * nodes + n) * C, C * 2);
+            t->bias[l][n] = a->mass[l][g * nodes + n] > NOBODY ? 0.0f : LOW;
+        }
+        pack_rows(t->rows[l], E, nodes, begins(a, l), E, t->tiles[l]);
+    }
+    uint16_t *rows = t->distance + up(a->distances, TILE) * E; /* room behind it */
+    memset(rows, 0, a->distances * E * 2);
+    for (int64_t r = 0; r < a->distances; r++) memcpy(rows + r * E, a->r + (g % a->heads * a->distances + r) * C, C * 2);
+    pack_rows(rows, E, a->distances, up(a->distances, TILE), E, t->distance);
+}
+
+static int64_t tree_of(const Search *a, uint8_t *memory, Tree *t) {
+    uint8_t *at = memory;
+    for (int64_t l = 0; l < a->levels; l++) {
+        t->rows[l] = cut(&at, up(a->nodes[l], TILE) * a->features * 2);
+        t->tiles[l] = cut(&at, begins(a, l) * a->features * 2);
+        t->bias[l] = cut(&at, a->nodes[l] * 4);
+    }
+    t->distance = cut(&at, 2 * up(a->distances, TILE) * a->features * 2);
+    return at - memory;
+}
+
+static int64_t room_of(const Search *a, uint8_t *memory, Room *r) {
+    const int64_t W = a->width, E = a->features;
+    uint8_t *at = memory;
+    r->query = cut(&at, W * E * 2);
+    r->gathered = cut(&at, a->most * E * 2);
+    r->packed = cut(&at, a->most * E * 2);
+    r->far = cut(&at, W * up(a->distances, TILE) * 4);
+    r->score = cut(&at, W * a->most * 4);
+    r->best = cut(&at, a->most * 4);
+    r->node = cut(&at, a->most * 4);
+    r->bucket = cut(&at, a->most * 4);
+    r->bias = cut(&at, a->most * 4);
+    r->kept = cut(&at, (W + 1) * a->most * 4);
+    r->number = cut(&at, W * 8);
+    return at - memory;
+}
+
+/* 0, 1 if memory is short, 2 if the tree has too many levels. */
+int deepseek_search(const Search *a) {
+    if (a->levels > LEVELS) return 2;
+    Tree none;
+    Room nothing;
+    const int64_t tree = tree_of(a, 0, &none), own = room_of(a, 0, &nothing), lots = least(a->groups, 8);
+    uint8_t *memory = aligned_alloc(64, tree * lots + own * a->threads);
+    if (!memory) return 1;
+    const int64_t blocks = (a->tokens + a->width - 1) / a->width;
+#pragma omp parallel num_threads(a->threads)
+    {
+        Room r;
+        room_of(a, memory + tree * lots + own * omp_get_thread_num(), &r);
+        if (a->tiles) tiles_on();
+        for (int64_t from = 0; from < a->groups; from += lots) { /* memory for a few trees at a time */
+            const int64_t some = least(lots, a->groups - from);
+#pragma omp for schedule(dynamic, 1)
+            for (int64_t g = 0; g < some; g++) {
+                Tree t;
+                tree_of(a, memory + tree * g, &t);
+                plant(a, from + g, &t);
+            }
+#pragma omp for schedule(dynamic, 4)
+            for (int64_t i = 0; i < some * blocks; i++) {
+                Tree t;
+                tree_of(a, memory + tree * (i / blocks), &t);
+                if (a->tiles) search_block(1, a, from + i / blocks, i % blocks, &t, &r);
+                else search_block(0, a, from + i / blocks, i % blocks, &t, &r);
+            }
+        }
+        if (a->tiles) tiles_off();
+    }
+    free(memory);
+    return 0;
+}

@@ -1,0 +1,188 @@
+"""Attention and the gate's search in C: what the formula and the search in PyTorch give, by tiles and by lanes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import attention_cases as cases
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepseek.models.attention import gate, sparse
+from deepseek.models.attention.blocks import BlockLayout
+from deepseek.models.attention.native import attention as native
+from deepseek.models.attention.native.attention import SOURCE, has_tiles, native_attention, native_takes
+from deepseek.models.attention.native.search import native_search, native_searches
+from deepseek.models.attention.pooling import Level, tree
+from deepseek.models.attention.reference import reference_attention
+from deepseek.models.attention.sparse import sparse_attention
+
+pytestmark = pytest.mark.skipif(bool(SOURCE.missing()), reason=SOURCE.missing() or "runs here")
+WAYS = [False, True] if not SOURCE.missing() and has_tiles() else [False]
+KINDS = [(False, "block"), (False, "token"), (True, "token")]
+
+
+def made(tokens, causal, *, padding=0, seed=0, **changes):
+    layout = BlockLayout(**{"width": 32, "causal": causal, "roots": 8, "beam": 4, **changes})
+    case = cases.case(layout, tokens, padding=min(padding, tokens - 1), seed=seed, dtype=torch.bfloat16)
+    return replace(case, leaves=Level(case.leaves.keys.bfloat16(), case.leaves.mass, 1))
+
+
+def off(found, wanted):
+    return float((found.float() - wanted).norm() / wanted.norm())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    kind=st.sampled_from(KINDS),
+    tokens=st.integers(1, 400),
+    width=st.sampled_from([32, 64]),
+    local=st.integers(0, 2),
+    sinks=st.integers(0, 2),
+    rate=st.sampled_from([0.3, 1.0, 2.0]),
+    padding=st.integers(0, 100),
+    masked=st.booleans(),
+    tiles=st.sampled_from(WAYS),
+)
+def test_attention_is_the_formula(kind, tokens, width, local, sinks, rate, padding, masked, tiles):
+    causal, choice = kind
+    case = made(tokens, causal, padding=padding, width=width, local=local, sinks=sinks, rate=rate)
+    chosen, mask = case.chosen(choice), case.mask if masked else None
+    q, k, v, s, r = (x.detach() for x in case.differentiable())
+    with torch.no_grad():
+        scaled = (q * cases.SCALE).to(q.dtype)
+        out, mass = native_attention(scaled, k, v, s, r, chosen, mask, case.layout, tiles=tiles)
+        wide = [x.float() for x in (scaled, k, v, s, r)]
+        wanted = reference_attention(*wide, case.layout, scale=1.0, chosen=chosen, key_mask_BT=mask)
+    assert out.dtype == torch.bfloat16
+    assert out.isfinite().all()
+    assert mass.isfinite().all()
+    real = case.mask[:, None, :, None] if masked else torch.ones(1, dtype=torch.bool)
+    torch.testing.assert_close(out.float() * real, wanted * real, atol=0.03, rtol=0.03)
+    assert off(out * real, wanted * real) < 0.01
+
+
+@pytest.mark.parametrize("tiles", WAYS)
+@pytest.mark.parametrize(("causal", "choice"), KINDS)
+def test_sums_of_exponentials_are_what_the_backward_pass_divides_by(causal, choice, tiles):
+    case = made(500, causal, padding=70)
+    chosen = case.chosen(choice)
+    q, k, v, s, r = (x.detach() for x in case.differentiable())
+    out, mass = native_attention(q, k, v, s, r, chosen, case.mask, case.layout, tiles=tiles)
+    wide = tuple(x.float() for x in (q, k, v, s, r))
+    theirs, expected = sparse._composed((*wide, chosen, case.mask, case.layout), choice == "token", needs_mass=True)
+    real = torch.nn.functional.pad(case.mask, (0, mass.numel() // 6 - 500)).view(2, 1, -1, 32).expand(2, 3, -1, -1)
+    torch.testing.assert_close(mass.view(real.shape)[real], expected.view(real.shape)[real], atol=0.02, rtol=0.01)
+    assert off(out * case.mask[:, None, :, None], theirs * case.mask[:, None, :, None]) < 0.01
+
+
+@pytest.mark.skipif(len(WAYS) == 1, reason="no tiles here: PyTorch computes")
+@pytest.mark.parametrize(("causal", "choice"), KINDS)
+def test_gradients_are_those_of_the_formula(causal, choice):
+    case = made(300, causal, padding=40)
+    assert native_takes(case.q, case.v, case.layout)
+    exact = [x.detach().float().requires_grad_() for x in case.differentiable()]
+    chosen, weights = case.chosen(choice), torch.randn(2, cases.HEADS, 300, cases.VALUES)
+    options = {"scale": cases.SCALE, "chosen": chosen, "key_mask_BT": case.mask}
+    real = case.mask[:, None, :, None]
+    want = reference_attention(*exact, case.layout, **options) * real
+    have = sparse_attention(*case.differentiable(), case.layout, **options) * real
+    grads = torch.autograd.grad((want * weights).sum(), exact)
+    found = torch.autograd.grad((have * weights).sum(), case.differentiable())
+    for grad, other in zip(grads, found, strict=True):
+        assert off(other, grad) < 0.03
+
+
+@pytest.mark.parametrize("tiles", WAYS)
+def test_rows_that_lie_apart_are_read_where_they_are(tiles):
+    case = made(200, True)
+    q, k, v, s, r = (x.detach() for x in case.differentiable())
+    chosen = case.chosen("token")
+    plain = native_attention(q, k, v, s, r, chosen, None, case.layout, tiles=tiles)[0]
+    together = torch.cat([q, k, v], -1).transpose(1, 2).contiguous().transpose(1, 2)  # as one projection gives them
+    apart = together.split([cases.KEYS, cases.KEYS, cases.VALUES], -1)
+    assert torch.equal(native_attention(*apart, s, r, chosen, None, case.layout, tiles=tiles)[0], plain)
+
+
+@pytest.mark.parametrize("tiles", WAYS)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_change_nothing(tiles, threads):
+    case = made(700, True)
+    q, k, v, s, r = (x.detach() for x in case.differentiable())
+    chosen, before = case.chosen("token"), torch.get_num_threads()
+    found = []
+    try:
+        for number in (2, threads):
+            torch.set_num_threads(number)
+            found.append(native_attention(q, k, v, s, r, chosen, None, case.layout, tiles=tiles)[0])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)
+
+
+def searched(case, tiles, mask=None):
+    """Choices in C, and those of the search in PyTorch with the same numbers in float32."""
+    levels = tree(case.leaves, case.layout)
+    levels = [Level(level.keys.bfloat16(), level.mass, level.span) for level in levels]
+    content = (cases.SCALE * case.q.detach()[..., : cases.CONTENT]).bfloat16()
+    options = {"query_mask_BT": mask, "first_block": 0}
+    ours = native_search(content, levels, case.r.detach(), case.layout, **options, tiles=tiles)
+    wide = [Level(level.keys.float(), level.mass, level.span) for level in levels]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gate, "tree", lambda *_: wide)
+        choice = "token" if case.layout.causal else "block"
+        theirs = gate.choose(content.float(), wide[0], case.r.detach().float(), case.layout, choice=choice, **options)
+    return ours, theirs
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    causal=st.booleans(),
+    blocks=st.integers(1, 60),
+    local=st.integers(0, 2),
+    sinks=st.integers(0, 2),
+    rate=st.sampled_from([0.3, 1.0, 2.0]),
+    branching=st.integers(2, 5),
+    roots=st.sampled_from([2, 8, 30]),
+    tiles=st.sampled_from(WAYS),
+)
+def test_the_search_finds_what_it_finds_in_pytorch(causal, blocks, local, sinks, rate, branching, roots, tiles):
+    fields = {"local": local, "sinks": sinks, "rate": rate, "branching": branching, "roots": roots}
+    ours, theirs = searched(made(32 * blocks, causal, **fields), tiles)
+    assert ours.shape == theirs.shape
+    assert (ours == theirs).float().mean() > 0.99  # sums in another order, and hardly any two as near as that
+
+
+@pytest.mark.parametrize("tiles", WAYS)
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_search_leaves_padding_out(causal, tiles):
+    case = made(900, causal, padding=300)
+    ours, theirs = searched(case, tiles, case.mask)
+    real = case.mask if causal else case.mask[:, ::32]
+    same = (ours == theirs)[real[:, None].expand(ours.shape[:3])]
+    assert same.float().mean() > 0.99
+
+
+@pytest.mark.skipif(len(WAYS) == 1, reason="no tiles here: PyTorch computes")
+def test_where_a_compiler_is_at_work_or_numbers_are_wider_pytorch_computes(monkeypatch):
+    case = made(100, True)
+    assert native_takes(case.q, case.v, case.layout)
+    assert native_searches(case.q, case.layout, by_token=True)
+    assert not native_searches(case.q, case.layout, by_token=False)
+    assert not native_takes(case.q.float(), case.v.float(), case.layout)
+    assert not native_takes(case.q, case.v, replace(case.layout, width=16))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert not native_takes(case.q, case.v, case.layout)
+    assert not native_searches(case.q, case.layout, by_token=True)
+
+
+def test_without_a_compiled_source_pytorch_computes(monkeypatch):
+    case = made(200, True)
+    options = {"scale": cases.SCALE, "chosen": case.chosen("token"), "key_mask_BT": None}
+    inputs = [x.detach() for x in case.differentiable()]
+    with_source = sparse_attention(*inputs, case.layout, **options)
+    monkeypatch.setattr(native, "_library", lambda: None)
+    assert not native_takes(case.q, case.v, case.layout)
+    assert off(sparse_attention(*inputs, case.layout, **options), with_source.float()) < 0.02
