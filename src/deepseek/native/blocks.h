@@ -174,17 +174,6 @@ ALWAYS void to_bf16(uint16_t *out, __m512 v) {
 
 static inline int64_t up(int64_t n, int64_t by) { return (n + by - 1) / by * by; }
 
-/* Rows of 16-bit numbers as the second factor of products over their columns: blocks of 32 columns of 16 rows. */
-static inline void pack_rows(const uint16_t *rows, int64_t stride, int64_t there, int64_t count, int64_t columns, uint16_t *out) {
-    for (int64_t n = 0; n < count; n += TILE)
-        for (int64_t c = 0; c < columns; c += 32, out += 512) {
-            __m512i line[TILE];
-            for (int i = 0; i < TILE; i++)
-                line[i] = n + i < there ? _mm512_loadu_si512(rows + (n + i) * stride + c) : _mm512_setzero_si512();
-            turned(line, out);
-        }
-}
-
 /* Cuts memory for so many bytes off the front, in whole cache lines. */
 static inline void *cut(uint8_t **memory, int64_t bytes) {
     void *from = *memory;

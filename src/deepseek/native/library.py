@@ -29,10 +29,12 @@ class Source:
     Args:
         path: of the file; it may include what is in :data:`HEADERS`.
         needs: of the processor, by Linux's names.
+        defines: names that are defined for it.
     """
 
     path: Path
     needs: tuple[str, ...]
+    defines: tuple[str, ...] = ()
 
     def missing(self) -> str:
         """What keeps the source from being compiled here, in words; empty if nothing does."""
@@ -46,21 +48,22 @@ class Source:
 
     def library(self) -> ctypes.CDLL | None:
         """The compiled source; ``None`` where :meth:`missing` says why, or the compiler fails, which is logged."""
-        return None if self.missing() else _compiled(self.path, str(cache_dir()))
+        return None if self.missing() else _compiled(self.path, self.defines, str(cache_dir()))
 
 
 @cache
-def _compiled(source: Path, folder: str) -> ctypes.CDLL | None:
+def _compiled(source: Path, defines: tuple[str, ...], folder: str) -> ctypes.CDLL | None:
     chosen = compiler()
     assert chosen is not None
     version = subprocess.run([chosen, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
     texts = [each.read_text(encoding="utf-8") for each in (source, *sorted(HEADERS.glob("*.h")))]
-    parts = [*texts, *FLAGS[:-1], version, " ".join(sorted(processor_flags()))]
+    flags = [*FLAGS, *(f"-D{name}" for name in defines)]
+    parts = [*texts, *FLAGS[:-1], *defines, version, " ".join(sorted(processor_flags()))]
     target = Path(folder) / "native" / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
     file = target / f"{source.stem}.so"
     if not file.is_file():
         with staged_directory(target, replace=True) as stage:
-            command = [chosen, *FLAGS, str(source), "-o", str(stage / file.name), "-lm"]
+            command = [chosen, *flags, str(source), "-o", str(stage / file.name), "-lm"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
             if done.returncode:
                 logger.warning("%s cannot be compiled: %s\n%s", source.name, " ".join(command), done.stderr.strip())

@@ -13,21 +13,24 @@ from hypothesis import strategies as st
 from deepseek.models.attention import gate, sparse
 from deepseek.models.attention.blocks import BlockLayout
 from deepseek.models.attention.native import attention as native
-from deepseek.models.attention.native.attention import SOURCE, has_tiles, native_attention, native_takes
+from deepseek.models.attention.native.attention import SOURCES, has_tiles, native_attention, native_takes
 from deepseek.models.attention.native.search import native_search, native_searches
 from deepseek.models.attention.pooling import Level, tree
 from deepseek.models.attention.reference import reference_attention
 from deepseek.models.attention.sparse import sparse_attention
 
-pytestmark = pytest.mark.skipif(bool(SOURCE.missing()), reason=SOURCE.missing() or "runs here")
-WAYS = [False, True] if not SOURCE.missing() and has_tiles() else [False]
+MISSING = SOURCES[torch.float32].missing()
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "runs here")
+TILES = not MISSING and has_tiles()
+WAYS = [(torch.float32, False), (torch.bfloat16, False), *([(torch.bfloat16, True)] if TILES else [])]
+NEAR = {torch.float32: 1e-5, torch.bfloat16: 0.01}
 KINDS = [(False, "block"), (False, "token"), (True, "token")]
 
 
-def made(tokens, causal, *, padding=0, seed=0, **changes):
+def made(tokens, causal, dtype=torch.bfloat16, *, padding=0, seed=0, **changes):
     layout = BlockLayout(**{"width": 32, "causal": causal, "roots": 8, "beam": 4, **changes})
-    case = cases.case(layout, tokens, padding=min(padding, tokens - 1), seed=seed, dtype=torch.bfloat16)
-    return replace(case, leaves=Level(case.leaves.keys.bfloat16(), case.leaves.mass, 1))
+    case = cases.case(layout, tokens, padding=min(padding, tokens - 1), seed=seed, dtype=dtype)
+    return replace(case, leaves=Level(case.leaves.keys.to(dtype), case.leaves.mass, 1))
 
 
 def off(found, wanted):
@@ -44,11 +47,11 @@ def off(found, wanted):
     rate=st.sampled_from([0.3, 1.0, 2.0]),
     padding=st.integers(0, 100),
     masked=st.booleans(),
-    tiles=st.sampled_from(WAYS),
+    way=st.sampled_from(WAYS),
 )
-def test_attention_is_the_formula(kind, tokens, width, local, sinks, rate, padding, masked, tiles):
-    causal, choice = kind
-    case = made(tokens, causal, padding=padding, width=width, local=local, sinks=sinks, rate=rate)
+def test_attention_is_the_formula(kind, tokens, width, local, sinks, rate, padding, masked, way):
+    (causal, choice), (dtype, tiles) = kind, way
+    case = made(tokens, causal, dtype, padding=padding, width=width, local=local, sinks=sinks, rate=rate)
     chosen, mask = case.chosen(choice), case.mask if masked else None
     q, k, v, s, r = (x.detach() for x in case.differentiable())
     with torch.no_grad():
@@ -56,32 +59,34 @@ def test_attention_is_the_formula(kind, tokens, width, local, sinks, rate, paddi
         out, mass = native_attention(scaled, k, v, s, r, chosen, mask, case.layout, tiles=tiles)
         wide = [x.float() for x in (scaled, k, v, s, r)]
         wanted = reference_attention(*wide, case.layout, scale=1.0, chosen=chosen, key_mask_BT=mask)
-    assert out.dtype == torch.bfloat16
+    assert out.dtype == dtype
     assert out.isfinite().all()
     assert mass.isfinite().all()
     real = case.mask[:, None, :, None] if masked else torch.ones(1, dtype=torch.bool)
-    torch.testing.assert_close(out.float() * real, wanted * real, atol=0.03, rtol=0.03)
-    assert off(out * real, wanted * real) < 0.01
+    torch.testing.assert_close(out.float() * real, wanted * real, atol=3 * NEAR[dtype], rtol=3 * NEAR[dtype])
+    assert off(out * real, wanted * real) < NEAR[dtype]
 
 
-@pytest.mark.parametrize("tiles", WAYS)
+@pytest.mark.parametrize(("dtype", "tiles"), WAYS)
 @pytest.mark.parametrize(("causal", "choice"), KINDS)
-def test_sums_of_exponentials_are_what_the_backward_pass_divides_by(causal, choice, tiles):
-    case = made(500, causal, padding=70)
+def test_sums_of_exponentials_are_what_the_backward_pass_divides_by(causal, choice, dtype, tiles):
+    case = made(500, causal, dtype, padding=70)
     chosen = case.chosen(choice)
     q, k, v, s, r = (x.detach() for x in case.differentiable())
     out, mass = native_attention(q, k, v, s, r, chosen, case.mask, case.layout, tiles=tiles)
     wide = tuple(x.float() for x in (q, k, v, s, r))
     theirs, expected = sparse._composed((*wide, chosen, case.mask, case.layout), choice == "token", needs_mass=True)
     real = torch.nn.functional.pad(case.mask, (0, mass.numel() // 6 - 500)).view(2, 1, -1, 32).expand(2, 3, -1, -1)
-    torch.testing.assert_close(mass.view(real.shape)[real], expected.view(real.shape)[real], atol=0.02, rtol=0.01)
-    assert off(out * case.mask[:, None, :, None], theirs * case.mask[:, None, :, None]) < 0.01
+    torch.testing.assert_close(
+        mass.view(real.shape)[real], expected.view(real.shape)[real], atol=2 * NEAR[dtype], rtol=NEAR[dtype]
+    )
+    assert off(out * case.mask[:, None, :, None], theirs * case.mask[:, None, :, None]) < NEAR[dtype]
 
 
-@pytest.mark.skipif(len(WAYS) == 1, reason="no tiles here: PyTorch computes")
+@pytest.mark.parametrize("dtype", [torch.float32, *([torch.bfloat16] if TILES else [])])
 @pytest.mark.parametrize(("causal", "choice"), KINDS)
-def test_gradients_are_those_of_the_formula(causal, choice):
-    case = made(300, causal, padding=40)
+def test_gradients_are_those_of_the_formula(causal, choice, dtype):
+    case = made(300, causal, dtype, padding=40)
     assert native_takes(case.q, case.v, case.layout)
     exact = [x.detach().float().requires_grad_() for x in case.differentiable()]
     chosen, weights = case.chosen(choice), torch.randn(2, cases.HEADS, 300, cases.VALUES)
@@ -92,12 +97,12 @@ def test_gradients_are_those_of_the_formula(causal, choice):
     grads = torch.autograd.grad((want * weights).sum(), exact)
     found = torch.autograd.grad((have * weights).sum(), case.differentiable())
     for grad, other in zip(grads, found, strict=True):
-        assert off(other, grad) < 0.03
+        assert off(other, grad) < 3 * NEAR[dtype]
 
 
-@pytest.mark.parametrize("tiles", WAYS)
-def test_rows_that_lie_apart_are_read_where_they_are(tiles):
-    case = made(200, True)
+@pytest.mark.parametrize(("dtype", "tiles"), WAYS)
+def test_rows_that_lie_apart_are_read_where_they_are(dtype, tiles):
+    case = made(200, True, dtype)
     q, k, v, s, r = (x.detach() for x in case.differentiable())
     chosen = case.chosen("token")
     plain = native_attention(q, k, v, s, r, chosen, None, case.layout, tiles=tiles)[0]
@@ -106,10 +111,10 @@ def test_rows_that_lie_apart_are_read_where_they_are(tiles):
     assert torch.equal(native_attention(*apart, s, r, chosen, None, case.layout, tiles=tiles)[0], plain)
 
 
-@pytest.mark.parametrize("tiles", WAYS)
+@pytest.mark.parametrize(("dtype", "tiles"), WAYS)
 @pytest.mark.parametrize("threads", [1, 3])
-def test_threads_change_nothing(tiles, threads):
-    case = made(700, True)
+def test_threads_change_nothing(dtype, tiles, threads):
+    case = made(700, True, dtype)
     q, k, v, s, r = (x.detach() for x in case.differentiable())
     chosen, before = case.chosen("token"), torch.get_num_threads()
     found = []
@@ -125,8 +130,8 @@ def test_threads_change_nothing(tiles, threads):
 def searched(case, tiles, mask=None):
     """Choices in C, and those of the search in PyTorch with the same numbers in float32."""
     levels = tree(case.leaves, case.layout)
-    levels = [Level(level.keys.bfloat16(), level.mass, level.span) for level in levels]
-    content = (cases.SCALE * case.q.detach()[..., : cases.CONTENT]).bfloat16()
+    levels = [Level(level.keys.to(case.q.dtype), level.mass, level.span) for level in levels]
+    content = (cases.SCALE * case.q.detach()[..., : cases.CONTENT]).to(case.q.dtype)
     options = {"query_mask_BT": mask, "first_block": 0}
     ours = native_search(content, levels, case.r.detach(), case.layout, **options, tiles=tiles)
     wide = [Level(level.keys.float(), level.mass, level.span) for level in levels]
@@ -146,32 +151,33 @@ def searched(case, tiles, mask=None):
     rate=st.sampled_from([0.3, 1.0, 2.0]),
     branching=st.integers(2, 5),
     roots=st.sampled_from([2, 8, 30]),
-    tiles=st.sampled_from(WAYS),
+    way=st.sampled_from(WAYS),
 )
-def test_the_search_finds_what_it_finds_in_pytorch(causal, blocks, local, sinks, rate, branching, roots, tiles):
+def test_the_search_finds_what_it_finds_in_pytorch(causal, blocks, local, sinks, rate, branching, roots, way):
+    dtype, tiles = way
     fields = {"local": local, "sinks": sinks, "rate": rate, "branching": branching, "roots": roots}
-    ours, theirs = searched(made(32 * blocks, causal, **fields), tiles)
+    ours, theirs = searched(made(32 * blocks, causal, dtype, **fields), tiles)
     assert ours.shape == theirs.shape
     assert (ours == theirs).float().mean() > 0.99  # sums in another order, and hardly any two as near as that
 
 
-@pytest.mark.parametrize("tiles", WAYS)
+@pytest.mark.parametrize(("dtype", "tiles"), WAYS)
 @pytest.mark.parametrize("causal", [False, True])
-def test_the_search_leaves_padding_out(causal, tiles):
-    case = made(900, causal, padding=300)
+def test_the_search_leaves_padding_out(causal, dtype, tiles):
+    case = made(900, causal, dtype, padding=300)
     ours, theirs = searched(case, tiles, case.mask)
     real = case.mask if causal else case.mask[:, ::32]
     same = (ours == theirs)[real[:, None].expand(ours.shape[:3])]
     assert same.float().mean() > 0.99
 
 
-@pytest.mark.skipif(len(WAYS) == 1, reason="no tiles here: PyTorch computes")
-def test_where_a_compiler_is_at_work_or_numbers_are_wider_pytorch_computes(monkeypatch):
-    case = made(100, True)
+def test_where_a_compiler_is_at_work_or_numbers_are_others_pytorch_computes(monkeypatch):
+    case = made(100, True, torch.float32)
     assert native_takes(case.q, case.v, case.layout)
     assert native_searches(case.q, case.layout, by_token=True)
     assert not native_searches(case.q, case.layout, by_token=False)
-    assert not native_takes(case.q.float(), case.v.float(), case.layout)
+    assert native_takes(case.q.bfloat16(), case.v.bfloat16(), case.layout) == TILES
+    assert not native_takes(case.q.double(), case.v.double(), case.layout)
     assert not native_takes(case.q, case.v, replace(case.layout, width=16))
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     assert not native_takes(case.q, case.v, case.layout)
@@ -179,10 +185,10 @@ def test_where_a_compiler_is_at_work_or_numbers_are_wider_pytorch_computes(monke
 
 
 def test_without_a_compiled_source_pytorch_computes(monkeypatch):
-    case = made(200, True)
+    case = made(200, True, torch.float32)
     options = {"scale": cases.SCALE, "chosen": case.chosen("token"), "key_mask_BT": None}
     inputs = [x.detach() for x in case.differentiable()]
     with_source = sparse_attention(*inputs, case.layout, **options)
-    monkeypatch.setattr(native, "_library", lambda: None)
+    monkeypatch.setattr(native, "_library", lambda dtype: None)
     assert not native_takes(case.q, case.v, case.layout)
-    assert off(sparse_attention(*inputs, case.layout, **options), with_source.float()) < 0.02
+    assert off(sparse_attention(*inputs, case.layout, **options), with_source) < NEAR[torch.float32]

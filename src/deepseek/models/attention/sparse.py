@@ -2,7 +2,7 @@
 
 ``chosen`` with a choice for each query block goes through :mod:`.gathered` alone; with a choice for each token the
 neighbourhood and the sinks go through :mod:`.gathered`, the chosen blocks through :mod:`.scattered`. On a GPU both are
-computed by :mod:`.kernels`, and forward in bfloat16 on a CPU with tiles (AMX) by :mod:`.native`.
+computed by :mod:`.kernels`, and forward on CPUs with AVX-512 (bfloat16: with AMX's tiles) by :mod:`.native`.
 """
 
 from __future__ import annotations

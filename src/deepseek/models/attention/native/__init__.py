@@ -1,1 +1,1 @@
-"""Gated block attention in C, for CPUs that multiply bfloat16 in tiles."""
+"""Gated block attention and its search in C, for CPUs with AVX-512, or AMX's tiles."""

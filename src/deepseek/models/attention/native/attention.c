@@ -1,4 +1,4 @@
-/* Gated block attention of one pass over a text, for CPUs with bfloat16 products (AMX's tiles, or AVX-512's lanes).
+/* Gated block attention of one pass over a text, in bfloat16 (by AMX's tiles, or AVX-512's lanes) or float32 (WIDE, by lanes).
  *
  * A head's keys and values are packed once in the order that products read. Then threads take segments of its query
  * blocks. A block's sixteen rows at a time meet all slots of the block (the neighbourhood, the sinks, an encoder's
@@ -16,43 +16,55 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "blocks.h"
+#include "numbers.h"
 #include "vectors.h"
 
-#define LOW -1e30f        /* of what is hidden */
-#define LOG2E 1.44269504f
-#define SEGMENT 64        /* query blocks at most that a thread takes */
+#define LOW -1e30f /* of what is hidden */
+#define SEGMENT 64 /* query blocks at most that a thread takes */
+
+/* Logits are in units of log 2 where a quick power of 2 has digits enough. */
+#ifdef WIDE
+#define UNIT 1.0f
+#define POWER exponential
+#define POWER_OF_ONE expf
+#define LOGARITHM logf
+#else
+#define UNIT 1.44269504f
+#define POWER power_of_two
+#define POWER_OF_ONE exp2f
+#define LOGARITHM log2f
+#endif
 
 typedef struct {
     int64_t groups, heads, tokens, blocks, width, features, content, values, slots, choices, distances, local, causal;
     int64_t threads, tiles;
-    const uint16_t *q, *k, *v; /* bfloat16 (B, H, T, .), queries scaled; steps as below, the last is 1 */
+    const Number *q, *k, *v; /* (B, H, T, .), queries scaled; steps as below, the last is 1 */
     int64_t q_text, q_head, q_row, k_text, k_head, k_row, v_text, v_head, v_row;
-    const uint16_t *s;       /* bfloat16 (G, N, C) */
-    const uint16_t *r;       /* bfloat16 (H, R, C) */
+    const Number *s;         /* (G, N, C) */
+    const Number *r;         /* (H, R, C) */
     const int64_t *slot;     /* (N, S), or (G, N, S) if slots_step; -1 for none */
     int64_t slots_step;
     const int64_t *choice;   /* (G, T, K) or null; -1 for none */
     const int32_t *bucket;   /* (2 N + 1), of distances from -N */
     const uint8_t *hidden;   /* (B, T) or null */
-    uint16_t *out;           /* bfloat16 (B, H, T, D) */
+    Number *out;             /* (B, H, T, D) */
     int64_t out_text, out_head, out_row;
     float *mass;             /* (G, N W) or null: logarithms of sums of exponentials */
 } Call;
 
 /* A head's keys and values as products read them. */
 typedef struct {
-    uint16_t *near, *far, *value; /* (N, W E), (N, W E) with the gate's term, (N, W D) */
-    uint16_t *distance;           /* (R rounded up, E) */
+    Number *near, *far, *value; /* (N, W E), (N, W E) with the gate's term, (N, W D) */
+    Number *distance;           /* (R rounded up, E) */
     float *bias;                  /* (N W): 0, or LOW for what is hidden */
     uint8_t *some_hidden;         /* (N) */
 } Packed;
 
 /* What a thread works with. */
 typedef struct {
-    uint16_t *query;   /* (W, E) of a block, and sixteen gathered ones */
+    Number *query;   /* (W, E) of a block, and sixteen gathered ones */
     float *logits;     /* (16, S W) */
-    uint16_t *share;   /* (16, S W) */
+    Number *share;   /* (16, S W) */
     float *sum, *top;  /* of a segment's tokens: weights' sum, greatest logit */
     float *mixed;      /* (segment, D) sums of weighted values */
     float *far;        /* (segment, R rounded up): distances' terms */
@@ -61,32 +73,33 @@ typedef struct {
 } Room;
 
 
-/* Columns of 16-bit numbers as the second factor of products over their rows: blocks of 32 rows of 16 columns, all rows of the first columns first. */
-static void pack_columns(const uint16_t *rows, int64_t stride, int64_t there, int64_t count, int64_t columns, uint16_t *out) {
+/* Columns of numbers as the second factor of products over their rows: blocks of STEP rows of 16 columns. */
+static void pack_columns(const Number *rows, int64_t stride, int64_t there, int64_t count, int64_t columns, Number *out) {
     for (int64_t d = 0; d < columns; d += 16)
+#ifdef WIDE
+        for (int64_t n = 0; n < count; n++, out += 16)
+            _mm512_storeu_ps(out, n < there ? _mm512_loadu_ps(rows + n * stride + d) : _mm512_setzero_ps());
+#else
         for (int64_t n = 0; n < count; n += 2, out += 32) {
             const __m256i zero = _mm256_setzero_si256();
             const __m256i one = n < there ? _mm256_loadu_si256((const __m256i *)(rows + n * stride + d)) : zero;
             const __m256i other = n + 1 < there ? _mm256_loadu_si256((const __m256i *)(rows + (n + 1) * stride + d)) : zero;
             _mm512_storeu_si512(out, _mm512_or_si512(_mm512_cvtepu16_epi32(one), _mm512_slli_epi32(_mm512_cvtepu16_epi32(other), 16)));
         }
+#endif
 }
 
-static void pack_block(const Call *a, int64_t g, int64_t n, Packed *p, uint16_t *scratch) {
+static void pack_block(const Call *a, int64_t g, int64_t n, Packed *p, Number *scratch) {
     const int64_t W = a->width, E = a->features, C = a->content, text = g / a->heads, head = g % a->heads;
     const int64_t there = a->tokens - n * W < W ? a->tokens - n * W : W;
-    const uint16_t *k = a->k + text * a->k_text + head * a->k_head + n * W * a->k_row;
+    const Number *k = a->k + text * a->k_text + head * a->k_head + n * W * a->k_row;
     pack_rows(k, a->k_row, there, W, E, p->near + n * W * E);
-    const uint16_t *term = a->s + (g * a->blocks + n) * C;
+    const Number *term = a->s + (g * a->blocks + n) * C;
     for (int64_t i = 0; i < there; i++) {
-        memcpy(scratch + i * E, k + i * a->k_row, E * 2);
+        memcpy(scratch + i * E, k + i * a->k_row, E * sizeof *k);
         for (int64_t c = 0; c < C; c += 16) {
             const __mmask16 m = C - c < 16 ? (1u << (C - c)) - 1 : 0xffff;
-            const __m512 x = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, k + i * a->k_row + c)), 16));
-            const __m512 y = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, term + c)), 16));
-            uint16_t both[16];
-            to_bf16(both, _mm512_add_ps(x, y));
-            memcpy(scratch + i * E + c, both, (C - c < 16 ? C - c : 16) * 2);
+            put(scratch + i * E + c, _mm512_add_ps(taken(k + i * a->k_row + c, m), taken(term + c, m)), m);
         }
     }
     pack_rows(scratch, E, there, W, E, p->far + n * W * E);
@@ -100,17 +113,17 @@ static void pack_block(const Call *a, int64_t g, int64_t n, Packed *p, uint16_t 
     p->some_hidden[n] = (uint8_t)any;
 }
 
-static void pack_distances(const Call *a, int64_t head, Packed *p, uint16_t *scratch) {
-    memset(scratch, 0, a->distances * a->features * 2);
+static void pack_distances(const Call *a, int64_t head, Packed *p, Number *scratch) {
+    memset(scratch, 0, a->distances * a->features * sizeof *scratch);
     for (int64_t r = 0; r < a->distances; r++)
-        memcpy(scratch + r * a->features, a->r + (head * a->distances + r) * a->content, a->content * 2);
+        memcpy(scratch + r * a->features, a->r + (head * a->distances + r) * a->content, a->content * sizeof *scratch);
     pack_rows(scratch, a->features, a->distances, up(a->distances, TILE), a->features, p->distance);
 }
 
 /* Sums (16, 16) of 16 rows of shares (stride apart) and one 16 columns of values of some blocks of W rows. */
-ALWAYS void mix(const int tiles, const uint16_t *share, int64_t stride, const uint16_t *const *value, int64_t count, int64_t W,
+ALWAYS void mix(const int tiles, const Number *share, int64_t stride, const Number *const *value, int64_t count, int64_t W,
                 int64_t offset, float *out, int64_t out_stride) {
-#if HAS_TILES
+#if HAS_TILES && !defined(WIDE)
     if (tiles) {
         _tile_zero(0);
         for (int64_t j = 0; j < count; j++)
@@ -127,28 +140,35 @@ ALWAYS void mix(const int tiles, const uint16_t *share, int64_t stride, const ui
     __m512 sums[TILE];
     UNROLLED for (int m = 0; m < TILE; m++) sums[m] = _mm512_setzero_ps();
     for (int64_t j = 0; j < count; j++)
+#ifdef WIDE
+        for (int64_t w = 0; w < W; w++) {
+            const __m512 v = _mm512_loadu_ps(value[j] + offset + w * 16);
+            UNROLLED for (int m = 0; m < TILE; m++) sums[m] = _mm512_fmadd_ps(_mm512_set1_ps(share[m * stride + j * W + w]), v, sums[m]);
+        }
+#else
         for (int64_t w = 0; w < W; w += 2) {
             const __m512i v = _mm512_loadu_si512(value[j] + offset + w * 16);
             UNROLLED for (int m = 0; m < TILE; m++) sums[m] = add_pairs(sums[m], repeated(share + m * stride + j * W + w), v);
         }
+#endif
     for (int m = 0; m < TILE; m++) _mm512_storeu_ps(out + m * out_stride, sums[m]);
 }
 
-/* Weights 2^(x - top) of so many logits x, in units of log 2, as bfloat16; their sum. */
-ALWAYS float weigh(const float *x, int64_t count, float top, uint16_t *share) {
+/* Weights of so many logits x, whose greatest is top; their sum. */
+ALWAYS float weigh(const float *x, int64_t count, float top, Number *share) {
     const __m512 less = _mm512_set1_ps(top);
     __m512 sum = _mm512_setzero_ps();
     for (int64_t i = 0; i < count; i += 16) {
-        const __m512 weight = power_of_two(_mm512_sub_ps(_mm512_loadu_ps(x + i), less));
+        const __m512 weight = POWER(_mm512_sub_ps(_mm512_loadu_ps(x + i), less));
         sum = _mm512_add_ps(sum, weight);
-        to_bf16(share + i, weight);
+        put(share + i, weight, 0xffff);
     }
     return _mm512_reduce_add_ps(sum);
 }
 
-/* Logits of a row against one block: times log2(e), with the distance's term and what is hidden; their greatest. */
+/* Logits of a row against one block, in their unit, with the distance's term and what is hidden; their greatest. */
 ALWAYS __m512 finish(float *x, int64_t W, float term, const float *bias, int64_t until, __m512 top) {
-    const __m512 scale = _mm512_set1_ps(LOG2E), more = _mm512_set1_ps(term * LOG2E);
+    const __m512 scale = _mm512_set1_ps(UNIT), more = _mm512_set1_ps(term * UNIT);
     for (int64_t i = 0; i < W; i += 16) {
         __m512 y = _mm512_fmadd_ps(_mm512_loadu_ps(x + i), scale, more);
         if (bias) y = _mm512_add_ps(y, _mm512_loadu_ps(bias + i));
@@ -163,13 +183,13 @@ ALWAYS __m512 finish(float *x, int64_t W, float term, const float *bias, int64_t
 ALWAYS void attend_block(const int tiles, const Call *a, int64_t g, int64_t n, const Packed *p, Room *r, int64_t at) {
     const int64_t W = a->width, E = a->features, D = a->values, R = up(a->distances, TILE), text = g / a->heads, head = g % a->heads;
     const int64_t there = a->tokens - n * W < W ? a->tokens - n * W : W;
-    const uint16_t *q = a->q + text * a->q_text + head * a->q_head + n * W * a->q_row;
+    const Number *q = a->q + text * a->q_text + head * a->q_head + n * W * a->q_row;
     for (int64_t i = 0; i < W; i++) {
-        if (i < there) memcpy(r->query + i * E, q + i * a->q_row, E * 2);
-        else memset(r->query + i * E, 0, E * 2);
+        if (i < there) memcpy(r->query + i * E, q + i * a->q_row, E * sizeof *q);
+        else memset(r->query + i * E, 0, E * sizeof *q);
     }
     const int64_t *slot = a->slot + (a->slots_step ? g * a->slots_step : 0) + n * a->slots;
-    const uint16_t *key[a->slots], *value[a->slots];
+    const Number *key[a->slots], *value[a->slots];
     int64_t number[a->slots], count = 0;
     int far[a->slots];
     for (int64_t j = 0; j < a->slots; j++) {
@@ -182,11 +202,11 @@ ALWAYS void attend_block(const int tiles, const Call *a, int64_t g, int64_t n, c
     }
     const int64_t stride = a->slots * W;
     for (int64_t t = 0; t < W; t += TILE) {
-        const uint16_t *rows = r->query + t * E;
+        const Number *rows = r->query + t * E;
         float *distance = r->far + (at + t) * R;
-        for (int64_t d = 0; d < R; d += TILE) halves_sums(tiles, rows, E, p->distance + d * E, 512, E / 32, distance + d, R);
+        for (int64_t d = 0; d < R; d += TILE) sums_of(tiles, rows, E, p->distance + d * E, E, distance + d, R);
         for (int64_t j = 0; j < count; j++)
-            for (int64_t w = 0; w < W; w += TILE) halves_sums(tiles, rows, E, key[j] + w * E, 512, E / 32, r->logits + j * W + w, stride);
+            for (int64_t w = 0; w < W; w += TILE) sums_of(tiles, rows, E, key[j] + w * E, E, r->logits + j * W + w, stride);
         for (int64_t i = 0; i < TILE; i++) {
             float *x = r->logits + i * stride;
             __m512 top = _mm512_set1_ps(LOW);
@@ -208,27 +228,27 @@ ALWAYS void attend_choices(const int tiles, const Call *a, int64_t g, int64_t fr
     const int64_t text = g / a->heads, head = g % a->heads;
     const int64_t start = from * W, tokens = (until * W < a->tokens ? until * W : a->tokens) - start;
     const int64_t *choice = a->choice + (g * a->tokens + start) * K;
-    const uint16_t *q = a->q + text * a->q_text + head * a->q_head + start * a->q_row;
+    const Number *q = a->q + text * a->q_text + head * a->q_head + start * a->q_row;
     memset(r->first, 0, (N + 2) * sizeof *r->first);
     for (int64_t i = 0; i < tokens * K; i++) if (choice[i] >= 0) r->first[choice[i] + 2]++;
     for (int64_t n = 0; n <= N; n++) r->first[n + 1] += r->first[n];
     for (int64_t i = 0; i < tokens; i++)
         for (int64_t c = 0; c < K; c++) if (choice[i * K + c] >= 0) r->pair[r->first[choice[i * K + c] + 1]++] = (int32_t)i;
     for (int64_t n = 0; n < N; n++) {
-        const uint16_t *key = p->far + n * W * E, *value = p->value + n * W * D;
+        const Number *key = p->far + n * W * E, *value = p->value + n * W * D;
         const float *bias = p->some_hidden[n] ? p->bias + n * W : 0;
         for (int64_t at = r->first[n]; at < r->first[n + 1]; at += TILE) {
             const int64_t some = r->first[n + 1] - at < TILE ? r->first[n + 1] - at : TILE;
             const int32_t *who = r->pair + at;
-            for (int64_t i = 0; i < TILE; i++) memcpy(r->query + i * E, q + who[i < some ? i : 0] * a->q_row, E * 2);
-            for (int64_t w = 0; w < W; w += TILE) halves_sums(tiles, r->query, E, key + w * E, 512, E / 32, r->logits + w, W);
+            for (int64_t i = 0; i < TILE; i++) memcpy(r->query + i * E, q + who[i < some ? i : 0] * a->q_row, E * sizeof *q);
+            for (int64_t w = 0; w < W; w += TILE) sums_of(tiles, r->query, E, key + w * E, E, r->logits + w, W);
             float factor[TILE];
             for (int64_t i = 0; i < some; i++) {
                 const int64_t own = from + who[i] / W;
                 const float term = r->far[who[i] * R + a->bucket[own - n + N]], before = r->top[who[i]];
                 const __m512 most = finish(r->logits + i * W, W, term, bias, W, _mm512_set1_ps(before));
                 const float top = _mm512_reduce_max_ps(most);
-                factor[i] = top > before ? exp2f(before - top) : 1.0f;
+                factor[i] = top > before ? POWER_OF_ONE(before - top) : 1.0f;
                 r->sum[who[i]] = r->sum[who[i]] * factor[i] + weigh(r->logits + i * W, W, top, r->share + i * W);
                 r->top[who[i]] = top;
             }
@@ -254,11 +274,11 @@ static void attend_segment(const Call *a, int64_t g, int64_t from, int64_t until
     }
     for (int64_t i = from * W; i < until * W; i++) {
         const int64_t at = i - from * W;
-        if (a->mass) a->mass[g * a->blocks * W + i] = (r->top[at] + log2f(r->sum[at])) / LOG2E;
+        if (a->mass) a->mass[g * a->blocks * W + i] = (r->top[at] + LOGARITHM(r->sum[at])) / UNIT;
         if (i >= a->tokens) continue;
-        uint16_t *out = a->out + text * a->out_text + head * a->out_head + i * a->out_row;
+        Number *out = a->out + text * a->out_text + head * a->out_head + i * a->out_row;
         const __m512 f = _mm512_set1_ps(1.0f / r->sum[at]);
-        for (int64_t d = 0; d < D; d += 16) to_bf16(out + d, _mm512_mul_ps(f, _mm512_loadu_ps(r->mixed + at * D + d)));
+        for (int64_t d = 0; d < D; d += 16) put(out + d, _mm512_mul_ps(f, _mm512_loadu_ps(r->mixed + at * D + d)), 0xffff);
     }
 }
 
@@ -266,9 +286,9 @@ static int64_t room_of(const Call *a, int64_t segment, uint8_t *memory, Room *r)
     const int64_t W = a->width, D = a->values, R = up(a->distances, TILE), tokens = segment * W;
     uint8_t *at = memory;
     const int64_t rows = W > a->distances ? W : a->distances;
-    r->query = cut(&at, rows * a->features * 2);
+    r->query = cut(&at, rows * a->features * sizeof(Number));
     r->logits = cut(&at, TILE * a->slots * W * 4);
-    r->share = cut(&at, TILE * a->slots * W * 2);
+    r->share = cut(&at, TILE * a->slots * W * sizeof(Number));
     r->sum = cut(&at, tokens * 4);
     r->top = cut(&at, tokens * 4);
     r->mixed = cut(&at, tokens * D * 4);
@@ -282,10 +302,10 @@ static int64_t room_of(const Call *a, int64_t segment, uint8_t *memory, Room *r)
 static int64_t packed_of(const Call *a, uint8_t *memory, Packed *p) {
     const int64_t keys = a->blocks * a->width;
     uint8_t *at = memory;
-    p->near = cut(&at, keys * a->features * 2);
-    p->far = cut(&at, keys * a->features * 2);
-    p->value = cut(&at, keys * a->values * 2);
-    p->distance = cut(&at, up(a->distances, TILE) * a->features * 2);
+    p->near = cut(&at, keys * a->features * sizeof(Number));
+    p->far = cut(&at, keys * a->features * sizeof(Number));
+    p->value = cut(&at, keys * a->values * sizeof(Number));
+    p->distance = cut(&at, up(a->distances, TILE) * a->features * sizeof(Number));
     p->bias = cut(&at, keys * 4);
     p->some_hidden = cut(&at, a->blocks);
     return at - memory;

@@ -13,7 +13,10 @@ from deepseek.models.attention.blocks import BlockLayout
 from deepseek.native.library import Source
 
 NEEDS = ("avx512f", "avx512bw", "avx512vl", "avx512dq")
-SOURCE = Source(Path(__file__).with_name("attention.c"), needs=NEEDS)
+FILE = Path(__file__).with_name("attention.c")
+SOURCES = {torch.bfloat16: Source(FILE, NEEDS), torch.float32: Source(FILE, NEEDS, ("WIDE",))}
+MULTIPLES = {torch.bfloat16: 32, torch.float32: 16}
+"""What the features of queries and keys have to be a multiple of."""
 _NUMBERS = ("groups", "heads", "tokens", "blocks", "width", "features", "content", "values", "slots", "choices",
             "distances", "local", "causal", "threads", "tiles")  # fmt: skip
 
@@ -32,25 +35,28 @@ class _Call(ctypes.Structure):
 
 
 def has_tiles() -> bool:
-    """Whether AMX's tiles multiply here, and nothing is being traced or compiled, which C would be hidden from.
-
-    Without them PyTorch spends its time in products, not between them, and the C source gains nothing.
-    """
-    if torch.compiler.is_compiling():
-        return False
-    library = _library()
+    """Whether AMX's tiles multiply here."""
+    library = _library(torch.bfloat16)
     return library is not None and bool(library.deepseek_attention_tiles())
+
+
+def precision_taken(x: Tensor) -> bool:
+    """Whether the C sources compute with such numbers here, and nothing is being traced, which C would be hidden from.
+
+    In bfloat16 only with tiles: without them PyTorch spends its time in products, not between them.
+    """
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or x.dtype not in SOURCES:
+        return False
+    return has_tiles() if x.dtype == torch.bfloat16 else _library(x.dtype) is not None
 
 
 def native_takes(q: Tensor, v: Tensor, layout: BlockLayout) -> bool:
     """Whether the C source computes attention of these tensors here."""
     return (
-        q.dtype == torch.bfloat16
-        and q.device.type == "cpu"
+        precision_taken(q)
         and layout.width % 32 == 0
-        and q.shape[-1] % 32 == 0
+        and q.shape[-1] % MULTIPLES[q.dtype] == 0
         and v.shape[-1] % 16 == 0
-        and has_tiles()
     )
 
 
@@ -74,7 +80,7 @@ def native_attention(
     Raises:
         MemoryError: there is no room for the keys and values of one head.
     """
-    library = _library()
+    library = _library(q_BHTE.dtype)
     assert library is not None
     batch, heads, tokens, features = q_BHTE.shape
     blocks, content, values = layout.blocks(tokens), s_BHNC.shape[-1], v_BHTD.shape[-1]
@@ -93,7 +99,8 @@ def native_attention(
     call = _Call(
         groups=batch * heads, heads=heads, tokens=tokens, blocks=blocks, width=layout.width, features=features,
         content=content, values=values, slots=slots.shape[-1], choices=0 if choices is None else choices.shape[-1],
-        distances=r.shape[1], local=layout.local, causal=layout.causal, threads=torch.get_num_threads(), tiles=tiles,
+        distances=r.shape[1], local=layout.local, causal=layout.causal, threads=torch.get_num_threads(),
+        tiles=tiles and q.dtype == torch.bfloat16,
         q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), s=s.data_ptr(), r=r.data_ptr(), slot=slots.data_ptr(),
         slots_step=slots.stride(0) if slots.dim() == 3 else 0,
         choice=None if choices is None else choices.data_ptr(), bucket=bucket.data_ptr(),
@@ -112,8 +119,8 @@ def with_rows(x: Tensor) -> Tensor:
 
 
 @cache
-def _library() -> ctypes.CDLL | None:
-    library = SOURCE.library()
+def _library(dtype: torch.dtype) -> ctypes.CDLL | None:
+    library = SOURCES[dtype].library()
     if library is not None:
         library.deepseek_attention.argtypes, library.deepseek_attention.restype = [ctypes.POINTER(_Call)], ctypes.c_int
     return library

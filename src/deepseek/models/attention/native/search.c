@@ -1,4 +1,5 @@
-/* The gate's search for far blocks in a tree of summaries, for CPUs with bfloat16 products (AMX's tiles, or AVX-512's lanes).
+/* The gate's search for far blocks in a tree of summaries, in bfloat16 (by AMX's tiles, or AVX-512's lanes)
+ * or float32 (WIDE, by lanes).
  *
  * What deepseek/models/attention/gate.py does, a query block at a time, with scores in float32: all nodes of the level that
  * the search begins on, by products of tiles; below it the children of the nodes that were kept. An encoder's block chooses
@@ -13,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "blocks.h"
+#include "numbers.h"
 #include "vectors.h"
 
 #define LOW -1e30f
@@ -24,12 +25,12 @@
 typedef struct {
     int64_t groups, heads, tokens, first, blocks, width, features, content, distances, local, sinks, causal, roots, branching, beam;
     int64_t levels, choices, most, threads, tiles; /* most: candidates of a level at most */
-    const uint16_t *q; /* bfloat16 (B, H, T, C), scaled; its first block is that of number `first` */
+    const Number *q; /* (B, H, T, C), scaled; its first block is that of number `first` */
     int64_t q_text, q_head, q_row;
-    const uint16_t *const *keys; /* of each level bfloat16 (G, nodes, C) */
+    const Number *const *keys; /* of each level (G, nodes, C) */
     const float *const *mass;    /* (G, nodes) */
     const int64_t *nodes;
-    const uint16_t *r;     /* bfloat16 (H, R, C) */
+    const Number *r;     /* (H, R, C) */
     const int32_t *bucket; /* (2 N + 1), of distances from -N */
     const int32_t *due;    /* of each query block, how many it chooses */
     const uint8_t *hidden; /* (B, T) of queries, or null */
@@ -38,14 +39,14 @@ typedef struct {
 
 /* A head's tree as products read it. */
 typedef struct {
-    uint16_t *rows[LEVELS];  /* (nodes, E), zeros behind the content */
-    uint16_t *tiles[LEVELS]; /* of the first nodes, as many as a search may begin with */
+    Number *rows[LEVELS];  /* (nodes, E), zeros behind the content */
+    Number *tiles[LEVELS]; /* of the first nodes, as many as a search may begin with */
     float *bias[LEVELS];     /* 0, or LOW for a node of nothing */
-    uint16_t *distance;      /* (R rounded up, E) */
+    Number *distance;      /* (R rounded up, E) */
 } Tree;
 
 typedef struct {
-    uint16_t *query, *gathered, *packed; /* (W, E); (candidates, E) twice */
+    Number *query, *gathered, *packed; /* (W, E); (candidates, E) twice */
     float *far, *score, *best;           /* (W, R rounded up); (W, candidates); (candidates) */
     int32_t *node, *bucket;              /* (candidates) */
     float *bias;                         /* (candidates) */
@@ -94,14 +95,12 @@ ALWAYS __m128 four_sums(__m512 a, __m512 b, __m512 c, __m512 d) {
 }
 
 /* Products of a query and `count` rows of keys that follow each other. */
-ALWAYS void products(const uint16_t *query, const uint16_t *rows, int64_t E, int64_t count, float *out) {
+ALWAYS void products(const Number *query, const Number *rows, int64_t E, int64_t count, float *out) {
     for (int64_t c = 0; c < count; c += 4) {
         __m512 sum[4];
         for (int i = 0; i < 4; i++) sum[i] = _mm512_setzero_ps();
-        for (int64_t e = 0; e < E; e += 32) {
-            const __m512i q = _mm512_loadu_si512(query + e);
-            for (int i = 0; i < 4; i++) sum[i] = add_pairs(sum[i], q, _mm512_loadu_si512(rows + (c + i < count ? c + i : c) * E + e));
-        }
+        for (int64_t e = 0; e < E; e += STEP)
+            for (int i = 0; i < 4; i++) sum[i] = add_products(sum[i], query + e, rows + (c + i < count ? c + i : c) * E + e);
         const __m128 four = four_sums(sum[0], sum[1], sum[2], sum[3]);
         if (c + 4 <= count) _mm_storeu_ps(out + c, four);
         else _mm_mask_storeu_ps(out + c, (__mmask8)((1 << (count - c)) - 1), four);
@@ -129,11 +128,10 @@ ALWAYS void describe(const Search *a, const Tree *t, int64_t level, int64_t span
     r->bias[at] = good ? t->bias[level][node] : LOW;
 }
 
-ALWAYS void score_all(const int tiles, const Search *a, const uint16_t *packed, int64_t count, const Room *r) {
+ALWAYS void score_all(const int tiles, const Search *a, const Number *packed, int64_t count, const Room *r) {
     for (int64_t t = 0; t < a->width; t += TILE)
         for (int64_t n = 0; n < count; n += TILE)
-            halves_sums(tiles, r->query + t * a->features, a->features, packed + n * a->features, 512, a->features / 32,
-                        r->score + t * a->most + n, a->most);
+            sums_of(tiles, r->query + t * a->features, a->features, packed + n * a->features, a->features, r->score + t * a->most + n, a->most);
 }
 
 /* The candidates that some token of a block wants most: greatest probabilities over all of them. */
@@ -181,7 +179,7 @@ ALWAYS void search_for_block(const int tiles, const Search *a, int64_t g, int64_
             for (int64_t i = 0; i < count; i++) {
                 const int64_t node = i < number * B ? kept[i / B] * B + i % B : -1;
                 describe(a, t, l, span, own, node, i, r);
-                memcpy(r->gathered + i * E, t->rows[l] + (node >= 0 && node < a->nodes[l] ? node : 0) * E, E * 2);
+                memcpy(r->gathered + i * E, t->rows[l] + (node >= 0 && node < a->nodes[l] ? node : 0) * E, E * sizeof(Number));
             }
             pack_rows(r->gathered, E, count, count, E, r->packed);
             score_all(tiles, a, r->packed, count, r);
@@ -237,12 +235,12 @@ ALWAYS void search_for_tokens(const int tiles, const Search *a, int64_t g, int64
 
 ALWAYS void search_block(const int tiles, const Search *a, int64_t g, int64_t n, const Tree *t, Room *r) {
     const int64_t W = a->width, E = a->features, R = up(a->distances, TILE), there = least(W, a->tokens - n * W);
-    const uint16_t *q = a->q + g / a->heads * a->q_text + g % a->heads * a->q_head + n * W * a->q_row;
-    memset(r->query, 0, W * E * 2);
-    for (int64_t i = 0; i < there; i++) memcpy(r->query + i * E, q + i * a->q_row, a->content * 2);
+    const Number *q = a->q + g / a->heads * a->q_text + g % a->heads * a->q_head + n * W * a->q_row;
+    memset(r->query, 0, W * E * sizeof(Number));
+    for (int64_t i = 0; i < there; i++) memcpy(r->query + i * E, q + i * a->q_row, a->content * sizeof(Number));
     for (int64_t i = 0; i < W; i += TILE)
         for (int64_t d = 0; d < R; d += TILE)
-            halves_sums(tiles, r->query + i * E, E, t->distance + d * E, 512, E / 32, r->far + i * R + d, R);
+            sums_of(tiles, r->query + i * E, E, t->distance + d * E, E, r->far + i * R + d, R);
     if (a->causal) search_for_tokens(tiles, a, g, n, t, r);
     else search_for_block(tiles, a, g, n, t, r);
 }
@@ -253,36 +251,36 @@ static void plant(const Search *a, int64_t g, Tree *t) {
     const int64_t E = a->features, C = a->content;
     for (int64_t l = 0; l < a->levels; l++) {
         const int64_t nodes = a->nodes[l];
-        memset(t->rows[l], 0, up(nodes, TILE) * E * 2);
+        memset(t->rows[l], 0, up(nodes, TILE) * E * sizeof(Number));
         for (int64_t n = 0; n < nodes; n++) {
-            memcpy(t->rows[l] + n * E, a->keys[l] + (g * nodes + n) * C, C * 2);
+            memcpy(t->rows[l] + n * E, a->keys[l] + (g * nodes + n) * C, C * sizeof(Number));
             t->bias[l][n] = a->mass[l][g * nodes + n] > NOBODY ? 0.0f : LOW;
         }
         pack_rows(t->rows[l], E, nodes, begins(a, l), E, t->tiles[l]);
     }
-    uint16_t *rows = t->distance + up(a->distances, TILE) * E; /* room behind it */
-    memset(rows, 0, a->distances * E * 2);
-    for (int64_t r = 0; r < a->distances; r++) memcpy(rows + r * E, a->r + (g % a->heads * a->distances + r) * C, C * 2);
+    Number *rows = t->distance + up(a->distances, TILE) * E; /* room behind it */
+    memset(rows, 0, a->distances * E * sizeof(Number));
+    for (int64_t r = 0; r < a->distances; r++) memcpy(rows + r * E, a->r + (g % a->heads * a->distances + r) * C, C * sizeof(Number));
     pack_rows(rows, E, a->distances, up(a->distances, TILE), E, t->distance);
 }
 
 static int64_t tree_of(const Search *a, uint8_t *memory, Tree *t) {
     uint8_t *at = memory;
     for (int64_t l = 0; l < a->levels; l++) {
-        t->rows[l] = cut(&at, up(a->nodes[l], TILE) * a->features * 2);
-        t->tiles[l] = cut(&at, begins(a, l) * a->features * 2);
+        t->rows[l] = cut(&at, up(a->nodes[l], TILE) * a->features * sizeof(Number));
+        t->tiles[l] = cut(&at, begins(a, l) * a->features * sizeof(Number));
         t->bias[l] = cut(&at, a->nodes[l] * 4);
     }
-    t->distance = cut(&at, 2 * up(a->distances, TILE) * a->features * 2);
+    t->distance = cut(&at, 2 * up(a->distances, TILE) * a->features * sizeof(Number));
     return at - memory;
 }
 
 static int64_t room_of(const Search *a, uint8_t *memory, Room *r) {
     const int64_t W = a->width, E = a->features;
     uint8_t *at = memory;
-    r->query = cut(&at, W * E * 2);
-    r->gathered = cut(&at, a->most * E * 2);
-    r->packed = cut(&at, a->most * E * 2);
+    r->query = cut(&at, W * E * sizeof(Number));
+    r->gathered = cut(&at, a->most * E * sizeof(Number));
+    r->packed = cut(&at, a->most * E * sizeof(Number));
     r->far = cut(&at, W * up(a->distances, TILE) * 4);
     r->score = cut(&at, W * a->most * 4);
     r->best = cut(&at, a->most * 4);

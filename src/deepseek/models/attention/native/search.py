@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from deepseek.models.attention.blocks import BlockLayout
-from deepseek.models.attention.native.attention import NEEDS, has_tiles, with_rows
+from deepseek.models.attention.native.attention import MULTIPLES, NEEDS, precision_taken, with_rows
 from deepseek.models.attention.pooling import Level
 from deepseek.native.library import Source
 
-SOURCE = Source(Path(__file__).with_name("search.c"), needs=NEEDS)
+FILE = Path(__file__).with_name("search.c")
+SOURCES = {torch.bfloat16: Source(FILE, NEEDS), torch.float32: Source(FILE, NEEDS, ("WIDE",))}
 _NUMBERS = (
     "groups", "heads", "tokens", "first", "blocks", "width", "features", "content", "distances", "local", "sinks",
     "causal", "roots", "branching", "beam", "levels", "choices", "most", "threads", "tiles",
@@ -33,12 +34,10 @@ class _Search(ctypes.Structure):
 def native_searches(content: Tensor, layout: BlockLayout, *, by_token: bool) -> bool:
     """Whether the C source searches for these queries here."""
     return (
-        content.dtype == torch.bfloat16
-        and content.device.type == "cpu"
+        precision_taken(content)
         and layout.width % 16 == 0
         and by_token == layout.causal
-        and has_tiles()
-        and _library() is not None
+        and _library(content.dtype) is not None
     )
 
 
@@ -57,9 +56,10 @@ def native_search(
     Raises:
         MemoryError: there is no room for the trees of a few heads.
     """
-    library = _library()
+    library = _library(content_BHTC.dtype)
     assert library is not None
     batch, heads, tokens, features = content_BHTC.shape
+    multiple = MULTIPLES[content_BHTC.dtype]
     blocks, queries = levels[0].mass.shape[-1], layout.blocks(tokens)
     content = with_rows(content_BHTC)
     keys = [level.keys.to(content.dtype).contiguous() for level in levels]
@@ -81,10 +81,11 @@ def native_search(
     key_addresses, mass_addresses = (addresses(*(x.data_ptr() for x in each)) for each in (keys, mass))
     search = _Search(
         groups=batch * heads, heads=heads, tokens=tokens, first=first_block, blocks=blocks, width=layout.width,
-        features=-(-features // 32) * 32, content=features, distances=rows.shape[1], local=layout.local,
+        features=-(-features // multiple) * multiple, content=features, distances=rows.shape[1], local=layout.local,
         sinks=layout.sinks, causal=layout.causal, roots=layout.roots, branching=layout.branching, beam=layout.beam,
         levels=len(levels), choices=choices, most=-(-max(wide, begins) // 16) * 16, threads=torch.get_num_threads(),
-        tiles=tiles, q=content.data_ptr(), q_text=content.stride(0), q_head=content.stride(1), q_row=content.stride(2),
+        tiles=tiles and content.dtype == torch.bfloat16, q=content.data_ptr(),
+        q_text=content.stride(0), q_head=content.stride(1), q_row=content.stride(2),
         keys=ctypes.addressof(key_addresses), mass=ctypes.addressof(mass_addresses), nodes=nodes.data_ptr(),
         r=rows.data_ptr(), bucket=bucket.data_ptr(), due=due_N.data_ptr(),
         hidden=None if hidden is None else hidden.data_ptr(), out=out.data_ptr(),
@@ -95,8 +96,8 @@ def native_search(
 
 
 @cache
-def _library() -> ctypes.CDLL | None:
-    library = SOURCE.library()
+def _library(dtype: torch.dtype) -> ctypes.CDLL | None:
+    library = SOURCES[dtype].library()
     if library is not None:
         library.deepseek_search.argtypes, library.deepseek_search.restype = [ctypes.POINTER(_Search)], ctypes.c_int
     return library
