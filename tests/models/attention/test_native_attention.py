@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from deepseek.models.attention import gate, sparse
 from deepseek.models.attention.blocks import BlockLayout
@@ -179,6 +181,12 @@ def test_where_a_compiler_is_at_work_or_numbers_are_others_pytorch_computes(monk
     assert native_takes(case.q.bfloat16(), case.v.bfloat16(), case.layout) == TILES
     assert not native_takes(case.q.double(), case.v.double(), case.layout)
     assert not native_takes(case.q, case.v, replace(case.layout, width=16))
+    with FakeTensorMode() as fakes:
+        fake = fakes.from_tensor(case.q)
+        assert not native_takes(fake, fake, case.layout)
+    assert not native_takes(fake, fake, case.layout)
+    with FlopCounterMode(display=False):
+        assert not native_takes(case.q, case.v, case.layout)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     assert not native_takes(case.q, case.v, case.layout)
     assert not native_searches(case.q, case.layout, by_token=True)

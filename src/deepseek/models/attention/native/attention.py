@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from deepseek.models.attention.blocks import BlockLayout
 from deepseek.native.library import Source
@@ -41,11 +42,14 @@ def has_tiles() -> bool:
 
 
 def precision_taken(x: Tensor) -> bool:
-    """Whether the C sources compute with such numbers here, and nothing is being traced, which C would be hidden from.
+    """Whether the C sources compute with such numbers here.
 
-    In bfloat16 only with tiles: without them PyTorch spends its time in products, not between them.
+    Not while a graph is traced, operations are counted or tensors are fake: what C does would not be seen, and a fake
+    tensor has no numbers. In bfloat16 only with tiles: without them PyTorch spends its time in products, not between.
     """
-    if torch.compiler.is_compiling() or x.device.type != "cpu" or x.dtype not in SOURCES:
+    if torch.compiler.is_compiling() or is_in_torch_dispatch_mode() or type(x) not in (Tensor, nn.Parameter):
+        return False
+    if x.device.type != "cpu" or x.dtype not in SOURCES:
         return False
     return has_tiles() if x.dtype == torch.bfloat16 else _library(x.dtype) is not None
 
