@@ -27,7 +27,7 @@ SETTINGS: dict[str, Any] = {
     "batch": 8,
     "steps": 2_500,
     "masked": 0.15,
-    "rates": {"bert": [1e-3, 5e-4, 2e-3], "deepseek-base": [2e-3, 1e-3], SHALLOW: [2e-3]},
+    "rates": {"bert": [2e-3, 4e-3], "deepseek-base": [2e-3, 1e-3], SHALLOW: [2e-3]},
     "finetuning": {
         "rates": [2e-4, 6e-4],
         "batch_tokens": 2_048,
