@@ -10,6 +10,7 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,7 +28,7 @@ class Source:
     """A C file for Linux on x86-64.
 
     Args:
-        path: of the file; it may include what is in :data:`HEADERS`.
+        path: of the file; it may include headers beside it and those of :data:`HEADERS`.
         needs: of the processor, by Linux's names.
         defines: names that are defined for it.
     """
@@ -50,13 +51,23 @@ class Source:
         """The compiled source; ``None`` where :meth:`missing` says why, or the compiler fails, which is logged."""
         return None if self.missing() else _compiled(self.path, self.defines, str(cache_dir()))
 
+    def function(self, name: str, *structures: type[ctypes.Structure]) -> Callable[..., int] | None:
+        """One of its functions that takes addresses of such structures and returns an int; ``None`` as above."""
+        library = self.library()
+        if library is None:
+            return None
+        found = library[name]
+        found.argtypes, found.restype = [ctypes.POINTER(each) for each in structures], ctypes.c_int
+        return found
+
 
 @cache
 def _compiled(source: Path, defines: tuple[str, ...], folder: str) -> ctypes.CDLL | None:
     chosen = compiler()
     assert chosen is not None
     version = subprocess.run([chosen, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
-    texts = [each.read_text(encoding="utf-8") for each in (source, *sorted(HEADERS.glob("*.h")))]
+    headers = sorted({*HEADERS.glob("*.h"), *source.parent.glob("*.h")})
+    texts = [each.read_text(encoding="utf-8") for each in (source, *headers)]
     flags = [*FLAGS, *(f"-D{name}" for name in defines)]
     parts = [*texts, *FLAGS[:-1], *defines, version, " ".join(sorted(processor_flags()))]
     target = Path(folder) / "native" / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]

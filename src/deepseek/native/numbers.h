@@ -30,6 +30,16 @@ ALWAYS void put(Number *to, __m512 v, __mmask16 mask) {
 #endif
 }
 
+/* Thirty-two numbers: what tiles load is written in whole, or they wait until it has left the processor's store buffer. */
+ALWAYS void put_two(Number *to, __m512 one, __m512 other) {
+#if !defined(WIDE) && defined(__AVX512BF16__)
+    _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(other, one));
+#else
+    put(to, one, 0xffff);
+    put(to + 16, other, 0xffff);
+#endif
+}
+
 /* Rows as the second factor of products over their columns: blocks of STEP columns of 16 rows. */
 static inline void pack_rows(const Number *rows, int64_t stride, int64_t there, int64_t count, int64_t columns, Number *out) {
     for (int64_t n = 0; n < count; n += TILE)

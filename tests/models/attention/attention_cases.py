@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -64,3 +65,15 @@ def case(
         leaves=leaves,
         layout=layout,
     )
+
+
+def with_gradients(
+    *attended: tuple[Callable[..., Tensor], Case], chosen: Tensor | None, weights: Tensor
+) -> list[tuple[Tensor, tuple[Tensor, ...]]]:
+    """What each attention gives of a case: outputs of real tokens, and gradients of all inputs."""
+    found = []
+    for attend, case in attended:
+        out = attend(*case.differentiable(), case.layout, scale=SCALE, chosen=chosen, key_mask_BT=case.mask)
+        out = out * case.mask[:, None, :, None]
+        found.append((out.detach(), torch.autograd.grad((out * weights).sum(), case.differentiable())))
+    return found

@@ -14,12 +14,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deepseek.models.attention import gate, sparse
 from deepseek.models.attention.blocks import BlockLayout
-from deepseek.models.attention.native import attention as native
 from deepseek.models.attention.native.attention import SOURCES, has_tiles, native_attention, native_takes
+from deepseek.models.attention.native.backward import native_differentiates, native_gradients
 from deepseek.models.attention.native.search import native_search, native_searches
 from deepseek.models.attention.pooling import Level, tree
 from deepseek.models.attention.reference import reference_attention
 from deepseek.models.attention.sparse import sparse_attention
+from deepseek.native.library import Source
 
 MISSING = SOURCES[torch.float32].missing()
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "runs here")
@@ -32,7 +33,8 @@ KINDS = [(False, "block"), (False, "token"), (True, "token")]
 def made(tokens, causal, dtype=torch.bfloat16, *, padding=0, seed=0, **changes):
     layout = BlockLayout(**{"width": 32, "causal": causal, "roots": 8, "beam": 4, **changes})
     case = cases.case(layout, tokens, padding=min(padding, tokens - 1), seed=seed, dtype=dtype)
-    return replace(case, leaves=Level(case.leaves.keys.to(dtype), case.leaves.mass, 1))
+    leaves = Level(case.leaves.keys.to(dtype), case.leaves.mass, 1)
+    return replace(case, leaves=leaves, v=torch.cat([case.v, case.v.flip(2)], -1).detach().requires_grad_())
 
 
 def off(found, wanted):
@@ -85,21 +87,73 @@ def test_sums_of_exponentials_are_what_the_backward_pass_divides_by(causal, choi
     assert off(out * case.mask[:, None, :, None], theirs * case.mask[:, None, :, None]) < NEAR[dtype]
 
 
+def gradients(case, chosen, *, tiles, mask, weights):
+    """In C, and by the formula with the same numbers in float32."""
+    inputs = tuple(x.detach() for x in case.differentiable())
+    given = (*inputs, chosen, mask)
+    out, mass = native_attention(*given, case.layout, tiles=tiles)
+    found = native_gradients(given, out, mass, weights.to(out.dtype), case.layout, tiles=tiles)
+    exact = [x.float().requires_grad_() for x in inputs]
+    wanted = reference_attention(*exact, case.layout, scale=1.0, chosen=chosen, key_mask_BT=mask)
+    return found, torch.autograd.grad((wanted * weights).sum(), exact)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    kind=st.sampled_from(KINDS),
+    tokens=st.integers(2, 400),
+    width=st.sampled_from([32, 64]),
+    local=st.integers(0, 2),
+    sinks=st.integers(0, 2),
+    rate=st.sampled_from([0.3, 1.0, 2.0]),
+    padding=st.integers(0, 100),
+    masked=st.booleans(),
+    way=st.sampled_from(WAYS),
+)
+def test_gradients_are_those_of_the_formula(kind, tokens, width, local, sinks, rate, padding, masked, way):
+    (causal, choice), (dtype, tiles) = kind, way
+    case = made(tokens, causal, dtype, padding=padding, width=width, local=local, sinks=sinks, rate=rate)
+    weights = torch.randn(case.v.shape) * (case.mask[:, None, :, None] if masked else 1)
+    mask = case.mask if masked else None
+    found, grads = gradients(case, case.chosen(choice), tiles=tiles, mask=mask, weights=weights)
+    for x, one, other in zip(case.differentiable(), found, grads, strict=True):
+        assert one.dtype == x.dtype
+        assert one.isfinite().all()
+        assert float((one.float() - other).norm()) <= 3 * NEAR[dtype] * float(other.norm()) + 1e-4
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, *([torch.bfloat16] if TILES else [])])
 @pytest.mark.parametrize(("causal", "choice"), KINDS)
-def test_gradients_are_those_of_the_formula(causal, choice, dtype):
+def test_attention_of_a_model_is_differentiated_in_c(causal, choice, dtype):
     case = made(300, causal, dtype, padding=40)
-    assert native_takes(case.q, case.v, case.layout)
-    exact = [x.detach().float().requires_grad_() for x in case.differentiable()]
-    chosen, weights = case.chosen(choice), torch.randn(2, cases.HEADS, 300, cases.VALUES)
-    options = {"scale": cases.SCALE, "chosen": chosen, "key_mask_BT": case.mask}
-    real = case.mask[:, None, :, None]
-    want = reference_attention(*exact, case.layout, **options) * real
-    have = sparse_attention(*case.differentiable(), case.layout, **options) * real
-    grads = torch.autograd.grad((want * weights).sum(), exact)
-    found = torch.autograd.grad((have * weights).sum(), case.differentiable())
+    assert native_differentiates(case.q, case.v, case.layout)
+    exact = replace(case, **{name: getattr(case, name).detach().float().requires_grad_() for name in "qkvsr"})
+    weights, chosen = torch.randn(case.v.shape), case.chosen(choice)
+    (_, grads), (_, found) = cases.with_gradients(
+        (reference_attention, exact), (sparse_attention, case), chosen=chosen, weights=weights
+    )
     for grad, other in zip(grads, found, strict=True):
         assert off(other, grad) < 3 * NEAR[dtype]
+
+
+@pytest.mark.parametrize(("dtype", "tiles"), WAYS)
+def test_a_chosen_key_may_outweigh_all_near_ones(dtype, tiles):
+    case = made(320, True, dtype)
+    with torch.no_grad():
+        case.k[:, :, 40] = 60 * case.q[:, :, 200]  # far from tokens after 128, and e^300 times as heavy for one
+    chosen = case.chosen("token")
+    chosen[:, :, 200, 0] = 1
+    chosen[:, :, 200, 1:] = -1
+    inputs = [x.detach() for x in case.differentiable()]
+    out, mass = native_attention(*inputs, chosen, None, case.layout, tiles=tiles)
+    wide = [x.float() for x in inputs]
+    wanted = reference_attention(*wide, case.layout, scale=1.0, chosen=chosen)
+    assert out.isfinite().all()
+    assert off(out, wanted) < NEAR[dtype]
+    assert float(mass.max()) > 300
+    found, grads = gradients(case, chosen, tiles=tiles, mask=None, weights=torch.randn(case.v.shape))
+    assert all(x.isfinite().all() for x in found)
+    assert off(found[2], grads[2]) < 3 * NEAR[dtype]
 
 
 @pytest.mark.parametrize(("dtype", "tiles"), WAYS)
@@ -109,24 +163,36 @@ def test_rows_that_lie_apart_are_read_where_they_are(dtype, tiles):
     chosen = case.chosen("token")
     plain = native_attention(q, k, v, s, r, chosen, None, case.layout, tiles=tiles)[0]
     together = torch.cat([q, k, v], -1).transpose(1, 2).contiguous().transpose(1, 2)  # as one projection gives them
-    apart = together.split([cases.KEYS, cases.KEYS, cases.VALUES], -1)
-    assert torch.equal(native_attention(*apart, s, r, chosen, None, case.layout, tiles=tiles)[0], plain)
+    apart = together.split([cases.KEYS, cases.KEYS, v.shape[-1]], -1)
+    out, mass = native_attention(*apart, s, r, chosen, None, case.layout, tiles=tiles)
+    assert torch.equal(out, plain)
+    grad = torch.randn(2, 200, cases.HEADS, v.shape[-1]).to(dtype).transpose(1, 2)
+    for one, other in zip(
+        native_gradients((*apart, s, r, chosen, None), out, mass, grad, case.layout, tiles=tiles),
+        native_gradients((q, k, v, s, r, chosen, None), out, mass, grad.contiguous(), case.layout, tiles=tiles),
+        strict=True,
+    ):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize(("dtype", "tiles"), WAYS)
-@pytest.mark.parametrize("threads", [1, 3])
-def test_threads_change_nothing(dtype, tiles, threads):
+@pytest.mark.parametrize(("threads", "same"), [(1, True), (3, True), (14, False)])
+def test_threads_change_nothing(dtype, tiles, threads, same):
+    """Where there are more of them than heads, sums of gradients are added up in another order."""
     case = made(700, True, dtype)
-    q, k, v, s, r = (x.detach() for x in case.differentiable())
-    chosen, before = case.chosen("token"), torch.get_num_threads()
-    found = []
+    inputs = tuple(x.detach() for x in case.differentiable())
+    given, before = (*inputs, case.chosen("token"), None), torch.get_num_threads()
+    found, grad = [], torch.randn(case.v.shape).to(dtype)
     try:
         for number in (2, threads):
             torch.set_num_threads(number)
-            found.append(native_attention(q, k, v, s, r, chosen, None, case.layout, tiles=tiles)[0])
+            out, mass = native_attention(*given, case.layout, tiles=tiles)
+            found.append((out, *native_gradients(given, out, mass, grad, case.layout, tiles=tiles)))
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(*found)
+    assert torch.equal(found[0][0], found[1][0])
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other) if same else off(one, other.float()) < NEAR[dtype]
 
 
 def searched(case, tiles, mask=None):
@@ -197,6 +263,6 @@ def test_without_a_compiled_source_pytorch_computes(monkeypatch):
     options = {"scale": cases.SCALE, "chosen": case.chosen("token"), "key_mask_BT": None}
     inputs = [x.detach() for x in case.differentiable()]
     with_source = sparse_attention(*inputs, case.layout, **options)
-    monkeypatch.setattr(native, "_library", lambda dtype: None)
+    monkeypatch.setattr(Source, "library", lambda source: None)
     assert not native_takes(case.q, case.v, case.layout)
     assert off(sparse_attention(*inputs, case.layout, **options), with_source) < NEAR[torch.float32]

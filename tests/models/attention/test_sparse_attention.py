@@ -29,12 +29,7 @@ def layout(causal: bool, **changes) -> BlockLayout:
 
 def both(case, chosen, weights):
     """Reference and fast path: outputs of real tokens, and gradients of all inputs."""
-    found = []
-    for attend in (reference_attention, sparse_attention):
-        out = attend(*case.differentiable(), case.layout, scale=cases.SCALE, chosen=chosen, key_mask_BT=case.mask)
-        out = out * case.mask[:, None, :, None]
-        found.append((out.detach(), torch.autograd.grad((out * weights).sum(), case.differentiable())))
-    return found
+    return cases.with_gradients((reference_attention, case), (sparse_attention, case), chosen=chosen, weights=weights)
 
 
 @pytest.mark.parametrize(("causal", "choice"), KINDS)

@@ -55,14 +55,16 @@ def pool_blocks(
         sharpness_H: t of each head; 0 if there is none.
         spare: empty blocks behind the last; a graph that is traced for all lengths must not have just one block.
     """
-    weight_BHT = (content_BHTC @ saliency_HC.to(content_BHTC.dtype)[:, :, None]).squeeze(-1).float()
+    tokens = content_BHTC.shape[-2]
+    missing = -tokens % width + spare * width
+    padded_BHTC = functional.pad(content_BHTC, (0, 0, 0, missing))  # a copy, and rows without gaps for both products
+    weight_BHT = (padded_BHTC @ saliency_HC.to(content_BHTC.dtype)[:, :, None]).squeeze(-1)[..., :tokens].float()
     if key_mask_BT is not None:
         weight_BHT = weight_BHT.masked_fill(~key_mask_BT[:, None, :].bool(), NOTHING)
-    missing = -weight_BHT.shape[-1] % width + spare * width
     weight_BHNW = functional.pad(weight_BHT, (0, missing), value=NOTHING).unflatten(-1, (-1, width))
     mass_BHN = weight_BHNW.logsumexp(-1)
     share_BHNW = (weight_BHNW - mass_BHN[..., None]).exp() * (weight_BHNW > NOTHING / 2)
-    keys_BHNWC = functional.pad(content_BHTC, (0, 0, 0, missing)).unflatten(-2, (-1, width))
+    keys_BHNWC = padded_BHTC.unflatten(-2, (-1, width))
     keys_BHNC = (share_BHNW.to(content_BHTC.dtype)[..., None, :] @ keys_BHNWC).squeeze(-2)
     if sharpness_H is not None:
         sharp_BHN = mass_BHN * sharpness_H.float().exp()[:, None]

@@ -2,7 +2,7 @@
 
 ``chosen`` with a choice for each query block goes through :mod:`.gathered` alone; with a choice for each token the
 neighbourhood and the sinks go through :mod:`.gathered`, the chosen blocks through :mod:`.scattered`. On a GPU both are
-computed by :mod:`.kernels`, and forward on CPUs with AVX-512 (bfloat16: with AMX's tiles) by :mod:`.native`.
+computed by :mod:`.kernels`, on CPUs with AVX-512 (bfloat16: with AMX's tiles) by :mod:`.native`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from deepseek.models.attention import gathered, scattered
 from deepseek.models.attention.blocks import BlockLayout, to_blocks
 from deepseek.models.attention.kernels.available import kernels_take
 from deepseek.models.attention.native.attention import native_attention, native_takes
+from deepseek.models.attention.native.backward import native_differentiates, native_gradients
 
 TINY = 1e-30
 """The least sum of weights: of a query that sees nothing, the sum is 0."""
@@ -86,6 +87,9 @@ class _SparseAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, s, r, chosen, key_mask, out, mass = ctx.saved_tensors
+        if native_differentiates(q, v, ctx.layout):
+            inputs = (q, k, v, s, r, chosen, key_mask)
+            return *native_gradients(inputs, out, mass, grads[0], ctx.layout), None, None, None
         batch, heads, tokens, _ = q.shape
         blocks = _in_blocks(q, k, v, s, r, chosen, key_mask, ctx.layout)
         out = to_blocks(out.flatten(0, 1), ctx.layout.width)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +17,9 @@ NEEDS = ("avx512f", "avx512bw", "avx512vl", "avx512dq")
 FILE = Path(__file__).with_name("attention.c")
 SOURCES = {torch.bfloat16: Source(FILE, NEEDS), torch.float32: Source(FILE, NEEDS, ("WIDE",))}
 MULTIPLES = {torch.bfloat16: 32, torch.float32: 16}
-"""What the features of queries and keys have to be a multiple of."""
+"""What the features of queries, keys and values have to be a multiple of."""
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
+"""Of :func:`native_attention`, without the layout."""
 _NUMBERS = ("groups", "heads", "tokens", "blocks", "width", "features", "content", "values", "slots", "choices",
             "distances", "local", "causal", "threads", "tiles")  # fmt: skip
 
@@ -31,14 +33,16 @@ class _Call(ctypes.Structure):
         ("slot", ctypes.c_void_p), ("slots_step", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("choice", "bucket", "hidden", "out")),
         *((f"out_{step}", ctypes.c_int64) for step in ("text", "head", "row")),
-        ("mass", ctypes.c_void_p),
+        ("mass", ctypes.c_void_p), ("grad", ctypes.c_void_p),
+        *((f"grad_{step}", ctypes.c_int64) for step in ("text", "head", "row")),
+        *((f"{name}_grad", ctypes.c_void_p) for name in "qkvsr"),
     ]  # fmt: skip
 
 
 def has_tiles() -> bool:
     """Whether AMX's tiles multiply here."""
-    library = _library(torch.bfloat16)
-    return library is not None and bool(library.deepseek_attention_tiles())
+    given = SOURCES[torch.bfloat16].function("deepseek_attention_tiles")
+    return given is not None and bool(given())
 
 
 def precision_taken(x: Tensor) -> bool:
@@ -51,7 +55,7 @@ def precision_taken(x: Tensor) -> bool:
         return False
     if x.device.type != "cpu" or x.dtype not in SOURCES:
         return False
-    return has_tiles() if x.dtype == torch.bfloat16 else _library(x.dtype) is not None
+    return has_tiles() if x.dtype == torch.bfloat16 else SOURCES[x.dtype].library() is not None
 
 
 def native_takes(q: Tensor, v: Tensor, layout: BlockLayout) -> bool:
@@ -60,7 +64,7 @@ def native_takes(q: Tensor, v: Tensor, layout: BlockLayout) -> bool:
         precision_taken(q)
         and layout.width % 32 == 0
         and q.shape[-1] % MULTIPLES[q.dtype] == 0
-        and v.shape[-1] % 16 == 0
+        and v.shape[-1] % MULTIPLES[v.dtype] == 0
     )
 
 
@@ -84,47 +88,68 @@ def native_attention(
     Raises:
         MemoryError: there is no room for the keys and values of one head.
     """
-    library = _library(q_BHTE.dtype)
-    assert library is not None
-    batch, heads, tokens, features = q_BHTE.shape
-    blocks, content, values = layout.blocks(tokens), s_BHNC.shape[-1], v_BHTD.shape[-1]
-    q, k, v = (with_rows(x) for x in (q_BHTE, k_BHTE, v_BHTD))
-    s, r = s_BHNC.to(q.dtype).contiguous(), r_HRC.to(q.dtype).contiguous()
-    slots, choices = layout.near_slots(blocks), None
-    if chosen.shape[2] == blocks and tokens != blocks:
-        slots = torch.cat([slots.expand(batch * heads, -1, -1), chosen.flatten(0, 1)], -1)
-    else:
-        choices = chosen.contiguous()
-    slots = slots.contiguous()
-    bucket = layout.bucket(torch.arange(-blocks, blocks + 1)).to(torch.int32)
-    hidden = None if key_mask_BT is None else (~key_mask_BT.bool()).to(torch.uint8).contiguous()
-    out = torch.empty(batch, tokens, heads, values, dtype=q.dtype).transpose(1, 2)
-    mass = torch.empty(batch * heads, blocks, layout.width)
-    call = _Call(
-        groups=batch * heads, heads=heads, tokens=tokens, blocks=blocks, width=layout.width, features=features,
-        content=content, values=values, slots=slots.shape[-1], choices=0 if choices is None else choices.shape[-1],
-        distances=r.shape[1], local=layout.local, causal=layout.causal, threads=torch.get_num_threads(),
-        tiles=tiles and q.dtype == torch.bfloat16,
-        q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), s=s.data_ptr(), r=r.data_ptr(), slot=slots.data_ptr(),
-        slots_step=slots.stride(0) if slots.dim() == 3 else 0,
-        choice=None if choices is None else choices.data_ptr(), bucket=bucket.data_ptr(),
-        hidden=None if hidden is None else hidden.data_ptr(), out=out.data_ptr(), mass=mass.data_ptr(),
-        **{f"{name}_{step}": x.stride(at) for name, x in (("q", q), ("k", k), ("v", v), ("out", out))
-           for at, step in enumerate(("text", "head", "row"))},
-    )  # fmt: skip
-    if library.deepseek_attention(ctypes.byref(call)):
-        raise MemoryError(f"no memory for attention of {tokens:,} tokens")
+    batch, heads, tokens, _ = q_BHTE.shape
+    out = torch.empty(batch, tokens, heads, v_BHTD.shape[-1], dtype=q_BHTE.dtype).transpose(1, 2)
+    mass = torch.empty(batch * heads, layout.blocks(tokens), layout.width)
+    inputs = (q_BHTE, k_BHTE, v_BHTD, s_BHNC, r_HRC, chosen, key_mask_BT)
+    call = PassCall(inputs, layout, out=out, mass=mass, tiles=tiles)
+    call.made_by(SOURCES[q_BHTE.dtype], "deepseek_attention")
     return out, mass
+
+
+class PassCall:
+    """What a pass over texts hands to C: addresses, and the tensors that own them.
+
+    Args:
+        more: further tensors; those in ``stepped`` have the shape (B, H, T, .) and any steps, the others none.
+    """
+
+    def __init__(
+        self, inputs: Inputs, layout: BlockLayout, *, tiles: bool, stepped: Sequence[str] = (),
+        **more: Tensor,
+    ) -> None:  # fmt: skip
+        q, k, v, s, r, chosen, key_mask = inputs
+        choices: Tensor | None = chosen.contiguous()
+        batch, heads, self._tokens, features = q.shape
+        blocks = layout.blocks(self._tokens)
+        slots = layout.near_slots(blocks)
+        if chosen.shape[2] == blocks and self._tokens != blocks:
+            slots, choices = torch.cat([slots.expand(batch * heads, -1, -1), chosen.flatten(0, 1)], -1), None
+        tensors: dict[str, Tensor | None] = {
+            "s": s.to(q.dtype).contiguous(),
+            "r": r.to(q.dtype).contiguous(),
+            "slot": slots.contiguous(),
+            "choice": choices,
+            "bucket": layout.bucket(torch.arange(-blocks, blocks + 1)).to(torch.int32),
+            "hidden": None if key_mask is None else (~key_mask.bool()).to(torch.uint8).contiguous(),
+            **more,
+        }
+        steps = {"q": with_rows(q), "k": with_rows(k), "v": with_rows(v), "out": more["out"]}
+        steps |= {name: with_rows(more[name]) for name in stepped}
+        self._tensors = tensors | steps
+        self._call = _Call(
+            groups=batch * heads, heads=heads, tokens=self._tokens, blocks=blocks, width=layout.width,
+            features=features, content=s.shape[-1], values=v.shape[-1], slots=slots.shape[-1],
+            choices=0 if choices is None else choices.shape[-1], distances=r.shape[1], local=layout.local,
+            causal=layout.causal, threads=torch.get_num_threads(), tiles=tiles and q.dtype == torch.bfloat16,
+            slots_step=slots.stride(0) if slots.dim() == 3 else 0,
+            **{name: None if x is None else x.data_ptr() for name, x in self._tensors.items()},
+            **{f"{name}_{step}": x.stride(at) for name, x in steps.items()
+               for at, step in enumerate(("text", "head", "row"))},
+        )  # fmt: skip
+
+    def made_by(self, source: Source, name: str) -> None:
+        """Call a function of a source that runs here.
+
+        Raises:
+            MemoryError: the function says so.
+        """
+        function = source.function(name, _Call)
+        assert function is not None
+        if function(ctypes.byref(self._call)):
+            raise MemoryError(f"no memory for attention of {self._tokens:,} tokens")
 
 
 def with_rows(x: Tensor) -> Tensor:
     """The tensor, its last dimension without gaps."""
     return x if x.stride(-1) == 1 else x.contiguous()
-
-
-@cache
-def _library(dtype: torch.dtype) -> ctypes.CDLL | None:
-    library = SOURCES[dtype].library()
-    if library is not None:
-        library.deepseek_attention.argtypes, library.deepseek_attention.restype = [ctypes.POINTER(_Call)], ctypes.c_int
-    return library

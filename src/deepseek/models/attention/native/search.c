@@ -49,6 +49,7 @@ typedef struct {
     Number *query, *gathered, *packed; /* (W, E); (candidates, E) twice */
     float *far, *score, *best;           /* (W, R rounded up); (W, candidates); (candidates) */
     int32_t *node, *bucket;              /* (candidates) */
+    int32_t *parent, *child;             /* (candidates): which node kept a candidate is a child of, and which of its children */
     float *bias;                         /* (candidates) */
     int32_t *kept;                       /* (W, kept), and how many */
     int64_t *number;                     /* (W) */
@@ -56,8 +57,48 @@ typedef struct {
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* The numbers of at most `keep` greatest of x (count, a multiple of 16), greatest first; x is used up. */
-ALWAYS int64_t greatest(float *x, int64_t count, int64_t keep, int32_t *which) {
+/* Sixteen numbers and what they are of. */
+typedef struct { __m512 x; __m512i who; } Sixteen;
+
+/* Lanes and their partners: where `bigger` is set the greater of both stays, elsewhere the smaller. */
+#define EXCHANGE(SHUFFLE_X, SHUFFLE_WHO, bigger)                                                                       \
+    do {                                                                                                              \
+        const __m512 other = SHUFFLE_X;                                                                               \
+        const __mmask16 take = (_mm512_cmp_ps_mask(other, s.x, _CMP_GT_OQ) & (bigger)) |                              \
+                               (_mm512_cmp_ps_mask(other, s.x, _CMP_LT_OQ) & (__mmask16)~(bigger));                   \
+        s.who = _mm512_mask_mov_epi32(s.who, take, SHUFFLE_WHO);                                                      \
+        s.x = _mm512_mask_mov_ps(s.x, take, other);                                                                   \
+    } while (0)
+#define BY_1(bigger) EXCHANGE(_mm512_permute_ps(s.x, 0xb1), _mm512_shuffle_epi32(s.who, 0xb1), bigger)
+#define BY_2(bigger) EXCHANGE(_mm512_permute_ps(s.x, 0x4e), _mm512_shuffle_epi32(s.who, 0x4e), bigger)
+#define BY_4(bigger) EXCHANGE(_mm512_shuffle_f32x4(s.x, s.x, 0xb1), _mm512_shuffle_i32x4(s.who, s.who, 0xb1), bigger)
+#define BY_8(bigger) EXCHANGE(_mm512_shuffle_f32x4(s.x, s.x, 0x4e), _mm512_shuffle_i32x4(s.who, s.who, 0x4e), bigger)
+
+/* What rises and then falls, or the other way round, as falling. */
+ALWAYS Sixteen falling(Sixteen s) {
+    BY_8(0x00ff); BY_4(0x0f0f); BY_2(0x3333); BY_1(0x5555);
+    return s;
+}
+
+/* Sorted, the greatest first (Batcher's bitonic network). */
+ALWAYS Sixteen sorted(Sixteen s) {
+    BY_1(0x9999);
+    BY_2(0xc3c3); BY_1(0xa5a5);
+    BY_4(0xf00f); BY_2(0xcc33); BY_1(0xaa55);
+    return falling(s);
+}
+
+/* The sixteen greatest of two that are sorted, sorted. */
+ALWAYS Sixteen merged(Sixteen a, Sixteen b) {
+    const __m512i back = _mm512_setr_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    b.x = _mm512_permutexvar_ps(back, b.x);
+    b.who = _mm512_permutexvar_epi32(back, b.who);
+    const __mmask16 take = _mm512_cmp_ps_mask(b.x, a.x, _CMP_GT_OQ);
+    return falling((Sixteen){_mm512_mask_mov_ps(a.x, take, b.x), _mm512_mask_mov_epi32(a.who, take, b.who)});
+}
+
+/* One after the other, for more than sixteen; x is used up. */
+static int64_t greatest_in_turn(float *x, int64_t count, int64_t keep, int32_t *which) {
     int64_t found = 0;
     for (; found < keep; found++) {
         __m512 top = _mm512_loadu_ps(x);
@@ -75,6 +116,52 @@ ALWAYS int64_t greatest(float *x, int64_t count, int64_t keep, int32_t *which) {
         }
     }
     return found;
+}
+
+/* The numbers of at most `keep` greatest of x (count, a multiple of 16), greatest first; x is used up. */
+ALWAYS int64_t greatest(float *x, int64_t count, int64_t keep, int32_t *which) {
+    if (keep > TILE) return greatest_in_turn(x, count, keep, which);
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    int32_t who[count]; /* of those that may be kept */
+    int64_t there = count;
+    if (count > 4 * TILE) {
+        /* of each lane's greatest, the one in the last place that is kept: no fewer are as great */
+        __m512 top = _mm512_loadu_ps(x);
+        for (int64_t i = 16; i < count; i += 16) top = _mm512_max_ps(top, _mm512_loadu_ps(x + i));
+        const __m512 order = sorted((Sixteen){top, lanes}).x;
+        const __m512 enough = _mm512_max_ps(_mm512_permutexvar_ps(_mm512_set1_epi32((int)keep - 1), order), _mm512_set1_ps(NOBODY));
+        there = 0;
+        for (int64_t i = 0; i < count; i += 16) { /* what is written lies before what is read */
+            const __m512 now = _mm512_loadu_ps(x + i);
+            const __mmask16 some = _mm512_cmp_ps_mask(now, enough, _CMP_GE_OQ);
+            _mm512_storeu_si512(who + there, _mm512_maskz_compress_epi32(some, _mm512_add_epi32(lanes, _mm512_set1_epi32((int)i))));
+            _mm512_storeu_ps(x + there, _mm512_maskz_compress_ps(some, now));
+            there += __builtin_popcount(some);
+        }
+    }
+    const int64_t few = there < count;
+    Sixteen best = {_mm512_set1_ps(LOW), lanes};
+    for (int64_t i = 0; i < there; i += 16) {
+        const __mmask16 some = there - i < 16 ? (__mmask16)((1u << (there - i)) - 1) : 0xffff;
+        Sixteen s;
+        s.x = _mm512_mask_loadu_ps(_mm512_set1_ps(LOW), some, x + i);
+        s.who = few ? _mm512_maskz_loadu_epi32(some, who + i) : _mm512_add_epi32(lanes, _mm512_set1_epi32((int)i));
+        s = sorted(s);
+        best = i ? merged(best, s) : s;
+    }
+    const __mmask16 good = _mm512_cmp_ps_mask(best.x, _mm512_set1_ps(NOBODY), _CMP_GT_OQ) & (__mmask16)((1u << keep) - 1);
+    _mm512_mask_storeu_epi32(which, good, best.who);
+    return __builtin_popcount(good);
+}
+
+/* Entries of a token's row of distances' terms. */
+ALWAYS __m512 terms_at(const float *far, int64_t R, __m512i bucket) {
+    const __m512 first = _mm512_loadu_ps(far), second = _mm512_loadu_ps(far + (R > 16 ? 16 : 0));
+    if (R <= 32) return _mm512_permutex2var_ps(first, bucket, second);
+    if (R > 64) return _mm512_i32gather_ps(bucket, far, 4);
+    const __m512 third = _mm512_loadu_ps(far + 32), fourth = _mm512_loadu_ps(far + (R > 48 ? 48 : 32));
+    return _mm512_mask_mov_ps(_mm512_permutex2var_ps(first, bucket, second), _mm512_test_epi32_mask(bucket, _mm512_set1_epi32(32)),
+                              _mm512_permutex2var_ps(third, bucket, fourth));
 }
 
 /* The bucket of the distance to a node's middle. */
@@ -108,9 +195,9 @@ ALWAYS void products(const Number *query, const Number *rows, int64_t E, int64_t
 }
 
 /* Scores of sixteen tokens' products with candidates, in place: with the distance's term and what is no candidate. */
-ALWAYS void with_terms(float *x, int64_t count, const float *far, const int32_t *bucket, const float *bias) {
+ALWAYS void with_terms(float *x, int64_t count, const float *far, int64_t R, const int32_t *bucket, const float *bias) {
     for (int64_t i = 0; i < count; i += 16) {
-        const __m512 term = _mm512_i32gather_ps(_mm512_loadu_si512(bucket + i), far, 4);
+        const __m512 term = terms_at(far, R, _mm512_loadu_si512(bucket + i));
         _mm512_storeu_ps(x + i, _mm512_add_ps(_mm512_add_ps(_mm512_loadu_ps(x + i), term), _mm512_loadu_ps(bias + i)));
     }
 }
@@ -141,7 +228,7 @@ ALWAYS int64_t best_of_block(const Search *a, int64_t g, int64_t n, int64_t coun
     for (int64_t w = 0; w < there; w++) {
         if (a->hidden && a->hidden[g / a->heads * a->tokens + n * W + w]) continue;
         float *x = r->score + w * a->most;
-        with_terms(x, count, r->far + w * R, r->bucket, r->bias);
+        with_terms(x, count, r->far + w * R, R, r->bucket, r->bias);
         __m512 top = _mm512_set1_ps(LOW), sum = _mm512_setzero_ps();
         for (int64_t i = 0; i < count; i += 16) top = _mm512_max_ps(top, _mm512_loadu_ps(x + i));
         const __m512 most = _mm512_set1_ps(_mm512_reduce_max_ps(top)), scale = _mm512_set1_ps(LOG2E);
@@ -199,7 +286,7 @@ ALWAYS void search_for_tokens(const int tiles, const Search *a, int64_t g, int64
     for (int64_t i = 0; i < all; i++) describe(a, t, level, span, own, i < begun ? i : -1, i, r);
     score_all(tiles, a, t->tiles[level], all, r);
     for (int64_t w = 0; w < there; w++) {
-        with_terms(r->score + w * a->most, all, r->far + w * R, r->bucket, r->bias);
+        with_terms(r->score + w * a->most, all, r->far + w * R, R, r->bucket, r->bias);
         r->number[w] = all ? greatest(r->score + w * a->most, all, level ? wide : due, r->kept + w * room) : 0;
     }
     for (int64_t l = level - 1; l >= 0; l--) {
@@ -211,18 +298,24 @@ ALWAYS void search_for_tokens(const int tiles, const Search *a, int64_t g, int64
             float *x = r->score;
             if (edge * B < until) kept[number++] = (int32_t)edge; /* what no complete parent covers; there is room for one more */
             for (int64_t p = 0; p < number; p++) {
-                const int64_t first = kept[p] * B, some = least(B, a->nodes[l] - first);
-                products(r->query + w * E, t->rows[l] + first * E, E, some, x + p * B);
-                for (int64_t c = 0; c < B; c++) {
-                    const int64_t node = first + c, at = p * B + c;
-                    r->node[at] = (int32_t)node;
-                    if (node < until && (span > 1 || node >= a->sinks))
-                        x[at] += r->far[w * R + bucket_of(a, own, node, span)] + t->bias[l][node];
-                    else x[at] = LOW;
-                }
+                const int64_t first = kept[p] * B;
+                products(r->query + w * E, t->rows[l] + first * E, E, least(B, a->nodes[l] - first), x + p * B);
             }
-            const int64_t count = up(number * B, TILE);
-            for (int64_t i = number * B; i < count; i++) x[i] = LOW;
+            const int64_t count = up(number * B, TILE), least_node = span > 1 ? 0 : a->sinks, middle = own + a->blocks - (span - 1) / 2;
+            for (int64_t i = 0; i < count; i += 16) {
+                const __mmask16 there = number * B - i < 16 ? (__mmask16)((1u << (number * B - i)) - 1) : 0xffff;
+                const __m512i parent = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), there, _mm512_loadu_si512(r->parent + i), kept, 4);
+                const __m512i node = _mm512_add_epi32(_mm512_mullo_epi32(parent, _mm512_set1_epi32((int)B)), _mm512_loadu_si512(r->child + i));
+                const __mmask16 good = there & _mm512_cmplt_epi32_mask(node, _mm512_set1_epi32((int)until)) &
+                                       _mm512_cmpge_epi32_mask(node, _mm512_set1_epi32((int)least_node));
+                __m512i at = _mm512_sub_epi32(_mm512_set1_epi32((int)middle), _mm512_mullo_epi32(node, _mm512_set1_epi32((int)span)));
+                at = _mm512_max_epi32(at, _mm512_setzero_si512()); /* no node that is good lies further away than there are blocks */
+                const __m512i bucket = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), good, at, a->bucket, 4);
+                const __m512 bias = _mm512_mask_i32gather_ps(_mm512_setzero_ps(), good, node, t->bias[l], 4);
+                const __m512 score = _mm512_add_ps(_mm512_add_ps(_mm512_loadu_ps(x + i), terms_at(r->far + w * R, R, bucket)), bias);
+                _mm512_storeu_ps(x + i, _mm512_mask_mov_ps(_mm512_set1_ps(LOW), good, score));
+                _mm512_storeu_si512(r->node + i, node);
+            }
             r->number[w] = count ? greatest(x, count, l ? wide : due, kept) : 0;
             for (int64_t i = 0; i < r->number[w]; i++) kept[i] = r->node[kept[i]];
         }
@@ -286,6 +379,8 @@ static int64_t room_of(const Search *a, uint8_t *memory, Room *r) {
     r->best = cut(&at, a->most * 4);
     r->node = cut(&at, a->most * 4);
     r->bucket = cut(&at, a->most * 4);
+    r->parent = cut(&at, a->most * 4);
+    r->child = cut(&at, a->most * 4);
     r->bias = cut(&at, a->most * 4);
     r->kept = cut(&at, (W + 1) * a->most * 4);
     r->number = cut(&at, W * 8);
@@ -305,6 +400,7 @@ int deepseek_search(const Search *a) {
     {
         Room r;
         room_of(a, memory + tree * lots + own * omp_get_thread_num(), &r);
+        for (int64_t i = 0; i < a->most; i++) r.parent[i] = (int32_t)(i / a->branching), r.child[i] = (int32_t)(i % a->branching);
         if (a->tiles) tiles_on();
         for (int64_t from = 0; from < a->groups; from += lots) { /* memory for a few trees at a time */
             const int64_t some = least(lots, a->groups - from);

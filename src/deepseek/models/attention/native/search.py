@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -37,7 +36,7 @@ def native_searches(content: Tensor, layout: BlockLayout, *, by_token: bool) -> 
         precision_taken(content)
         and layout.width % 16 == 0
         and by_token == layout.causal
-        and _library(content.dtype) is not None
+        and SOURCES[content.dtype].library() is not None
     )
 
 
@@ -56,8 +55,8 @@ def native_search(
     Raises:
         MemoryError: there is no room for the trees of a few heads.
     """
-    library = _library(content_BHTC.dtype)
-    assert library is not None
+    function = SOURCES[content_BHTC.dtype].function("deepseek_search", _Search)
+    assert function is not None
     batch, heads, tokens, features = content_BHTC.shape
     multiple = MULTIPLES[content_BHTC.dtype]
     blocks, queries = levels[0].mass.shape[-1], layout.blocks(tokens)
@@ -90,14 +89,6 @@ def native_search(
         r=rows.data_ptr(), bucket=bucket.data_ptr(), due=due_N.data_ptr(),
         hidden=None if hidden is None else hidden.data_ptr(), out=out.data_ptr(),
     )  # fmt: skip
-    if library.deepseek_search(ctypes.byref(search)):
+    if function(ctypes.byref(search)):
         raise MemoryError(f"no memory to search {blocks:,} blocks")
     return out
-
-
-@cache
-def _library(dtype: torch.dtype) -> ctypes.CDLL | None:
-    library = SOURCES[dtype].library()
-    if library is not None:
-        library.deepseek_search.argtypes, library.deepseek_search.restype = [ctypes.POINTER(_Search)], ctypes.c_int
-    return library
