@@ -21,7 +21,7 @@ SETTINGS: dict[str, Any] = {
         "gate_loss_weight": 0.3,
         "gate_loss_queries": 128,
     },
-    "steps": 2_000,
+    "steps": 3_000,
     "rate": 2e-3,
     "batch_tokens": 4_096,
     "repeat_until": 0.1,

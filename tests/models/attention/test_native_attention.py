@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deepseek.models.attention import gate, sparse
 from deepseek.models.attention.blocks import BlockLayout
+from deepseek.models.attention.dense import dense_attention
 from deepseek.models.attention.native.attention import SOURCES, has_tiles, native_attention, native_takes
 from deepseek.models.attention.native.backward import native_differentiates, native_gradients
 from deepseek.models.attention.native.search import native_search, native_searches
@@ -266,3 +267,21 @@ def test_without_a_compiled_source_pytorch_computes(monkeypatch):
     monkeypatch.setattr(Source, "library", lambda source: None)
     assert not native_takes(case.q, case.v, case.layout)
     assert off(sparse_attention(*inputs, case.layout, **options), with_source) < NEAR[torch.float32]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *([torch.bfloat16] if TILES else [])])
+@pytest.mark.parametrize("causal", [False, True])
+def test_dense_attention_is_differentiated_in_c(causal, dtype, monkeypatch):
+    case = made(300, causal, dtype, padding=40)
+    options = {"scale": cases.SCALE, "key_mask_BL": case.mask}
+    weights = torch.randn(case.v.shape) * case.mask[:, None, :, None]
+    found = []
+    for in_c in (True, False):
+        if not in_c:
+            monkeypatch.setattr(Source, "library", lambda source: None)
+        inputs = [x.detach().to(dtype if in_c else torch.float32).requires_grad_() for x in case.differentiable()]
+        out = dense_attention(*inputs, case.layout, **options)
+        assert (type(out.grad_fn).__name__ == "_SparseAttentionBackward") == in_c
+        found.append((out.detach() * case.mask[:, None, :, None], *torch.autograd.grad((out * weights).sum(), inputs)))
+    for one, other in zip(*found, strict=True):
+        assert off(one, other) < 3 * NEAR[dtype]

@@ -8,6 +8,9 @@ of linear memory (:func:`deepseek.models.attention.sparse.sparse_attention` with
 text, and a graph that is traced for any length, have the far term as a mask: the one is small, and features of the
 other must not depend on the length.
 
+Where the C source runs, training takes that path at all lengths: both passes need a third to a half of the fused
+kernel's time.
+
 On a CPU that multiplies bfloat16, bidirectional attention in it without gradients runs as two products and a softmax
 instead, whose logits are rounded to 16 bits as transformers' eager attention rounds them: the fused kernel reaches half
 the speed of a product there.
@@ -24,6 +27,8 @@ from torch.nn import functional
 
 from deepseek.arithmetic import native_precisions
 from deepseek.models.attention.blocks import LOW, BlockLayout, low
+from deepseek.models.attention.native.backward import native_differentiates
+from deepseek.models.attention.sparse import sparse_attention
 
 LOGITS = 2**20
 """Logits at a time of attention by products: what stays in the caches until it is used."""
@@ -51,6 +56,8 @@ def dense_attention(
     """
     queries, keys, values = q_BHTE.shape[2], k_BHLE.shape[2], v_BHLD.shape[-1]
     past = keys - queries
+    if s_BHNC is not None and r_HRC is not None and _differentiated_in_c(q_BHTE, k_BHLE, v_BHLD, layout):
+        return sparse_attention(q_BHTE, k_BHLE, v_BHLD, s_BHNC, r_HRC, layout, scale=scale, key_mask_BT=key_mask_BL)
     device = q_BHTE.device
     mask: Tensor | None = None
     term_BHTN: Tensor | None = None
@@ -88,6 +95,12 @@ def _with_blocks(q_BHTE: Tensor, k_BHLE: Tensor, term_BHTN: Tensor, width: int) 
         torch.cat([q_BHTE, functional.pad(term_BHTN, (0, spare)).to(q_BHTE.dtype)], -1),
         torch.cat([k_BHLE, number_LN.to(k_BHLE.dtype).expand(*k_BHLE.shape[:2], -1, -1)], -1),
     )
+
+
+def _differentiated_in_c(q_BHTE: Tensor, k_BHLE: Tensor, v_BHLD: Tensor, layout: BlockLayout) -> bool:
+    """Whether the C source does it and its backward pass: without a gradient PyTorch's attention is as fast."""
+    wanted = torch.is_grad_enabled() and (q_BHTE.requires_grad or k_BHLE.requires_grad or v_BHLD.requires_grad)
+    return wanted and q_BHTE.shape[2] == k_BHLE.shape[2] and native_differentiates(q_BHTE, v_BHLD, layout)
 
 
 def _by_products_is_faster(q_BHTE: Tensor, layout: BlockLayout) -> bool:

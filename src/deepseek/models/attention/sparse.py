@@ -50,8 +50,7 @@ def sparse_attention(
             f"causal attention needs a choice for each of {tokens} tokens, received one for {chosen.shape[2]} blocks"
         )
     if chosen is None:
-        chosen = _all_far(layout, blocks, q_BHTE.shape[0] * q_BHTE.shape[1], q_BHTE.device)
-        chosen = chosen.unflatten(0, q_BHTE.shape[:2])
+        chosen = _all_far(layout, blocks, q_BHTE.device).expand(*q_BHTE.shape[:2], -1, -1)
     if kernels_take(q_BHTE, k_BHTE, v_BHTD, r_HRC, layout, scale):
         from deepseek.models.attention.kernels.function import kernel_attention
 
@@ -64,11 +63,10 @@ def sparse_attention(
     return out
 
 
-def _all_far(layout: BlockLayout, blocks: int, groups: int, device: torch.device) -> Tensor:
+def _all_far(layout: BlockLayout, blocks: int, device: torch.device) -> Tensor:
     own = torch.arange(blocks, device=device)[:, None]
     every = torch.arange(layout.sinks, max(blocks, layout.sinks), device=device).expand(blocks, -1)
-    every = torch.where(layout.is_choosable(own, every), every, -1)
-    return every.expand(groups, -1, -1)
+    return torch.where(layout.is_choosable(own, every), every, -1)
 
 
 class _SparseAttention(torch.autograd.Function):

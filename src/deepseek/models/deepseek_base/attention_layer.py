@@ -84,9 +84,9 @@ class GatedAttention(nn.Module):
     Weights beside the projections, a head: ``relative_steps`` (the relative-position matrix, as steps between
     distances), ``saliency`` (how tokens weigh in their block's summary), ``sharpness`` (how far the more salient blocks
     stand for the others in the search) and ``gate_weight`` (what a summary adds to the logits of its block). The last
-    three begin at 0: all tokens of a block, and all blocks, weigh alike. Biases of queries and keys, and
-    the first of the relative steps, begin so that half of the heads look at neighbours
-    (:func:`deepseek.models.attention.positions.first_looks`).
+    three, the gate's own, begin at 0 (all tokens of a block, and all blocks, weigh alike) and are multiplied by
+    ``gate_multiplier`` where they are used. Biases of queries and keys, and the first of the relative steps, begin so
+    that half of the heads look at neighbours (:func:`deepseek.models.attention.positions.first_looks`).
     """
 
     def __init__(self, config: DeepSeekBaseConfig, layer_idx: int) -> None:
@@ -104,7 +104,7 @@ class GatedAttention(nn.Module):
         self.relative_steps = nn.Parameter(
             torch.zeros(self.heads, self.layout.sides, config.distance_buckets, config.content_dim)
         )
-        self.loss_queries = config.gate_loss_queries
+        self.loss_queries, self.multiplier = config.gate_loss_queries, config.gate_multiplier
         self.saliency = nn.Parameter(torch.zeros(self.heads, config.content_dim))
         self.sharpness = nn.Parameter(torch.zeros(self.heads))
         self.gate_weight = nn.Parameter(torch.zeros(self.heads))
@@ -204,13 +204,12 @@ class GatedAttention(nn.Module):
     def summaries(self, k_BHTE: Tensor, mask_BT: Tensor | None, spare: int = 0) -> Level:
         """The summaries of the blocks of (B, H, T, E) keys."""
         content_BHTC = k_BHTE[..., : self.content_dim]
-        return pool_blocks(
-            content_BHTC, self.saliency, self.layout.width, mask_BT, sharpness_H=self.sharpness, spare=spare
-        )
+        saliency, sharpness = self.multiplier * self.saliency, self.multiplier * self.sharpness
+        return pool_blocks(content_BHTC, saliency, self.layout.width, mask_BT, sharpness_H=sharpness, spare=spare)
 
     def gate_keys(self, leaves: Level) -> tuple[Tensor, Level]:
         """What the gate adds to keys of each block, and the summaries that the search scores: with that added."""
-        weight = self.gate_weight.to(leaves.keys.dtype)[:, None, None]
+        weight = (self.multiplier * self.gate_weight).to(leaves.keys.dtype)[:, None, None]
         term = weight * leaves.keys
         return term, Level(leaves.keys + term, leaves.mass, leaves.span)
 

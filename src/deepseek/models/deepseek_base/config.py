@@ -36,6 +36,8 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         gate_loss_weight: of the loss that teaches the gate where attention goes
             (:mod:`deepseek.models.attention.alignment`), added to any head's loss in training; 0 leaves it out.
         gate_loss_queries: tokens of a text that it looks at.
+        gate_multiplier: of the gate's own weights where they are used. An optimiser such as Adam moves all weights
+            alike, and these begin at 0 and have further to go.
         classifier_pooling: ``"mean"`` of the tokens or the ``"first"``; causal models take the last token.
         max_position_embeddings: longest text that tokenizers should make, in tokens; the model knows no limit.
 
@@ -77,6 +79,7 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         gate_roots: int = 256,
         gate_loss_weight: float = 0.1,
         gate_loss_queries: int = 32,
+        gate_multiplier: float = 5.0,
         type_vocab_size: int = 0,
         classifier_pooling: str = "mean",
         classifier_dropout: float = 0.0,
@@ -122,6 +125,7 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         self.gate_roots = gate_roots
         self.gate_loss_weight = gate_loss_weight
         self.gate_loss_queries = gate_loss_queries
+        self.gate_multiplier = gate_multiplier
         self.type_vocab_size = type_vocab_size
         self.classifier_pooling = classifier_pooling
         self.classifier_dropout = classifier_dropout

@@ -114,7 +114,9 @@ class PassCall:
         blocks = layout.blocks(self._tokens)
         slots = layout.near_slots(blocks)
         if chosen.shape[2] == blocks and self._tokens != blocks:
-            slots, choices = torch.cat([slots.expand(batch * heads, -1, -1), chosen.flatten(0, 1)], -1), None
+            shared = chosen.stride()[:2] == (0, 0)  # one for all texts and heads
+            further = chosen[0, 0] if shared else chosen.flatten(0, 1)
+            slots, choices = torch.cat([slots.expand(*further.shape[:-1], -1), further], -1), None
         tensors: dict[str, Tensor | None] = {
             "s": s.to(q.dtype).contiguous(),
             "r": r.to(q.dtype).contiguous(),
