@@ -65,7 +65,7 @@ class _Gate:
         term = 0.5 * leaves.keys
         scored = Level(leaves.keys + term, leaves.mass, 1)
         choice = "token" if causal else "block"
-        chosen = choose(scale * q[..., :CONTENT], scored, self.rows, self.layout, choice=choice)
+        chosen = choose(q[..., :CONTENT], scored, self.rows, self.layout, choice=choice, scale=scale)
         return sparse_attention(q, k, v, term, self.rows, self.layout, scale=scale, chosen=chosen)
 
 

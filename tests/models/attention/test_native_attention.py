@@ -60,10 +60,10 @@ def test_attention_is_the_formula(kind, tokens, width, local, sinks, rate, paddi
     chosen, mask = case.chosen(choice), case.mask if masked else None
     q, k, v, s, r = (x.detach() for x in case.differentiable())
     with torch.no_grad():
-        scaled = (q * cases.SCALE).to(q.dtype)
-        out, mass = native_attention(scaled, k, v, s, r, chosen, mask, case.layout, tiles=tiles)
-        wide = [x.float() for x in (scaled, k, v, s, r)]
-        wanted = reference_attention(*wide, case.layout, scale=1.0, chosen=chosen, key_mask_BT=mask)
+        options = {"scale": cases.SCALE}
+        out, mass = native_attention(q, k, v, s, r, chosen, mask, case.layout, **options, tiles=tiles)
+        wide = [x.float() for x in (q, k, v, s, r)]
+        wanted = reference_attention(*wide, case.layout, **options, chosen=chosen, key_mask_BT=mask)
     assert out.dtype == dtype
     assert out.isfinite().all()
     assert mass.isfinite().all()
@@ -78,7 +78,7 @@ def test_sums_of_exponentials_are_what_the_backward_pass_divides_by(causal, choi
     case = made(500, causal, dtype, padding=70)
     chosen = case.chosen(choice)
     q, k, v, s, r = (x.detach() for x in case.differentiable())
-    out, mass = native_attention(q, k, v, s, r, chosen, case.mask, case.layout, tiles=tiles)
+    out, mass = native_attention(q, k, v, s, r, chosen, case.mask, case.layout, scale=1.0, tiles=tiles)
     wide = tuple(x.float() for x in (q, k, v, s, r))
     theirs, expected = sparse._composed((*wide, chosen, case.mask, case.layout), choice == "token", needs_mass=True)
     real = torch.nn.functional.pad(case.mask, (0, mass.numel() // 6 - 500)).view(2, 1, -1, 32).expand(2, 3, -1, -1)
@@ -92,10 +92,11 @@ def gradients(case, chosen, *, tiles, mask, weights):
     """In C, and by the formula with the same numbers in float32."""
     inputs = tuple(x.detach() for x in case.differentiable())
     given = (*inputs, chosen, mask)
-    out, mass = native_attention(*given, case.layout, tiles=tiles)
-    found = native_gradients(given, out, mass, weights.to(out.dtype), case.layout, tiles=tiles)
+    options = {"scale": 1.3 * cases.SCALE}
+    out, mass = native_attention(*given, case.layout, **options, tiles=tiles)
+    found = native_gradients(given, out, mass, weights.to(out.dtype), case.layout, **options, tiles=tiles)
     exact = [x.float().requires_grad_() for x in inputs]
-    wanted = reference_attention(*exact, case.layout, scale=1.0, chosen=chosen, key_mask_BT=mask)
+    wanted = reference_attention(*exact, case.layout, **options, chosen=chosen, key_mask_BT=mask)
     return found, torch.autograd.grad((wanted * weights).sum(), exact)
 
 
@@ -146,7 +147,7 @@ def test_a_chosen_key_may_outweigh_all_near_ones(dtype, tiles):
     chosen[:, :, 200, 0] = 1
     chosen[:, :, 200, 1:] = -1
     inputs = [x.detach() for x in case.differentiable()]
-    out, mass = native_attention(*inputs, chosen, None, case.layout, tiles=tiles)
+    out, mass = native_attention(*inputs, chosen, None, case.layout, scale=1.0, tiles=tiles)
     wide = [x.float() for x in inputs]
     wanted = reference_attention(*wide, case.layout, scale=1.0, chosen=chosen)
     assert out.isfinite().all()
@@ -162,15 +163,17 @@ def test_rows_that_lie_apart_are_read_where_they_are(dtype, tiles):
     case = made(200, True, dtype)
     q, k, v, s, r = (x.detach() for x in case.differentiable())
     chosen = case.chosen("token")
-    plain = native_attention(q, k, v, s, r, chosen, None, case.layout, tiles=tiles)[0]
+    plain = native_attention(q, k, v, s, r, chosen, None, case.layout, scale=1.0, tiles=tiles)[0]
     together = torch.cat([q, k, v], -1).transpose(1, 2).contiguous().transpose(1, 2)  # as one projection gives them
     apart = together.split([cases.KEYS, cases.KEYS, v.shape[-1]], -1)
-    out, mass = native_attention(*apart, s, r, chosen, None, case.layout, tiles=tiles)
+    out, mass = native_attention(*apart, s, r, chosen, None, case.layout, scale=1.0, tiles=tiles)
     assert torch.equal(out, plain)
     grad = torch.randn(2, 200, cases.HEADS, v.shape[-1]).to(dtype).transpose(1, 2)
     for one, other in zip(
-        native_gradients((*apart, s, r, chosen, None), out, mass, grad, case.layout, tiles=tiles),
-        native_gradients((q, k, v, s, r, chosen, None), out, mass, grad.contiguous(), case.layout, tiles=tiles),
+        native_gradients((*apart, s, r, chosen, None), out, mass, grad, case.layout, scale=1.0, tiles=tiles),
+        native_gradients(
+            (q, k, v, s, r, chosen, None), out, mass, grad.contiguous(), case.layout, scale=1.0, tiles=tiles
+        ),
         strict=True,
     ):
         assert torch.equal(one, other)
@@ -187,8 +190,8 @@ def test_threads_change_nothing(dtype, tiles, threads, same):
     try:
         for number in (2, threads):
             torch.set_num_threads(number)
-            out, mass = native_attention(*given, case.layout, tiles=tiles)
-            found.append((out, *native_gradients(given, out, mass, grad, case.layout, tiles=tiles)))
+            out, mass = native_attention(*given, case.layout, scale=1.0, tiles=tiles)
+            found.append((out, *native_gradients(given, out, mass, grad, case.layout, scale=1.0, tiles=tiles)))
     finally:
         torch.set_num_threads(before)
     assert torch.equal(found[0][0], found[1][0])
@@ -200,8 +203,8 @@ def searched(case, tiles, mask=None):
     """Choices in C, and those of the search in PyTorch with the same numbers in float32."""
     levels = tree(case.leaves, case.layout)
     levels = [Level(level.keys.to(case.q.dtype), level.mass, level.span) for level in levels]
-    content = (cases.SCALE * case.q.detach()[..., : cases.CONTENT]).to(case.q.dtype)
-    options = {"query_mask_BT": mask, "first_block": 0}
+    content = case.q.detach()[..., : cases.CONTENT]
+    options = {"query_mask_BT": mask, "first_block": 0, "scale": cases.SCALE}
     ours = native_search(content, levels, case.r.detach(), case.layout, **options, tiles=tiles)
     wide = [Level(level.keys.float(), level.mass, level.span) for level in levels]
     with pytest.MonkeyPatch.context() as patch:

@@ -97,9 +97,9 @@ def _report(module: Any, hidden_BTM: Tensor, inputs: Any, drawn_S: Tensor) -> Ga
     leaves = module.summaries(k, inputs.mask_BL)
     term, scored = module.gate_keys(leaves)
     rows = module.relative(q.dtype)
-    content = module.scale * q[..., : module.content_dim]
+    content = q[..., : module.content_dim]
     choice = "token" if layout.causal else "block"
-    chosen = choose(content, scored, rows, layout, choice=choice, query_mask_BT=inputs.mask_BL)
+    chosen = choose(content, scored, rows, layout, choice=choice, query_mask_BT=inputs.mask_BL, scale=module.scale)
     tokens = q.shape[2]
     blocks = layout.blocks(tokens)
     own_S = drawn_S // layout.width

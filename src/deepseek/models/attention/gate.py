@@ -50,16 +50,18 @@ def choose(
     choice: Choice,
     query_mask_BT: Tensor | None = None,
     first_block: int = 0,
+    scale: float = 1.0,
 ) -> Tensor:
     """Search for far blocks.
 
     Args:
-        content_BHTC: the queries' content features, times the scale of attention.
+        content_BHTC: the queries' content features.
         leaves: the key blocks' summaries.
         relative_HRC: the relative-position matrix.
         choice: see above.
         query_mask_BT: false for queries that are padding, which have no say in a block's choice.
         first_block: the block of the first query, where the queries are the end of a longer sequence of keys.
+        scale: of attention's logits.
 
     Returns:
         (B, H, N, k) or (B, H, T, k) int64 block numbers, best first, -1 where there are no more.
@@ -67,10 +69,11 @@ def choose(
     whole = tree(detached(leaves), layout)
     if native_searches(content_BHTC, layout, by_token=choice == "token"):
         return native_search(
-            content_BHTC, whole, relative_HRC.detach(), layout, query_mask_BT=query_mask_BT, first_block=first_block
-        )
+            content_BHTC, whole, relative_HRC.detach(), layout,
+            query_mask_BT=query_mask_BT, first_block=first_block, scale=scale,
+        )  # fmt: skip
     batch, heads, tokens, _ = content_BHTC.shape
-    content_GNWC = to_blocks(content_BHTC.flatten(0, 1), layout.width)
+    content_GNWC = to_blocks((scale * content_BHTC).flatten(0, 1), layout.width)
     blocks, device = leaves.mass.shape[-1], content_BHTC.device
     levels = [Level(level.keys.flatten(0, 1), level.mass.flatten(0, 1), level.span) for level in whole]
     hidden_BNW = None

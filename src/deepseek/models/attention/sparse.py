@@ -58,7 +58,7 @@ def sparse_attention(
             q_BHTE, k_BHTE, v_BHTD, s_BHNC, r_HRC, layout, scale=scale, chosen=chosen, key_mask_BT=key_mask_BT
         )
     out: Tensor = _SparseAttention.apply(
-        q_BHTE * scale, k_BHTE, v_BHTD, s_BHNC.to(k_BHTE.dtype), r_HRC.to(k_BHTE.dtype), chosen, key_mask_BT, layout
+        q_BHTE, k_BHTE, v_BHTD, s_BHNC.to(k_BHTE.dtype), r_HRC.to(k_BHTE.dtype), chosen, key_mask_BT, layout, scale
     )
     return out
 
@@ -72,14 +72,15 @@ def _all_far(layout: BlockLayout, blocks: int, device: torch.device) -> Tensor:
 class _SparseAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        q, _, v, _, _, chosen, _, layout = inputs
+        q, _, v, _, _, chosen, _, layout, scale = inputs
         tokens = q.shape[2]
-        ctx.layout, ctx.by_token = layout, chosen.shape[2] == tokens and tokens != layout.blocks(tokens)
+        ctx.layout, ctx.scale = layout, scale
+        ctx.by_token = chosen.shape[2] == tokens and tokens != layout.blocks(tokens)
         if native_takes(q, v, layout):
-            out, mass = native_attention(*inputs)
+            out, mass = native_attention(*inputs[:-1], scale=scale)
         else:
-            out, mass = _composed(inputs, ctx.by_token, needs_mass=any(ctx.needs_input_grad))
-        ctx.save_for_backward(*inputs[:-1], out, mass)
+            out, mass = _composed((q * scale, *inputs[1:-1]), ctx.by_token, needs_mass=any(ctx.needs_input_grad))
+        ctx.save_for_backward(*inputs[:-2], out, mass)
         return out
 
     @staticmethod
@@ -87,9 +88,9 @@ class _SparseAttention(torch.autograd.Function):
         q, k, v, s, r, chosen, key_mask, out, mass = ctx.saved_tensors
         if native_differentiates(q, v, ctx.layout):
             inputs = (q, k, v, s, r, chosen, key_mask)
-            return *native_gradients(inputs, out, mass, grads[0], ctx.layout), None, None, None
+            return *native_gradients(inputs, out, mass, grads[0], ctx.layout, scale=ctx.scale), None, None, None, None
         batch, heads, tokens, _ = q.shape
-        blocks = _in_blocks(q, k, v, s, r, chosen, key_mask, ctx.layout)
+        blocks = _in_blocks(q * ctx.scale, k, v, s, r, chosen, key_mask, ctx.layout)
         out = to_blocks(out.flatten(0, 1), ctx.layout.width)
         grad = to_blocks(grads[0].flatten(0, 1), ctx.layout.width).to(out.dtype)
         delta = (grad.float() * out.float()).sum(-1)
@@ -117,8 +118,8 @@ class _SparseAttention(torch.autograd.Function):
 
         grad_s = into.s_GNC.unflatten(0, (batch, heads)).to(s.dtype)
         return (
-            whole(into.q_GNWE, q), whole(into.k_GNWE, k), whole(into.v_GNWD, v), grad_s, into.r_HRC.to(r.dtype),
-            None, None, None,
+            whole(into.q_GNWE.mul_(ctx.scale), q), whole(into.k_GNWE, k), whole(into.v_GNWD, v), grad_s,
+            into.r_HRC.to(r.dtype), None, None, None, None,
         )  # fmt: skip
 
 

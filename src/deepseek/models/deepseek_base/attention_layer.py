@@ -219,14 +219,19 @@ class GatedAttention(nn.Module):
 
     def chosen(self, q: Tensor, gate: Gate, *, past: int = 0) -> Tensor:
         """The far blocks of queries after so many tokens: those of each token in a decoder, else of each block."""
-        content = self.scale * q[..., : self.content_dim]
+        content = q[..., : self.content_dim]
         if not past:
             choice: Choice = "token" if self.layout.causal else "block"
             mask = gate.inputs.mask_BL
-            return choose(content, gate.scored, gate.rows, self.layout, choice=choice, query_mask_BT=mask)
+            return choose(
+                content, gate.scored, gate.rows, self.layout, choice=choice, query_mask_BT=mask, scale=self.scale
+            )
         first, lead = divmod(past, self.layout.width)  # the search wants whole blocks of queries
         content = nn.functional.pad(content, (0, 0, lead, 0))
-        return choose(content, gate.scored, gate.rows, self.layout, choice="token", first_block=first)[:, :, lead:]
+        chosen = choose(
+            content, gate.scored, gate.rows, self.layout, choice="token", first_block=first, scale=self.scale
+        )
+        return chosen[:, :, lead:]
 
     def _whole(self, q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, leaves: Level | None = None) -> Tensor:
         tokens, until, causal = q.shape[2], inputs.dense_until, self.layout.causal

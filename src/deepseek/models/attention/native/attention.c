@@ -76,6 +76,7 @@ ALWAYS void attend_block(const int tiles, const Call *a, int64_t g, int64_t n, c
         number[count++] = slot[j];
     }
     const int64_t stride = a->slots * W;
+    const float unit = (float)a->scale * UNIT;
     for (int64_t t = 0; t < W; t += ROWS) {
         const Number *rows = r->query + t * E;
         distances_of(tiles, a, rows, ROWS, p->distance, r->distance);
@@ -86,7 +87,7 @@ ALWAYS void attend_block(const int tiles, const Call *a, int64_t g, int64_t n, c
             for (int64_t j = 0; j < count; j++) {
                 const float term = far[j] ? r->distance[i * R + a->bucket[n - number[j] + a->blocks]] : 0.0f;
                 const float *bias = p->some_hidden[number[j]] ? p->bias + number[j] * W : 0;
-                top = finish(x + j * W, W, term, bias, a->causal && number[j] == n ? t + i + 1 : W, top);
+                top = finish(x + j * W, W, unit, term, bias, a->causal && number[j] == n ? t + i + 1 : W, top);
             }
             r->top[at + t + i] = _mm512_reduce_max_ps(top);
             r->sum[at + t + i] = weigh(x, count * W, r->top[at + t + i], r->share + i * stride);
@@ -96,8 +97,8 @@ ALWAYS void attend_block(const int tiles, const Call *a, int64_t g, int64_t n, c
 }
 
 /* Weights of one block's logits x, without the greatest known: of `less` what they are lessened by. Their sum. */
-ALWAYS float weigh_at_once(const float *x, int64_t W, float less, const float *bias, Number *share) {
-    const __m512 scale = _mm512_set1_ps(UNIT), more = _mm512_set1_ps(-less);
+ALWAYS float weigh_at_once(const float *x, int64_t W, float unit, float less, const float *bias, Number *share) {
+    const __m512 scale = _mm512_set1_ps(unit), more = _mm512_set1_ps(-less);
     __m512 sum = _mm512_setzero_ps();
     for (int64_t i = 0; i < W; i += 32) {
         __m512 one = _mm512_fmadd_ps(_mm512_loadu_ps(x + i), scale, more), other = _mm512_fmadd_ps(_mm512_loadu_ps(x + i + 16), scale, more);
@@ -117,6 +118,7 @@ ALWAYS void attend_choices(const int tiles, const int running, const Call *a, in
     const int64_t start = from * W, tokens = least(until * W, a->tokens) - start;
     const int64_t *choice = a->choice + (g * a->tokens + start) * K;
     const Number *q = a->q + text * a->q_text + head * a->q_head + start * a->q_row;
+    const float unit = (float)a->scale * UNIT;
     memset(r->first, 0, (N + 2) * sizeof *r->first);
     for (int64_t i = 0; i < tokens * K; i++) if (choice[i] >= 0) r->first[choice[i] + 2]++;
     for (int64_t n = 0; n <= N; n++) r->first[n + 1] += r->first[n];
@@ -136,10 +138,10 @@ ALWAYS void attend_choices(const int tiles, const int running, const Call *a, in
                 const int64_t own = from + who[i] / W;
                 const float term = r->distance[i * R + a->bucket[own - n + N]], before = r->top[who[i]];
                 if (!running) {
-                    r->sum[who[i]] += weigh_at_once(r->logits + i * W, W, before - term * UNIT, bias, r->share + i * W);
+                    r->sum[who[i]] += weigh_at_once(r->logits + i * W, W, unit, before - term * unit, bias, r->share + i * W);
                     continue;
                 }
-                const __m512 most = finish(r->logits + i * W, W, term, bias, W, _mm512_set1_ps(before));
+                const __m512 most = finish(r->logits + i * W, W, unit, term, bias, W, _mm512_set1_ps(before));
                 const float top = _mm512_reduce_max_ps(most);
                 factor[i] = top > before ? POWER_OF_ONE(before - top) : 1.0f;
                 r->sum[who[i]] = r->sum[who[i]] * factor[i] + weigh(r->logits + i * W, W, top, r->share + i * W);

@@ -26,7 +26,7 @@ _NUMBERS = ("groups", "heads", "tokens", "blocks", "width", "features", "content
 
 class _Call(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_int64) for name in _NUMBERS),
+        *((name, ctypes.c_int64) for name in _NUMBERS), ("scale", ctypes.c_double),
         *((name, ctypes.c_void_p) for name in "qkv"),
         *((f"{name}_{step}", ctypes.c_int64) for name in "qkv" for step in ("text", "head", "row")),
         ("s", ctypes.c_void_p), ("r", ctypes.c_void_p),
@@ -78,9 +78,10 @@ def native_attention(
     key_mask_BT: Tensor | None,
     layout: BlockLayout,
     *,
+    scale: float,
     tiles: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """What :mod:`deepseek.models.attention.sparse` gives, for queries that are scaled.
+    """What :mod:`deepseek.models.attention.sparse` gives.
 
     Returns:
         (B, H, T, D), and the logarithm of each query's sum of exponentials, (B H, N, W) float32.
@@ -92,7 +93,7 @@ def native_attention(
     out = torch.empty(batch, tokens, heads, v_BHTD.shape[-1], dtype=q_BHTE.dtype).transpose(1, 2)
     mass = torch.empty(batch * heads, layout.blocks(tokens), layout.width)
     inputs = (q_BHTE, k_BHTE, v_BHTD, s_BHNC, r_HRC, chosen, key_mask_BT)
-    call = PassCall(inputs, layout, out=out, mass=mass, tiles=tiles)
+    call = PassCall(inputs, layout, scale=scale, out=out, mass=mass, tiles=tiles)
     call.made_by(SOURCES[q_BHTE.dtype], "deepseek_attention")
     return out, mass
 
@@ -105,7 +106,7 @@ class PassCall:
     """
 
     def __init__(
-        self, inputs: Inputs, layout: BlockLayout, *, tiles: bool, stepped: Sequence[str] = (),
+        self, inputs: Inputs, layout: BlockLayout, *, scale: float, tiles: bool, stepped: Sequence[str] = (),
         **more: Tensor,
     ) -> None:  # fmt: skip
         q, k, v, s, r, chosen, key_mask = inputs
@@ -134,6 +135,7 @@ class PassCall:
             features=features, content=s.shape[-1], values=v.shape[-1], slots=slots.shape[-1],
             choices=0 if choices is None else choices.shape[-1], distances=r.shape[1], local=layout.local,
             causal=layout.causal, threads=torch.get_num_threads(), tiles=tiles and q.dtype == torch.bfloat16,
+            scale=scale,
             slots_step=slots.stride(0) if slots.dim() == 3 else 0,
             **{name: None if x is None else x.data_ptr() for name, x in self._tensors.items()},
             **{f"{name}_{step}": x.stride(at) for name, x in steps.items()

@@ -76,6 +76,7 @@ ALWAYS __m512i halves(__m512 v) { /* sixteen in bfloat16, each with 16 zeros bef
  * hidden) and the products of gradient and values. The key after row i that is hidden first is `until` + i. */
 ALWAYS void weigh_rows(const Call *a, int64_t rows, const float *bias, int64_t until, Room *r) {
     const int64_t W = a->width;
+    const __m512 unit = _mm512_set1_ps((float)a->scale * UNIT);
     const int step = sizeof(Number) == 2 ? 2 : 1;
     for (int64_t i = 0; i < rows; i += step) {
         __m512 whole[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
@@ -83,7 +84,7 @@ ALWAYS void weigh_rows(const Call *a, int64_t rows, const float *bias, int64_t u
             __m512 share[2], slope[2];
             for (int j = 0; j < step; j++) {
                 const int64_t at = (i + j) * W + w, seen = until + i + j - w;
-                __m512 y = _mm512_fmadd_ps(_mm512_loadu_ps(r->logits + at), _mm512_set1_ps(UNIT), _mm512_set1_ps(r->less[i + j]));
+                __m512 y = _mm512_fmadd_ps(_mm512_loadu_ps(r->logits + at), unit, _mm512_set1_ps(r->less[i + j]));
                 if (bias) y = _mm512_add_ps(y, _mm512_loadu_ps(bias + w));
                 if (seen < 16) y = _mm512_mask_mov_ps(_mm512_set1_ps(LOW), seen <= 0 ? 0 : (__mmask16)((1u << seen) - 1), y);
                 share[j] = POWER(y);
@@ -154,13 +155,14 @@ ALWAYS void block_backward(const int tiles, const Call *a, int64_t g, int64_t n,
     turn(r->grad, W, D, r->grad_turned);
     distances_of(tiles, a, r->query, W, p->distance, r->distance);
     const int64_t *slot = a->slot + (a->slots_step ? g * a->slots_step : 0) + n * a->slots;
+    const float scale = (float)a->scale;
     float *out = sums->q + at * E;
     memset(out, 0, W * E * 4);
     for (int64_t j = 0; j < a->slots; j++) {
         if (slot[j] < 0) continue;
         const int64_t away = n - slot[j], bucket = a->bucket[away + a->blocks];
         const int far = away > a->local || (!a->causal && -away > a->local);
-        for (int64_t i = 0; i < W; i++) r->less[i] = ((far ? r->distance[i * R + bucket] : 0.0f) - sums->mass[at + i]) * UNIT;
+        for (int64_t i = 0; i < W; i++) r->less[i] = ((far ? scale * r->distance[i * R + bucket] : 0.0f) - sums->mass[at + i]) * UNIT;
         meet(tiles, a, W, slot[j], far, a->causal && !away ? 1 : W, p, r, sums, out, 1);
         if (!far) continue;
         add_terms(a, r, 0, W, sums->s + slot[j] * E, sums->r + bucket * E);
@@ -176,6 +178,7 @@ ALWAYS void choices_backward(const int tiles, const Call *a, int64_t g, int64_t 
     const int64_t W = a->width, E = a->features, D = a->values, K = a->choices, N = a->blocks, R = up(a->distances, TILE);
     const int64_t start = from * W, tokens = least(until * W, a->tokens) - start;
     const int64_t *choice = a->choice + (g * a->tokens + start) * K;
+    const float scale = (float)a->scale;
     int32_t *first = sums->first;
     memset(first, 0, (N + 2) * sizeof *first);
     for (int64_t i = 0; i < tokens * K; i++) if (choice[i] >= 0) first[choice[i] + 2]++;
@@ -200,7 +203,7 @@ ALWAYS void choices_backward(const int tiles, const Call *a, int64_t g, int64_t 
             int32_t bucket[MEET];
             for (int64_t i = 0; i < rows; i++) {
                 bucket[i] = i < some ? a->bucket[from + who[i] / W - n + N] : 0;
-                r->less[i] = i < some ? (r->distance[i * R + bucket[i]] - sums->mass[who[i]]) * UNIT : LOW;
+                r->less[i] = i < some ? (scale * r->distance[i * R + bucket[i]] - sums->mass[who[i]]) * UNIT : LOW;
             }
             meet(tiles, a, rows, n, 1, W, p, r, sums, r->part, 0);
             for (int64_t i = 0, begun = 0; i < some; i++) /* pairs are in order, and so are their distances */
@@ -242,9 +245,10 @@ static void part_backward(const Call *a, int64_t g, int64_t from, int64_t until,
         if (a->tiles) choices_backward(1, a, g, from, until, p, r, sums);
         else choices_backward(0, a, g, from, until, p, r, sums);
     }
+    const __m512 scale = _mm512_set1_ps((float)a->scale);
     for (int64_t i = from * W; i < least(until * W, a->tokens); i++)
         for (int64_t e = 0; e < E; e += 16)
-            put(a->q_grad + (g * a->tokens + i) * E + e, _mm512_loadu_ps(sums->q + (i - from * W) * E + e), 0xffff);
+            put(a->q_grad + (g * a->tokens + i) * E + e, _mm512_mul_ps(scale, _mm512_loadu_ps(sums->q + (i - from * W) * E + e)), 0xffff);
 }
 
 static void pack_block(const Call *a, int64_t g, int64_t n, Packed *p, Room *r) {
@@ -266,8 +270,9 @@ static void pack_terms(const Call *a, int64_t g, Packed *p, Room *r) {
         for (int64_t e = 0; e < E; e += 16) _mm512_storeu_ps(p->row + i * E + e, taken(r->query + i * E + e, 0xffff));
 }
 
-/* Adds up the parts' columns (features, W) of a block and writes them as rows. */
-static void write_rows(const Call *a, int64_t g, int64_t n, int64_t features, const float *const *columns, int64_t parts, Number *out) {
+/* Adds up the parts' columns (features, W) of a block and writes them, times scale, as rows. Slopes are those of logits;
+ * what is scaled in a logit has its gradient scaled when it is written. */
+static void write_rows(const Call *a, int64_t g, int64_t n, int64_t features, const float *const *columns, int64_t parts, float scale, Number *out) {
     const int64_t W = a->width, there = rows_of(a, n);
     for (int64_t w = 0; w < there; w += TILE)
         for (int64_t e = 0; e < features; e += TILE) {
@@ -280,19 +285,20 @@ static void write_rows(const Call *a, int64_t g, int64_t n, int64_t features, co
             }
             turned(line, rows);
             for (int64_t i = 0; i < least(TILE, there - w); i++)
-                put(out + (g * a->tokens + n * W + w + i) * features + e, _mm512_loadu_ps(rows + i * TILE), 0xffff);
+                put(out + (g * a->tokens + n * W + w + i) * features + e, _mm512_mul_ps(_mm512_set1_ps(scale), _mm512_loadu_ps(rows + i * TILE)), 0xffff);
         }
 }
 
 static void write_block(const Call *a, int64_t g, int64_t n, const Sums *sums, int64_t parts) {
     const float *k[parts], *v[parts];
     for (int64_t i = 0; i < parts; i++) k[i] = sums[i].k, v[i] = sums[i].v;
-    write_rows(a, g, n, a->features, k, parts, a->k_grad);
-    write_rows(a, g, n, a->values, v, parts, a->v_grad);
+    write_rows(a, g, n, a->features, k, parts, (float)a->scale, a->k_grad);
+    write_rows(a, g, n, a->values, v, parts, 1.0f, a->v_grad);
     float *out = a->s_grad + (g * a->blocks + n) * a->content;
     for (int64_t c = 0; c < a->content; c++) {
-        out[c] = 0.0f;
-        for (int64_t i = 0; i < parts; i++) out[c] += sums[i].s[n * a->features + c];
+        float sum = 0.0f;
+        for (int64_t i = 0; i < parts; i++) sum += sums[i].s[n * a->features + c];
+        out[c] = (float)a->scale * sum;
     }
 }
 
@@ -301,7 +307,7 @@ static void write_distances(const Call *a, int64_t g, const Sums *sums, int64_t 
         for (int64_t c = 0; c < a->content; c++) {
             float sum = 0.0f;
             for (int64_t i = 0; i < parts; i++) sum += sums[i].r[r * a->features + c];
-            a->r_grad[(g * a->distances + r) * a->content + c] = sum;
+            a->r_grad[(g * a->distances + r) * a->content + c] = (float)a->scale * sum;
         }
 }
 

@@ -21,9 +21,16 @@ def native_differentiates(q: Tensor, v: Tensor, layout: BlockLayout) -> bool:
 
 
 def native_gradients(
-    inputs: Inputs, out: Tensor, mass: Tensor, grad: Tensor, layout: BlockLayout, *, tiles: bool = True
+    inputs: Inputs,
+    out: Tensor,
+    mass: Tensor,
+    grad: Tensor,
+    layout: BlockLayout,
+    *,
+    scale: float,
+    tiles: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of queries (scaled), keys, values, the gate's term and the distances'.
+    """Gradients of queries, keys, values, the gate's term and the distances'.
 
     Args:
         inputs: of :func:`deepseek.models.attention.native.attention.native_attention`.
@@ -43,6 +50,7 @@ def native_gradients(
         out=out,
         mass=mass.contiguous(),
         grad=grad.to(out.dtype),
+        scale=scale,
         tiles=tiles,
         stepped=("grad",),
         **found,

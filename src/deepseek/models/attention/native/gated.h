@@ -35,7 +35,8 @@ static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 typedef struct {
     int64_t groups, heads, tokens, blocks, width, features, content, values, slots, choices, distances, local, causal;
     int64_t threads, tiles;
-    const Number *q, *k, *v; /* (B, H, T, .), queries scaled; steps as below, the last is 1 */
+    double scale;            /* of logits */
+    const Number *q, *k, *v; /* (B, H, T, .); steps as below, the last is 1 */
     int64_t q_text, q_head, q_row, k_text, k_head, k_row, v_text, v_head, v_row;
     const Number *s;         /* (G, N, C) */
     const Number *r;         /* (H, R, C) */
@@ -177,9 +178,9 @@ ALWAYS void distances_of(const int tiles, const Call *a, const Number *query, in
         for (int64_t d = 0; d < R; d += TILE) sums_of(tiles, query + i * E, E, packed + d * E, E, out + i * R + d, R);
 }
 
-/* Logits of a row against one block, in their unit, with the distance's term and what is hidden; their greatest. */
-ALWAYS __m512 finish(float *x, int64_t W, float term, const float *bias, int64_t until, __m512 top) {
-    const __m512 scale = _mm512_set1_ps(UNIT), more = _mm512_set1_ps(term * UNIT);
+/* Logits of a row against one block, times their unit, with the distance's term and what is hidden; their greatest. */
+ALWAYS __m512 finish(float *x, int64_t W, float unit, float term, const float *bias, int64_t until, __m512 top) {
+    const __m512 scale = _mm512_set1_ps(unit), more = _mm512_set1_ps(term * unit);
     for (int64_t i = 0; i < W; i += 16) {
         __m512 y = _mm512_fmadd_ps(_mm512_loadu_ps(x + i), scale, more);
         if (bias) y = _mm512_add_ps(y, _mm512_loadu_ps(bias + i));

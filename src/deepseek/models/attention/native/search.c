@@ -25,7 +25,8 @@
 typedef struct {
     int64_t groups, heads, tokens, first, blocks, width, features, content, distances, local, sinks, causal, roots, branching, beam;
     int64_t levels, choices, most, threads, tiles; /* most: candidates of a level at most */
-    const Number *q; /* (B, H, T, C), scaled; its first block is that of number `first` */
+    double scale;    /* of scores, which matters where probabilities are compared */
+    const Number *q; /* (B, H, T, C); its first block is that of number `first` */
     int64_t q_text, q_head, q_row;
     const Number *const *keys; /* of each level (G, nodes, C) */
     const float *const *mass;    /* (G, nodes) */
@@ -231,7 +232,7 @@ ALWAYS int64_t best_of_block(const Search *a, int64_t g, int64_t n, int64_t coun
         with_terms(x, count, r->far + w * R, R, r->bucket, r->bias);
         __m512 top = _mm512_set1_ps(LOW), sum = _mm512_setzero_ps();
         for (int64_t i = 0; i < count; i += 16) top = _mm512_max_ps(top, _mm512_loadu_ps(x + i));
-        const __m512 most = _mm512_set1_ps(_mm512_reduce_max_ps(top)), scale = _mm512_set1_ps(LOG2E);
+        const __m512 most = _mm512_set1_ps(_mm512_reduce_max_ps(top)), scale = _mm512_set1_ps((float)a->scale * LOG2E);
         for (int64_t i = 0; i < count; i += 16) {
             const __m512 e = power_of_two(_mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + i), most), scale));
             sum = _mm512_add_ps(sum, e);

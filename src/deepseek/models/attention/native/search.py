@@ -24,7 +24,7 @@ _NUMBERS = (
 
 class _Search(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_int64) for name in _NUMBERS),
+        *((name, ctypes.c_int64) for name in _NUMBERS), ("scale", ctypes.c_double),
         ("q", ctypes.c_void_p), *((f"q_{step}", ctypes.c_int64) for step in ("text", "head", "row")),
         *((name, ctypes.c_void_p) for name in ("keys", "mass", "nodes", "r", "bucket", "due", "hidden", "out")),
     ]  # fmt: skip
@@ -48,6 +48,7 @@ def native_search(
     *,
     query_mask_BT: Tensor | None,
     first_block: int,
+    scale: float = 1.0,
     tiles: bool = True,
 ) -> Tensor:
     """What :func:`deepseek.models.attention.gate.choose` gives, from all levels of the tree, (B, H, nodes, C) each.
@@ -83,7 +84,7 @@ def native_search(
         features=-(-features // multiple) * multiple, content=features, distances=rows.shape[1], local=layout.local,
         sinks=layout.sinks, causal=layout.causal, roots=layout.roots, branching=layout.branching, beam=layout.beam,
         levels=len(levels), choices=choices, most=-(-max(wide, begins) // 16) * 16, threads=torch.get_num_threads(),
-        tiles=tiles and content.dtype == torch.bfloat16, q=content.data_ptr(),
+        tiles=tiles and content.dtype == torch.bfloat16, scale=scale, q=content.data_ptr(),
         q_text=content.stride(0), q_head=content.stride(1), q_row=content.stride(2),
         keys=ctypes.addressof(key_addresses), mass=ctypes.addressof(mass_addresses), nodes=nodes.data_ptr(),
         r=rows.data_ptr(), bucket=bucket.data_ptr(), due=due_N.data_ptr(),
