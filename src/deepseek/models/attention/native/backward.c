@@ -73,7 +73,7 @@ ALWAYS __m512i halves(__m512 v) { /* sixteen in bfloat16, each with 16 zeros bef
 #endif
 
 /* Weights and slopes of so many rows against one key block, from their logits (without the distance's term and what is
- * hidden) and the products of gradient and values. The key after row i that is hidden first is `until` + i. */
+ * hidden) and the products of gradient and values. Row i sees the block's first `until` + i keys. */
 ALWAYS void weigh_rows(const Call *a, int64_t rows, const float *bias, int64_t until, Room *r) {
     const int64_t W = a->width;
     const __m512 unit = _mm512_set1_ps((float)a->scale * UNIT);
