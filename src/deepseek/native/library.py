@@ -53,12 +53,17 @@ class Source:
 
     def function(self, name: str, *structures: type[ctypes.Structure]) -> Callable[..., int] | None:
         """One of its functions that takes addresses of such structures and returns an int; ``None`` as above."""
-        library = self.library()
-        if library is None:
-            return None
-        found = library[name]
-        found.argtypes, found.restype = [ctypes.POINTER(each) for each in structures], ctypes.c_int
-        return found
+        return _function(self, name, structures)
+
+
+@cache  # what a hot path asks for each time
+def _function(source: Source, name: str, structures: tuple[type[ctypes.Structure], ...]) -> Callable[..., int] | None:
+    library = source.library()
+    if library is None:
+        return None
+    found = library[name]
+    found.argtypes, found.restype = [ctypes.POINTER(each) for each in structures], ctypes.c_int
+    return found
 
 
 @cache

@@ -6,6 +6,8 @@
 
 #define ALWAYS static inline __attribute__((always_inline))
 
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
 ALWAYS __m512i repeated(const void *four_bytes) {
     int32_t bits;
     memcpy(&bits, four_bytes, 4);

@@ -30,6 +30,17 @@ WAYS = [(torch.float32, False), (torch.bfloat16, False), *([(torch.bfloat16, Tru
 NEAR = {torch.float32: 1e-5, torch.bfloat16: 0.01}
 KINDS = [(False, "block"), (False, "token"), (True, "token")]
 
+DRAWN = {
+    "kind": st.sampled_from(KINDS),
+    "width": st.sampled_from([32, 64]),
+    "local": st.integers(0, 2),
+    "sinks": st.integers(0, 2),
+    "rate": st.sampled_from([0.3, 1.0, 2.0]),
+    "padding": st.integers(0, 100),
+    "masked": st.booleans(),
+    "way": st.sampled_from(WAYS),
+}
+
 
 def made(tokens, causal, dtype=torch.bfloat16, *, padding=0, seed=0, **changes):
     layout = BlockLayout(**{"width": 32, "causal": causal, "roots": 8, "beam": 4, **changes})
@@ -43,17 +54,7 @@ def off(found, wanted):
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    kind=st.sampled_from(KINDS),
-    tokens=st.integers(1, 400),
-    width=st.sampled_from([32, 64]),
-    local=st.integers(0, 2),
-    sinks=st.integers(0, 2),
-    rate=st.sampled_from([0.3, 1.0, 2.0]),
-    padding=st.integers(0, 100),
-    masked=st.booleans(),
-    way=st.sampled_from(WAYS),
-)
+@given(tokens=st.integers(1, 400), **DRAWN)
 def test_attention_is_the_formula(kind, tokens, width, local, sinks, rate, padding, masked, way):
     (causal, choice), (dtype, tiles) = kind, way
     case = made(tokens, causal, dtype, padding=padding, width=width, local=local, sinks=sinks, rate=rate)
@@ -101,17 +102,7 @@ def gradients(case, chosen, *, tiles, mask, weights):
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    kind=st.sampled_from(KINDS),
-    tokens=st.integers(2, 400),
-    width=st.sampled_from([32, 64]),
-    local=st.integers(0, 2),
-    sinks=st.integers(0, 2),
-    rate=st.sampled_from([0.3, 1.0, 2.0]),
-    padding=st.integers(0, 100),
-    masked=st.booleans(),
-    way=st.sampled_from(WAYS),
-)
+@given(tokens=st.integers(2, 400), **DRAWN)
 def test_gradients_are_those_of_the_formula(kind, tokens, width, local, sinks, rate, padding, masked, way):
     (causal, choice), (dtype, tiles) = kind, way
     case = made(tokens, causal, dtype, padding=padding, width=width, local=local, sinks=sinks, rate=rate)
@@ -267,7 +258,7 @@ def test_without_a_compiled_source_pytorch_computes(monkeypatch):
     options = {"scale": cases.SCALE, "chosen": case.chosen("token"), "key_mask_BT": None}
     inputs = [x.detach() for x in case.differentiable()]
     with_source = sparse_attention(*inputs, case.layout, **options)
-    monkeypatch.setattr(Source, "library", lambda source: None)
+    monkeypatch.setattr(Source, "function", lambda *_: None)
     assert not native_takes(case.q, case.v, case.layout)
     assert off(sparse_attention(*inputs, case.layout, **options), with_source) < NEAR[torch.float32]
 
@@ -281,7 +272,7 @@ def test_dense_attention_is_differentiated_in_c(causal, dtype, monkeypatch):
     found = []
     for in_c in (True, False):
         if not in_c:
-            monkeypatch.setattr(Source, "library", lambda source: None)
+            monkeypatch.setattr(Source, "function", lambda *_: None)
         inputs = [x.detach().to(dtype if in_c else torch.float32).requires_grad_() for x in case.differentiable()]
         out = dense_attention(*inputs, case.layout, **options)
         assert (type(out.grad_fn).__name__ == "_SparseAttentionBackward") == in_c

@@ -70,7 +70,7 @@ ALWAYS void attend_block(const int tiles, const Call *a, int64_t g, int64_t n, c
     for (int64_t j = 0; j < a->slots; j++) {
         if (slot[j] < 0) continue;
         const int64_t away = n - slot[j];
-        far[count] = away > a->local || (!a->causal && -away > a->local);
+        far[count] = is_far(a, away);
         key[count] = (far[count] ? p->far : p->near) + slot[j] * W * E;
         value[count] = p->value + slot[j] * W * D;
         number[count++] = slot[j];
@@ -113,17 +113,11 @@ ALWAYS float weigh_at_once(const float *x, int64_t W, float unit, float less, co
 /* A segment's tokens against the blocks that each of them chose. A token's weights are lessened by its slots' greatest
  * logit; where a chosen one is so much greater that their sum does not fit, by the greatest so far (`running`). */
 ALWAYS void attend_choices(const int tiles, const int running, const Call *a, int64_t g, int64_t from, int64_t until, const Packed *p, Room *r) {
-    const int64_t W = a->width, E = a->features, D = a->values, K = a->choices, N = a->blocks, R = up(a->distances, TILE);
-    const int64_t text = g / a->heads, head = g % a->heads;
-    const int64_t start = from * W, tokens = least(until * W, a->tokens) - start;
-    const int64_t *choice = a->choice + (g * a->tokens + start) * K;
+    const int64_t W = a->width, E = a->features, D = a->values, N = a->blocks, R = up(a->distances, TILE);
+    const int64_t text = g / a->heads, head = g % a->heads, start = from * W;
     const Number *q = a->q + text * a->q_text + head * a->q_head + start * a->q_row;
     const float unit = (float)a->scale * UNIT;
-    memset(r->first, 0, (N + 2) * sizeof *r->first);
-    for (int64_t i = 0; i < tokens * K; i++) if (choice[i] >= 0) r->first[choice[i] + 2]++;
-    for (int64_t n = 0; n <= N; n++) r->first[n + 1] += r->first[n];
-    for (int64_t i = 0; i < tokens; i++)
-        for (int64_t c = 0; c < K; c++) if (choice[i * K + c] >= 0) r->pair[r->first[choice[i * K + c] + 1]++] = (int32_t)i;
+    sort_pairs(a, g, start, least(until * W, a->tokens) - start, r->first, r->pair);
     for (int64_t n = 0; n < N; n++) {
         const Number *key = p->far + n * W * E, *value = p->value + n * W * D;
         const float *bias = p->some_hidden[n] ? p->bias + n * W : 0;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,14 +14,21 @@ from deepseek.models.attention.blocks import BlockLayout
 from deepseek.native.library import Source
 
 NEEDS = ("avx512f", "avx512bw", "avx512vl", "avx512dq")
-FILE = Path(__file__).with_name("attention.c")
-SOURCES = {torch.bfloat16: Source(FILE, NEEDS), torch.float32: Source(FILE, NEEDS, ("WIDE",))}
 MULTIPLES = {torch.bfloat16: 32, torch.float32: 16}
 """What the features of queries, keys and values have to be a multiple of."""
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
 """Of :func:`native_attention`, without the layout."""
 _NUMBERS = ("groups", "heads", "tokens", "blocks", "width", "features", "content", "values", "slots", "choices",
             "distances", "local", "causal", "threads", "tiles")  # fmt: skip
+
+
+def sources(name: str) -> dict[torch.dtype, Source]:
+    """A file beside this one, for each precision that it is compiled for."""
+    file = Path(__file__).with_name(name)
+    return {torch.bfloat16: Source(file, NEEDS), torch.float32: Source(file, NEEDS, ("WIDE",))}
+
+
+SOURCES = sources("attention.c")
 
 
 class _Call(ctypes.Structure):
@@ -55,7 +62,9 @@ def precision_taken(x: Tensor) -> bool:
         return False
     if x.device.type != "cpu" or x.dtype not in SOURCES:
         return False
-    return has_tiles() if x.dtype == torch.bfloat16 else SOURCES[x.dtype].library() is not None
+    if x.dtype == torch.bfloat16:
+        return has_tiles()
+    return PassCall.function(SOURCES[x.dtype], "deepseek_attention") is not None
 
 
 def native_takes(q: Tensor, v: Tensor, layout: BlockLayout) -> bool:
@@ -142,13 +151,18 @@ class PassCall:
                for at, step in enumerate(("text", "head", "row"))},
         )  # fmt: skip
 
+    @staticmethod
+    def function(source: Source, name: str) -> Callable[..., int] | None:
+        """A source's function of such calls; ``None`` where it does not run."""
+        return source.function(name, _Call)
+
     def made_by(self, source: Source, name: str) -> None:
         """Call a function of a source that runs here.
 
         Raises:
             MemoryError: the function says so.
         """
-        function = source.function(name, _Call)
+        function = self.function(source, name)
         assert function is not None
         if function(ctypes.byref(self._call)):
             raise MemoryError(f"no memory for attention of {self._tokens:,} tokens")

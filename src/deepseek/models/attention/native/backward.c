@@ -161,7 +161,7 @@ ALWAYS void block_backward(const int tiles, const Call *a, int64_t g, int64_t n,
     for (int64_t j = 0; j < a->slots; j++) {
         if (slot[j] < 0) continue;
         const int64_t away = n - slot[j], bucket = a->bucket[away + a->blocks];
-        const int far = away > a->local || (!a->causal && -away > a->local);
+        const int far = is_far(a, away);
         for (int64_t i = 0; i < W; i++) r->less[i] = ((far ? scale * r->distance[i * R + bucket] : 0.0f) - sums->mass[at + i]) * UNIT;
         meet(tiles, a, W, slot[j], far, a->causal && !away ? 1 : W, p, r, sums, out, 1);
         if (!far) continue;
@@ -175,16 +175,10 @@ ALWAYS void block_backward(const int tiles, const Call *a, int64_t g, int64_t n,
 
 /* The tokens of query blocks `from` to `until` and the blocks that each of them chose. */
 ALWAYS void choices_backward(const int tiles, const Call *a, int64_t g, int64_t from, int64_t until, const Packed *p, Room *r, const Sums *sums) {
-    const int64_t W = a->width, E = a->features, D = a->values, K = a->choices, N = a->blocks, R = up(a->distances, TILE);
-    const int64_t start = from * W, tokens = least(until * W, a->tokens) - start;
-    const int64_t *choice = a->choice + (g * a->tokens + start) * K;
+    const int64_t W = a->width, E = a->features, D = a->values, N = a->blocks, R = up(a->distances, TILE), start = from * W;
     const float scale = (float)a->scale;
     int32_t *first = sums->first;
-    memset(first, 0, (N + 2) * sizeof *first);
-    for (int64_t i = 0; i < tokens * K; i++) if (choice[i] >= 0) first[choice[i] + 2]++;
-    for (int64_t n = 0; n <= N; n++) first[n + 1] += first[n];
-    for (int64_t i = 0; i < tokens; i++)
-        for (int64_t c = 0; c < K; c++) if (choice[i * K + c] >= 0) sums->pair[first[choice[i * K + c] + 1]++] = (int32_t)i;
+    sort_pairs(a, g, start, least(until * W, a->tokens) - start, first, sums->pair);
     for (int64_t n = 0; n < N; n++)
         for (int64_t at = first[n]; at < first[n + 1]; at += MEET) {
             const int64_t some = least(first[n + 1] - at, MEET), rows = up(some, 32);

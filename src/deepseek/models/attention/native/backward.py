@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
 from deepseek.models.attention.blocks import BlockLayout
-from deepseek.models.attention.native.attention import NEEDS, Inputs, PassCall, native_takes
-from deepseek.native.library import Source
+from deepseek.models.attention.native.attention import Inputs, PassCall, native_takes, sources
 
-FILE = Path(__file__).with_name("backward.c")
-SOURCES = {torch.bfloat16: Source(FILE, NEEDS), torch.float32: Source(FILE, NEEDS, ("WIDE",))}
+SOURCES = sources("backward.c")
 
 
 def native_differentiates(q: Tensor, v: Tensor, layout: BlockLayout) -> bool:
     """Whether the C source computes gradients of these tensors' attention here."""
-    return native_takes(q, v, layout) and SOURCES[q.dtype].library() is not None
+    return native_takes(q, v, layout) and PassCall.function(SOURCES[q.dtype], "deepseek_attention_backward") is not None
 
 
 def native_gradients(

@@ -17,8 +17,6 @@
 #define LOW -1e30f /* of what is hidden */
 #define ROWS 32     /* of queries that meet keys together */
 
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* Logits are in units of log 2 where a quick power of 2 has digits enough. */
 #ifdef WIDE
 #define UNIT 1.0f
@@ -96,8 +94,20 @@ static inline int hide(const Call *a, int64_t text, int64_t n, float *bias) {
     return any;
 }
 
-static inline int64_t rows_of(const Call *a, int64_t n) { /* tokens of a block */
-    return a->tokens - n * a->width < a->width ? a->tokens - n * a->width : a->width;
+static inline int64_t rows_of(const Call *a, int64_t n) { return least(a->width, a->tokens - n * a->width); } /* tokens of a block */
+
+/* Whether a key block is far from a query block so many blocks after it. */
+static inline int is_far(const Call *a, int64_t away) { return away > a->local || (!a->causal && -away > a->local); }
+
+/* Sorts the choices of `tokens` tokens from token `start` on by key block: which of them chose block n are pair[first[n]]
+ * to before pair[first[n + 1]], in order; first: (N + 2). */
+static inline void sort_pairs(const Call *a, int64_t g, int64_t start, int64_t tokens, int32_t *first, int32_t *pair) {
+    const int64_t K = a->choices, N = a->blocks, *choice = a->choice + (g * a->tokens + start) * K;
+    memset(first, 0, (N + 2) * sizeof *first);
+    for (int64_t i = 0; i < tokens * K; i++) if (choice[i] >= 0) first[choice[i] + 2]++;
+    for (int64_t n = 0; n <= N; n++) first[n + 1] += first[n];
+    for (int64_t i = 0; i < tokens; i++)
+        for (int64_t c = 0; c < K; c++) if (choice[i * K + c] >= 0) pair[first[choice[i * K + c] + 1]++] = (int32_t)i;
 }
 
 /* Distances' rows of a head as the second factor, (E, R rounded up); scratch: (R, E). */

@@ -56,8 +56,6 @@ typedef struct {
     int64_t *number;                     /* (W) */
 } Room;
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* Sixteen numbers and what they are of. */
 typedef struct { __m512 x; __m512i who; } Sixteen;
 

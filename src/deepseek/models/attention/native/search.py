@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from deepseek.models.attention.blocks import BlockLayout
-from deepseek.models.attention.native.attention import MULTIPLES, NEEDS, precision_taken, with_rows
+from deepseek.models.attention.native.attention import MULTIPLES, precision_taken, sources, with_rows
 from deepseek.models.attention.pooling import Level
-from deepseek.native.library import Source
 
-FILE = Path(__file__).with_name("search.c")
-SOURCES = {torch.bfloat16: Source(FILE, NEEDS), torch.float32: Source(FILE, NEEDS, ("WIDE",))}
+SOURCES = sources("search.c")
 _NUMBERS = (
     "groups", "heads", "tokens", "first", "blocks", "width", "features", "content", "distances", "local", "sinks",
     "causal", "roots", "branching", "beam", "levels", "choices", "most", "threads", "tiles",
@@ -36,7 +33,7 @@ def native_searches(content: Tensor, layout: BlockLayout, *, by_token: bool) -> 
         precision_taken(content)
         and layout.width % 16 == 0
         and by_token == layout.causal
-        and SOURCES[content.dtype].library() is not None
+        and SOURCES[content.dtype].function("deepseek_search", _Search) is not None
     )
 
 
