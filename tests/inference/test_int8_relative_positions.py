@@ -29,7 +29,7 @@ def test_positions_survive_int8(runtime: Runtime, tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = DeepSeekBaseConfig(
         vocab_size=200, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        block_width=8, initializer_range=0.2,
+        block_width=8, gate_least=1, initializer_range=0.2,
     )  # fmt: skip
     model = from_config(config, head=HEAD, num_labels=8)
     layers = model.model.layers  # type: ignore[attr-defined]

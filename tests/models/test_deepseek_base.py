@@ -22,7 +22,7 @@ from deepseek.models.deepseek_base import (
 SMALL = {
     "vocab_size": 200, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
     "rotary_dim": 8, "block_width": 16, "dense_until": 64, "gate_roots": 4, "gate_branching": 2, "gate_beam": 2,
-    "eos_token_id": 199, "num_labels": 3,
+    "gate_least": 1, "eos_token_id": 199, "num_labels": 3,
 }  # fmt: skip
 HEADS = {
     "AutoModelForMaskedLM": DeepSeekBaseForMaskedLM,

@@ -25,7 +25,7 @@ TEXTS = [
 ]
 SMALL: dict[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "rotary_dim": 8,
-    "block_width": 8, "dense_until": 16,
+    "block_width": 8, "dense_until": 16, "gate_least": 1,
 }  # fmt: skip
 """Texts of more than 16 tokens are read sparsely."""
 

@@ -56,7 +56,7 @@ class Case:
     def layout(self) -> BlockLayout:
         return BlockLayout(
             width=self.width, causal=self.causal, local=self.local, sinks=self.sinks, rate=self.rate,
-            roots=4, branching=2, beam=3, buckets=9,
+            roots=4, branching=2, beam=3, buckets=9, least=1,
         )  # fmt: skip
 
     def errors(self, device: str = "cpu") -> dict[str, float]:

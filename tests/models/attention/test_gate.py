@@ -15,7 +15,7 @@ from deepseek.models.attention.blocks import BlockLayout
 from deepseek.models.attention.gate import choose
 from deepseek.models.attention.pooling import occupied, pool_blocks, tree
 
-WIDE = {"roots": 10_000, "width": 8}
+WIDE = {"roots": 10_000, "width": 8, "least": 1}
 
 
 def scores(case):
@@ -35,14 +35,15 @@ def eligible(layout, tokens):
 
 
 @pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("least", [1, 7])
 @pytest.mark.parametrize("tokens", [8, 60, 203])
-def test_each_token_gets_its_best_blocks(causal, tokens):
-    case = cases.case(BlockLayout(causal=causal, **WIDE), tokens)
+def test_each_token_gets_its_best_blocks(causal, least, tokens):
+    case = cases.case(BlockLayout(causal=causal, **WIDE | {"least": least}), tokens)
     chosen, good = case.chosen("token"), eligible(case.layout, tokens)
     best = scores(case).masked_fill(~good, -math.inf)
     for token in range(tokens):
         known = token // case.layout.width + 1 if causal else case.layout.blocks(tokens)
-        number = min(int(good[token].sum()), case.layout.chosen(known))
+        number = min(int(good[token].sum()), max(least, math.ceil(math.log2(known)), 1))
         want = best[:, :, token].topk(number, -1).indices.sort(-1).values
         have = chosen[:, :, token].sort(-1).values[..., -number:] if number else chosen[:, :, token, :0]
         assert torch.equal(have, want)
@@ -74,7 +75,7 @@ def test_a_query_block_gets_what_one_of_its_tokens_wants_most():
 )
 def test_what_is_chosen_is_far_real_and_chosen_once(kind, tokens, roots, branching, beam):
     causal, choice = kind
-    layout = BlockLayout(width=4, causal=causal, roots=roots, branching=branching, beam=beam)
+    layout = BlockLayout(width=4, least=1, causal=causal, roots=roots, branching=branching, beam=beam)
     case = cases.case(layout, tokens, padding=tokens // 3)
     chosen = case.chosen(choice)
     units = tokens if choice == "token" else layout.blocks(tokens)
@@ -92,12 +93,14 @@ def test_what_is_chosen_is_far_real_and_chosen_once(kind, tokens, roots, branchi
 
 
 def test_a_wide_beam_finds_what_looking_at_all_finds():
-    all_at_once, by_levels = (BlockLayout(width=4, causal=True, beam=500, roots=roots) for roots in (10_000, 4))
+    all_at_once, by_levels = (
+        BlockLayout(width=4, least=1, causal=True, beam=500, roots=roots) for roots in (10_000, 4)
+    )
     for choice in ("token",):
         found = [cases.case(layout, 600).chosen(choice) for layout in (all_at_once, by_levels)]
         assert torch.equal(found[0].sort(-1).values, found[1].sort(-1).values)
     found = [
-        cases.case(BlockLayout(width=4, beam=500, roots=roots), 600).chosen("block").sort(-1).values
+        cases.case(BlockLayout(width=4, least=1, beam=500, roots=roots), 600).chosen("block").sort(-1).values
         for roots in (10_000, 4)
     ]
     # a token's probabilities are over the nodes at hand, which differ by level: nearly always the same
@@ -105,7 +108,7 @@ def test_a_wide_beam_finds_what_looking_at_all_finds():
 
 
 def test_a_salient_token_is_found_through_all_levels():
-    layout = BlockLayout(width=4, roots=4, branching=4, beam=2, causal=True)
+    layout = BlockLayout(width=4, least=1, roots=4, branching=4, beam=2, causal=True)
     torch.manual_seed(0)
     k = 0.1 * torch.randn(1, 1, 4000, cases.CONTENT)
     needle = torch.zeros(cases.CONTENT)
@@ -122,7 +125,7 @@ def test_a_salient_token_is_found_through_all_levels():
 
 
 def test_a_token_does_not_choose_by_what_comes_after_it():
-    layout = BlockLayout(width=4, roots=6, branching=3, beam=2, causal=True)
+    layout = BlockLayout(width=4, least=1, roots=6, branching=3, beam=2, causal=True)
     whole = cases.case(layout, 300)
     for cut in (50, 131, 299):
         k = whole.k.detach().clone()
@@ -141,7 +144,7 @@ def test_a_token_does_not_choose_by_what_comes_after_it():
 
 
 def test_pooling_is_one_softmax_over_all_tokens_below_a_node():
-    layout = BlockLayout(width=4, roots=1, branching=3)
+    layout = BlockLayout(width=4, least=1, roots=1, branching=3)
     keys, saliency = torch.randn(1, 2, 70, 5), torch.randn(2, 5)
     mask = torch.rand(1, 70) > 0.2
     top = tree(pool_blocks(keys, saliency, 4, mask), layout)[-1]
@@ -151,7 +154,7 @@ def test_pooling_is_one_softmax_over_all_tokens_below_a_node():
 
 @pytest.mark.parametrize("sharpness", [-2.0, 0.0, 1.5])
 def test_sharpness_weighs_blocks_and_not_the_tokens_of_one(sharpness):
-    layout = BlockLayout(width=4, roots=1, branching=3)
+    layout = BlockLayout(width=4, least=1, roots=1, branching=3)
     keys, saliency, sharp = torch.randn(1, 2, 70, 5), torch.randn(2, 5), torch.full((2,), sharpness)
     mask = torch.rand(1, 70) > 0.2
     mask[:, 8:16] = False  # two blocks of padding, which have to weigh nothing at any sharpness
@@ -165,7 +168,7 @@ def test_sharpness_weighs_blocks_and_not_the_tokens_of_one(sharpness):
 
 
 def test_chunks_change_nothing(monkeypatch):
-    layout = BlockLayout(width=8, roots=16, branching=2)
+    layout = BlockLayout(width=8, least=1, roots=16, branching=2)
     case = cases.case(layout, 700)
     whole = case.chosen("block"), case.chosen("token")
     monkeypatch.setattr("deepseek.models.attention.gate.CHUNK", 1)
@@ -173,14 +176,16 @@ def test_chunks_change_nothing(monkeypatch):
     assert torch.equal(case.chosen("token"), whole[1])
 
 
-@pytest.mark.parametrize("wrong", [{"width": 0}, {"local": -1}, {"rate": 0.0}, {"branching": 1}, {"beam": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"width": 0}, {"local": -1}, {"rate": 0.0}, {"least": 0}, {"branching": 1}, {"beam": 0}]
+)
 def test_layouts_that_cannot_be_are_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         BlockLayout(**wrong)
 
 
 def test_where_all_before_is_padding_nothing_is_chosen():
-    layout = BlockLayout(width=4, roots=2, branching=2, beam=2, causal=True)
+    layout = BlockLayout(width=4, least=1, roots=2, branching=2, beam=2, causal=True)
     q = torch.randn(1, 1, 100, cases.CONTENT)
     mask = torch.zeros(1, 100, dtype=torch.bool)
     mask[:, -4:] = True
@@ -193,7 +198,7 @@ def test_where_all_before_is_padding_nothing_is_chosen():
 def test_tokens_choose_alike_some_at_a_time(causal, monkeypatch):
     from deepseek.models.attention import gate
 
-    case = cases.case(BlockLayout(causal=causal, width=8, roots=4, beam=4), 500)
+    case = cases.case(BlockLayout(causal=causal, width=8, least=1, roots=4, beam=4), 500)
     whole = case.chosen("token")
     monkeypatch.setattr(gate, "TOKENS", 48)
     parts = case.chosen("token")

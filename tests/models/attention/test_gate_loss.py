@@ -95,7 +95,7 @@ def test_every_level_is_compared_with_dense_attention(causal, padding):
 
 
 WIDTH, CONTENT = 8, 16
-LAYOUT = BlockLayout(width=WIDTH, roots=4, beam=4, causal=True)
+LAYOUT = BlockLayout(width=WIDTH, least=1, roots=4, beam=4, causal=True)
 
 
 def text_with_a_needle(tokens, draw):

@@ -43,7 +43,7 @@ DRAWN = {
 
 
 def made(tokens, causal, dtype=torch.bfloat16, *, padding=0, seed=0, **changes):
-    layout = BlockLayout(**{"width": 32, "causal": causal, "roots": 8, "beam": 4, **changes})
+    layout = BlockLayout(**{"width": 32, "causal": causal, "roots": 8, "beam": 4, "least": 1, **changes})
     case = cases.case(layout, tokens, padding=min(padding, tokens - 1), seed=seed, dtype=dtype)
     leaves = Level(case.leaves.keys.to(dtype), case.leaves.mass, 1)
     return replace(case, leaves=leaves, v=torch.cat([case.v, case.v.flip(2)], -1).detach().requires_grad_())

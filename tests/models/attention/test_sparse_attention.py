@@ -24,7 +24,7 @@ KINDS = [(False, "block"), (False, "token"), (True, "token")]
 
 
 def layout(causal: bool, **changes) -> BlockLayout:
-    return BlockLayout(**{"width": 16, "causal": causal, "roots": 8, "branching": 4, "beam": 4, **changes})
+    return BlockLayout(**{"width": 16, "causal": causal, "roots": 8, "branching": 4, "beam": 4, "least": 1, **changes})
 
 
 def both(case, chosen, weights):
@@ -204,7 +204,7 @@ def test_views_are_read_as_they_are(causal, choice):
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("tokens", [3, 17, 60, 203])
 def test_memory_that_nobody_wrote_is_not_read(causal, tokens, monkeypatch):
-    case = cases.case(BlockLayout(causal=causal, width=8), tokens)
+    case = cases.case(BlockLayout(causal=causal, width=8, least=1), tokens)
     chosen, plain = case.chosen("token"), torch.empty
 
     def full_of_nothing(*shape, **options):
@@ -224,7 +224,7 @@ def test_memory_that_nobody_wrote_is_not_read(causal, tokens, monkeypatch):
 def test_queries_that_are_padding_spoil_nothing(kind):
     """All keys of the first tokens of a text that is padded on the left are hidden."""
     causal, choice = kind
-    case = cases.case(BlockLayout(causal=causal, width=8), 203)
+    case = cases.case(BlockLayout(causal=causal, width=8, least=1), 203)
     mask = case.mask.clone()
     mask[-1, :70] = False
     leaves = pool_blocks(case.k.detach()[..., : cases.CONTENT], torch.zeros(cases.HEADS, cases.CONTENT), 8, mask)

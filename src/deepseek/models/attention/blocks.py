@@ -28,6 +28,7 @@ class BlockLayout:
         local: blocks on each side of a query's own that are always attended to (causal: only before it).
         sinks: first blocks of the sequence that are attended to by all.
         rate: far blocks that the gate chooses, as a multiple of log2 of the number of blocks.
+        least: far blocks that it chooses at least, where there are so many: among few blocks, fewer would save little.
         buckets: distances that are told apart, to each side; beyond the last one all are alike.
         branching: children of a node in the tree of pooled keys.
         beam: nodes of a level that are followed down; no fewer than blocks are chosen.
@@ -42,6 +43,7 @@ class BlockLayout:
     local: int = 1
     sinks: int = 1
     rate: float = 1.0
+    least: int = 8
     buckets: int = 20
     branching: int = 4
     beam: int = 8
@@ -49,8 +51,10 @@ class BlockLayout:
     causal: bool = False
 
     def __post_init__(self) -> None:
-        least = {"width": 1, "local": 0, "sinks": 0, "buckets": 1, "branching": 2, "beam": 1, "roots": 1}
-        for name, low in least.items():
+        lowest = {
+            "width": 1, "local": 0, "sinks": 0, "least": 1, "buckets": 1, "branching": 2, "beam": 1, "roots": 1,
+        }  # fmt: skip
+        for name, low in lowest.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} of a block layout: expected {low} or more, received {getattr(self, name)}")
         if not self.rate > 0:
@@ -72,7 +76,7 @@ class BlockLayout:
 
     def chosen(self, blocks: int) -> int:
         """Far blocks that the gate chooses for a query among N blocks: O(log N)."""
-        return max(1, math.ceil(self.rate * math.log2(blocks))) if blocks > 1 else 1
+        return max(self.least, math.ceil(self.rate * math.log2(blocks))) if blocks > 1 else 1
 
     def complete(self, blocks: int) -> bool:
         """Whether near blocks, sinks and chosen ones are all N there are, so that the gate leaves nothing out."""

@@ -33,8 +33,9 @@ ROTARY = 32
 _FREE = frozenset(
     {
         "rotary_dim", "rotary_shortest", "rotary_longest", "attention_mode", "dense_until", "block_width",
-        "local_blocks", "sink_blocks", "gate_rate", "distance_buckets", "gate_branching", "gate_beam", "gate_roots",
-        "gate_loss_weight", "gate_loss_queries", "gate_multiplier", "classifier_pooling", "max_position_embeddings",
+        "local_blocks", "sink_blocks", "gate_rate", "gate_least", "distance_buckets", "gate_branching", "gate_beam",
+        "gate_roots", "gate_loss_weight", "gate_loss_queries", "gate_multiplier", "classifier_pooling",
+        "max_position_embeddings",
     }
 )  # fmt: skip
 """Fields of the config that the old checkpoint does not settle."""

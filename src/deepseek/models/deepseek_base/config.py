@@ -31,8 +31,8 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         causal: a decoder; set by the head for causal language modelling.
         attention_mode: ``"auto"`` (dense up to ``dense_until`` tokens, sparse beyond), ``"dense"`` or ``"sparse"``.
         dense_until: tokens.
-        block_width, local_blocks, sink_blocks, gate_rate, distance_buckets, gate_branching, gate_beam, gate_roots: see
-            :class:`deepseek.models.attention.blocks.BlockLayout`.
+        block_width, local_blocks, sink_blocks, gate_rate, gate_least, distance_buckets, gate_branching, gate_beam,
+            gate_roots: see :class:`deepseek.models.attention.blocks.BlockLayout`.
         gate_loss_weight: of the loss that teaches the gate where attention goes
             (:mod:`deepseek.models.attention.alignment`), added to any head's loss in training; 0 leaves it out.
         gate_loss_queries: tokens of a text that it looks at.
@@ -73,6 +73,7 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         local_blocks: int = 1,
         sink_blocks: int = 1,
         gate_rate: float = 1.0,
+        gate_least: int = 8,
         distance_buckets: int = 20,
         gate_branching: int = 4,
         gate_beam: int = 8,
@@ -119,6 +120,7 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         self.local_blocks = local_blocks
         self.sink_blocks = sink_blocks
         self.gate_rate = gate_rate
+        self.gate_least = gate_least
         self.distance_buckets = distance_buckets
         self.gate_branching = gate_branching
         self.gate_beam = gate_beam
@@ -176,6 +178,7 @@ class DeepSeekBaseConfig(PreTrainedConfig):
             local=self.local_blocks,
             sinks=self.sink_blocks,
             rate=self.gate_rate,
+            least=self.gate_least,
             buckets=self.distance_buckets,
             branching=self.gate_branching,
             beam=self.gate_beam,
