@@ -7,7 +7,9 @@
 #pragma once
 #include <immintrin.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -173,6 +175,19 @@ ALWAYS void to_bf16(uint16_t *out, __m512 v) {
 }
 
 static inline int64_t up(int64_t n, int64_t by) { return (n + by - 1) / by * by; }
+
+/* Has the system give large pages for memory that nobody has written to yet, where it has them. */
+static inline void large_pages(void *at, int64_t bytes) {
+    const uintptr_t page = 1 << 21, from = ((uintptr_t)at + page - 1) & ~(page - 1), until = ((uintptr_t)at + bytes) & ~(page - 1);
+    if (until > from) madvise((void *)from, until - from, MADV_HUGEPAGE);
+}
+
+/* Memory for much, in large pages if it can be. */
+static inline uint8_t *lots_of(int64_t bytes) {
+    uint8_t *memory = aligned_alloc(bytes < 1 << 22 ? 64 : 1 << 21, bytes < 1 << 22 ? up(bytes, 64) : up(bytes, 1 << 21));
+    if (memory) large_pages(memory, bytes);
+    return memory;
+}
 
 /* Cuts memory for so many bytes off the front, in whole cache lines. */
 static inline void *cut(uint8_t **memory, int64_t bytes) {

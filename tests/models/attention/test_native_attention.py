@@ -17,8 +17,9 @@ from deepseek.models.attention.blocks import BlockLayout
 from deepseek.models.attention.dense import dense_attention
 from deepseek.models.attention.native.attention import SOURCES, has_tiles, native_attention, native_takes
 from deepseek.models.attention.native.backward import native_differentiates, native_gradients
+from deepseek.models.attention.native.pooling import native_pools
 from deepseek.models.attention.native.search import native_search, native_searches
-from deepseek.models.attention.pooling import Level, tree
+from deepseek.models.attention.pooling import Level, occupied, pool_blocks, tree
 from deepseek.models.attention.reference import reference_attention
 from deepseek.models.attention.sparse import sparse_attention
 from deepseek.native.library import Source
@@ -279,3 +280,35 @@ def test_dense_attention_is_differentiated_in_c(causal, dtype, monkeypatch):
         found.append((out.detach() * case.mask[:, None, :, None], *torch.autograd.grad((out * weights).sum(), inputs)))
     for one, other in zip(*found, strict=True):
         assert off(one, other) < 3 * NEAR[dtype]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    tokens=st.integers(1, 300),
+    width=st.sampled_from([16, 64]),
+    features=st.sampled_from([8, 16, 40]),
+    spare=st.integers(0, 2),
+    masked=st.booleans(),
+    sharp=st.booleans(),
+    dtype=st.sampled_from(sorted({dtype for dtype, _ in WAYS if dtype == torch.float32 or TILES}, key=str)),
+)
+def test_summaries_are_what_pytorch_makes(tokens, width, features, spare, masked, sharp, dtype):
+    torch.manual_seed(tokens)
+    keys = (
+        torch.randn(2, tokens, 3, features + 8).to(dtype).transpose(1, 2)[..., :features]
+    )  # as a projection gives them
+    saliency, sharpness = torch.randn(3, features), 0.3 * torch.randn(3) if sharp else None
+    mask = None
+    if masked:
+        mask = torch.rand(2, tokens) > 0.4
+        mask[1, : tokens // 2] = False
+    options = {"sharpness_H": sharpness, "spare": spare}
+    assert native_pools(keys, saliency, sharpness)
+    found = pool_blocks(keys, saliency, width, mask, **options)
+    saliency.requires_grad_()
+    assert not native_pools(keys, saliency, sharpness)
+    wanted = pool_blocks(keys.float(), saliency, width, mask, **options)
+    assert found.keys.dtype == dtype
+    torch.testing.assert_close(found.keys.float(), wanted.keys, atol=NEAR[dtype], rtol=NEAR[dtype])
+    assert torch.equal(occupied(found), occupied(wanted))
+    torch.testing.assert_close(found.mass, wanted.mass, atol=1e-4, rtol=1e-5)

@@ -142,7 +142,7 @@ def members(slots: Tensor, blocks: int) -> Tensor:
     """(..., S) block numbers, -1 for none, as (..., N) booleans."""
     shape = (*slots.shape[:-1], blocks + 1)
     found = torch.zeros(shape, dtype=torch.bool, device=slots.device)
-    return found.scatter_(-1, slots % (blocks + 1), True)[..., :blocks]  # -1 is the last column
+    return found.scatter_(-1, slots.long() % (blocks + 1), True)[..., :blocks]  # -1 is the last column
 
 
 def to_blocks(x: Tensor, width: int) -> Tensor:

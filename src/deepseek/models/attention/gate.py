@@ -64,7 +64,7 @@ def choose(
         scale: of attention's logits.
 
     Returns:
-        (B, H, N, k) or (B, H, T, k) int64 block numbers, best first, -1 where there are no more.
+        (B, H, N, k) or (B, H, T, k) block numbers, best first, -1 where there are no more; int64, from C int32.
     """
     whole = tree(detached(leaves), layout)
     if native_searches(content_BHTC, layout, by_token=choice == "token"):

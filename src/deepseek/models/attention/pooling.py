@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepseek.models.attention.blocks import BlockLayout, to_blocks
+from deepseek.models.attention.native.pooling import native_pooling, native_pools
 
 NOTHING = -1e30
 """Mass of a node without tokens."""
@@ -55,6 +56,9 @@ def pool_blocks(
         sharpness_H: t of each head; 0 if there is none.
         spare: empty blocks behind the last; a graph that is traced for all lengths must not have just one block.
     """
+    if native_pools(content_BHTC, saliency_HC, sharpness_H):
+        keys, mass = native_pooling(content_BHTC, saliency_HC, width, key_mask_BT, sharpness_H=sharpness_H, spare=spare)
+        return Level(keys, mass, 1)
     tokens = content_BHTC.shape[-2]
     missing = -tokens % width + spare * width
     padded_BHTC = functional.pad(content_BHTC, (0, 0, 0, missing))  # a copy, and rows without gaps for both products

@@ -177,7 +177,7 @@ def _by_head(
     hidden, width, content = blocks.hidden_BNW, blocks.layout.width, blocks.s_GNC.shape[-1]
     step = max(width, scattered.QUERIES // width * width)
     room = None
-    for group, chosen_Tk in enumerate(chosen.flatten(0, 1)):
+    for group, chosen_Tk in enumerate(chosen.flatten(0, 1).long()):
         k_NWE = blocks.k_GNWE[group].clone()
         k_NWE[..., :content] += blocks.s_GNC[group][:, None]
         for start in range(0, tokens, step):

@@ -110,6 +110,11 @@ ALWAYS float weigh_at_once(const float *x, int64_t W, float unit, float less, co
     return _mm512_reduce_add_ps(sum);
 }
 
+/* Has bytes that are wanted soon brought near. */
+ALWAYS void fetch(const void *at, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)at + i, _MM_HINT_T0);
+}
+
 /* A segment's tokens against the blocks that each of them chose. A token's weights are lessened by its slots' greatest
  * logit; where a chosen one is so much greater that their sum does not fit, by the greatest so far (`running`). */
 ALWAYS void attend_choices(const int tiles, const int running, const Call *a, int64_t g, int64_t from, int64_t until, const Packed *p, Room *r) {
@@ -118,13 +123,18 @@ ALWAYS void attend_choices(const int tiles, const int running, const Call *a, in
     const Number *q = a->q + text * a->q_text + head * a->q_head + start * a->q_row;
     const float unit = (float)a->scale * UNIT;
     sort_pairs(a, g, start, least(until * W, a->tokens) - start, r->first, r->pair);
+    memset(r->pair + r->first[N], 0, ROWS * sizeof *r->pair); /* the last ones look ahead too */
     for (int64_t n = 0; n < N; n++) {
         const Number *key = p->far + n * W * E, *value = p->value + n * W * D;
         const float *bias = p->some_hidden[n] ? p->bias + n * W : 0;
         for (int64_t at = r->first[n]; at < r->first[n + 1]; at += ROWS) {
             const int64_t some = least(r->first[n + 1] - at, ROWS);
             const int32_t *who = r->pair + at;
-            for (int64_t i = 0; i < ROWS; i++) copy(r->query + i * E, q + who[i < some ? i : 0] * a->q_row, E);
+            for (int64_t i = 0; i < ROWS; i++) {
+                copy(r->query + i * E, q + who[i < some ? i : 0] * a->q_row, E);
+                fetch(q + who[some + i] * a->q_row, E * sizeof *q);
+                fetch(r->mixed + who[i < some ? i : 0] * D, D * sizeof(float));
+            }
             product(tiles, r->query, E, STEP, ROWS, &key, 1, E, W, r->logits, W, 0);
             distances_of(tiles, a, r->query, ROWS, p->distance, r->distance);
             float factor[ROWS];
@@ -197,7 +207,7 @@ static int64_t room_of(const Call *a, int64_t segment, uint8_t *memory, Room *r)
     r->mixed = cut(&at, tokens * D * 4);
     r->distance = cut(&at, ROWS * R * 4);
     r->part = cut(&at, ROWS * D * 4);
-    r->pair = cut(&at, a->choice ? tokens * a->choices * 4 : 0);
+    r->pair = cut(&at, a->choice ? (tokens * a->choices + ROWS) * 4 : 0);
     r->first = cut(&at, (a->blocks + 2) * 4);
     return at - memory;
 }
@@ -225,8 +235,9 @@ int deepseek_attention(const Call *a) {
     Packed p;
     Room none;
     const int64_t shared = packed_of(a, 0, &p), own = room_of(a, segment, 0, &none);
-    uint8_t *memory = aligned_alloc(64, shared + own * a->threads);
+    uint8_t *memory = lots_of(shared + own * a->threads);
     if (!memory) return 1;
+    large_pages(a->out, a->groups * a->tokens * a->values * (int64_t)sizeof *a->out);
     packed_of(a, memory, &p);
     const int64_t segments = (a->blocks + segment - 1) / segment;
 #pragma omp parallel num_threads(a->threads)

@@ -119,7 +119,7 @@ class PassCall:
         **more: Tensor,
     ) -> None:  # fmt: skip
         q, k, v, s, r, chosen, key_mask = inputs
-        choices: Tensor | None = chosen.contiguous()
+        choices: Tensor | None = chosen.to(torch.int32).contiguous()
         batch, heads, self._tokens, features = q.shape
         blocks = layout.blocks(self._tokens)
         slots = layout.near_slots(blocks)

@@ -362,7 +362,7 @@ int deepseek_attention_backward(const Call *a) {
     Sums sums[lots * parts];
     Room none;
     const int64_t one = packed_of(a, 0, packed), other = sums_for(a, longest, 0, sums), own = room_of(a, 0, &none);
-    uint8_t *memory = aligned_alloc(64, lots * one + lots * parts * other + a->threads * own);
+    uint8_t *memory = lots_of(lots * one + lots * parts * other + a->threads * own);
     if (!memory) return 1;
     for (int64_t i = 0; i < lots; i++) packed_of(a, memory + i * one, packed + i);
     for (int64_t i = 0; i < lots * parts; i++) sums_for(a, longest, memory + lots * one + i * other, sums + i);

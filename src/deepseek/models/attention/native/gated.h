@@ -40,7 +40,7 @@ typedef struct {
     const Number *r;         /* (H, R, C) */
     const int64_t *slot;     /* (N, S), or (G, N, S) if slots_step; -1 for none */
     int64_t slots_step;
-    const int64_t *choice;   /* (G, T, K) or null; -1 for none */
+    const int32_t *choice;   /* (G, T, K) or null; -1 for none */
     const int32_t *bucket;   /* (2 N + 1), of distances from -N */
     const uint8_t *hidden;   /* (B, T) or null */
     Number *out;             /* (B, H, T, D) */
@@ -102,7 +102,8 @@ static inline int is_far(const Call *a, int64_t away) { return away > a->local |
 /* Sorts the choices of `tokens` tokens from token `start` on by key block: which of them chose block n are pair[first[n]]
  * to before pair[first[n + 1]], in order; first: (N + 2). */
 static inline void sort_pairs(const Call *a, int64_t g, int64_t start, int64_t tokens, int32_t *first, int32_t *pair) {
-    const int64_t K = a->choices, N = a->blocks, *choice = a->choice + (g * a->tokens + start) * K;
+    const int64_t K = a->choices, N = a->blocks;
+    const int32_t *choice = a->choice + (g * a->tokens + start) * K;
     memset(first, 0, (N + 2) * sizeof *first);
     for (int64_t i = 0; i < tokens * K; i++) if (choice[i] >= 0) first[choice[i] + 2]++;
     for (int64_t n = 0; n <= N; n++) first[n + 1] += first[n];

@@ -35,7 +35,7 @@ typedef struct {
     const int32_t *bucket; /* (2 N + 1), of distances from -N */
     const int32_t *due;    /* of each query block, how many it chooses */
     const uint8_t *hidden; /* (B, T) of queries, or null */
-    int64_t *out;          /* (G, T or query blocks, K), -1 for none */
+    int32_t *out;          /* (G, T or query blocks, K), -1 for none */
 } Search;
 
 /* A head's tree as products read it. */
@@ -43,6 +43,7 @@ typedef struct {
     Number *rows[LEVELS];  /* (nodes, E), zeros behind the content */
     Number *tiles[LEVELS]; /* of the first nodes, as many as a search may begin with */
     float *bias[LEVELS];     /* 0, or LOW for a node of nothing */
+    int32_t *gaps;           /* of each level, whether it has such nodes */
     Number *distance;      /* (R rounded up, E) */
 } Tree;
 
@@ -63,10 +64,9 @@ typedef struct { __m512 x; __m512i who; } Sixteen;
 #define EXCHANGE(SHUFFLE_X, SHUFFLE_WHO, bigger)                                                                       \
     do {                                                                                                              \
         const __m512 other = SHUFFLE_X;                                                                               \
-        const __mmask16 take = (_mm512_cmp_ps_mask(other, s.x, _CMP_GT_OQ) & (bigger)) |                              \
-                               (_mm512_cmp_ps_mask(other, s.x, _CMP_LT_OQ) & (__mmask16)~(bigger));                   \
-        s.who = _mm512_mask_mov_epi32(s.who, take, SHUFFLE_WHO);                                                      \
-        s.x = _mm512_mask_mov_ps(s.x, take, other);                                                                   \
+        const __m512 now = _mm512_mask_mov_ps(_mm512_min_ps(s.x, other), bigger, _mm512_max_ps(s.x, other));          \
+        s.who = _mm512_mask_mov_epi32(s.who, _mm512_cmp_ps_mask(now, s.x, _CMP_NEQ_OQ), SHUFFLE_WHO);                 \
+        s.x = now;                                                                                                    \
     } while (0)
 #define BY_1(bigger) EXCHANGE(_mm512_permute_ps(s.x, 0xb1), _mm512_shuffle_epi32(s.who, 0xb1), bigger)
 #define BY_2(bigger) EXCHANGE(_mm512_permute_ps(s.x, 0x4e), _mm512_shuffle_epi32(s.who, 0x4e), bigger)
@@ -123,7 +123,7 @@ ALWAYS int64_t greatest(float *x, int64_t count, int64_t keep, int32_t *which) {
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     int32_t who[count]; /* of those that may be kept */
     int64_t there = count;
-    if (count > 4 * TILE) {
+    if (count > 2 * TILE) {
         /* of each lane's greatest, the one in the last place that is kept: no fewer are as great */
         __m512 top = _mm512_loadu_ps(x);
         for (int64_t i = 16; i < count; i += 16) top = _mm512_max_ps(top, _mm512_loadu_ps(x + i));
@@ -182,6 +182,14 @@ ALWAYS __m128 four_sums(__m512 a, __m512 b, __m512 c, __m512 d) {
 
 /* Products of a query and `count` rows of keys that follow each other. */
 ALWAYS void products(const Number *query, const Number *rows, int64_t E, int64_t count, float *out) {
+    if (count == 4) {
+        __m512 sum[4];
+        UNROLLED for (int i = 0; i < 4; i++) sum[i] = add_products(_mm512_setzero_ps(), query, rows + i * E);
+        for (int64_t e = STEP; e < E; e += STEP)
+            UNROLLED for (int i = 0; i < 4; i++) sum[i] = add_products(sum[i], query + e, rows + i * E + e);
+        _mm_storeu_ps(out, four_sums(sum[0], sum[1], sum[2], sum[3]));
+        return;
+    }
     for (int64_t c = 0; c < count; c += 4) {
         __m512 sum[4];
         for (int i = 0; i < 4; i++) sum[i] = _mm512_setzero_ps();
@@ -272,7 +280,7 @@ ALWAYS void search_for_block(const int tiles, const Search *a, int64_t g, int64_
         }
         number = best_of_block(a, g, n, count, keep, r, kept);
     }
-    int64_t *out = a->out + (g * ((a->tokens + a->width - 1) / a->width) + n) * a->choices;
+    int32_t *out = a->out + (g * ((a->tokens + a->width - 1) / a->width) + n) * a->choices;
     for (int64_t i = 0; i < a->choices; i++) out[i] = i < number ? kept[i] : -1;
 }
 
@@ -301,17 +309,20 @@ ALWAYS void search_for_tokens(const int tiles, const Search *a, int64_t g, int64
                 products(r->query + w * E, t->rows[l] + first * E, E, least(B, a->nodes[l] - first), x + p * B);
             }
             const int64_t count = up(number * B, TILE), least_node = span > 1 ? 0 : a->sinks, middle = own + a->blocks - (span - 1) / 2;
+            const __m512i few = number <= 16 ? _mm512_maskz_loadu_epi32((__mmask16)((1u << number) - 1), kept) : _mm512_setzero_si512();
             for (int64_t i = 0; i < count; i += 16) {
                 const __mmask16 there = number * B - i < 16 ? (__mmask16)((1u << (number * B - i)) - 1) : 0xffff;
-                const __m512i parent = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), there, _mm512_loadu_si512(r->parent + i), kept, 4);
+                const __m512i of = _mm512_loadu_si512(r->parent + i);
+                const __m512i parent = number <= 16 ? _mm512_permutexvar_epi32(of, few)
+                                                    : _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), there, of, kept, 4);
                 const __m512i node = _mm512_add_epi32(_mm512_mullo_epi32(parent, _mm512_set1_epi32((int)B)), _mm512_loadu_si512(r->child + i));
                 const __mmask16 good = there & _mm512_cmplt_epi32_mask(node, _mm512_set1_epi32((int)until)) &
                                        _mm512_cmpge_epi32_mask(node, _mm512_set1_epi32((int)least_node));
                 __m512i at = _mm512_sub_epi32(_mm512_set1_epi32((int)middle), _mm512_mullo_epi32(node, _mm512_set1_epi32((int)span)));
                 at = _mm512_max_epi32(at, _mm512_setzero_si512()); /* no node that is good lies further away than there are blocks */
                 const __m512i bucket = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), good, at, a->bucket, 4);
-                const __m512 bias = _mm512_mask_i32gather_ps(_mm512_setzero_ps(), good, node, t->bias[l], 4);
-                const __m512 score = _mm512_add_ps(_mm512_add_ps(_mm512_loadu_ps(x + i), terms_at(r->far + w * R, R, bucket)), bias);
+                __m512 score = _mm512_add_ps(_mm512_loadu_ps(x + i), terms_at(r->far + w * R, R, bucket));
+                if (t->gaps[l]) score = _mm512_add_ps(score, _mm512_mask_i32gather_ps(_mm512_setzero_ps(), good, node, t->bias[l], 4));
                 _mm512_storeu_ps(x + i, _mm512_mask_mov_ps(_mm512_set1_ps(LOW), good, score));
                 _mm512_storeu_si512(r->node + i, node);
             }
@@ -320,7 +331,7 @@ ALWAYS void search_for_tokens(const int tiles, const Search *a, int64_t g, int64
         }
     }
     for (int64_t w = 0; w < there; w++) {
-        int64_t *out = a->out + (g * a->tokens + n * W + w) * a->choices;
+        int32_t *out = a->out + (g * a->tokens + n * W + w) * a->choices;
         for (int64_t i = 0; i < a->choices; i++) out[i] = i < r->number[w] ? r->kept[w * room + i] : -1;
     }
 }
@@ -344,9 +355,11 @@ static void plant(const Search *a, int64_t g, Tree *t) {
     for (int64_t l = 0; l < a->levels; l++) {
         const int64_t nodes = a->nodes[l];
         memset(t->rows[l], 0, up(nodes, TILE) * E * sizeof(Number));
+        t->gaps[l] = 0;
         for (int64_t n = 0; n < nodes; n++) {
             memcpy(t->rows[l] + n * E, a->keys[l] + (g * nodes + n) * C, C * sizeof(Number));
             t->bias[l][n] = a->mass[l][g * nodes + n] > NOBODY ? 0.0f : LOW;
+            t->gaps[l] |= t->bias[l][n] < 0;
         }
         pack_rows(t->rows[l], E, nodes, begins(a, l), E, t->tiles[l]);
     }
@@ -363,6 +376,7 @@ static int64_t tree_of(const Search *a, uint8_t *memory, Tree *t) {
         t->tiles[l] = cut(&at, begins(a, l) * a->features * sizeof(Number));
         t->bias[l] = cut(&at, a->nodes[l] * 4);
     }
+    t->gaps = cut(&at, LEVELS * 4);
     t->distance = cut(&at, 2 * up(a->distances, TILE) * a->features * sizeof(Number));
     return at - memory;
 }
@@ -392,8 +406,9 @@ int deepseek_search(const Search *a) {
     Tree none;
     Room nothing;
     const int64_t tree = tree_of(a, 0, &none), own = room_of(a, 0, &nothing), lots = least(a->groups, 8);
-    uint8_t *memory = aligned_alloc(64, tree * lots + own * a->threads);
+    uint8_t *memory = lots_of(tree * lots + own * a->threads);
     if (!memory) return 1;
+    large_pages(a->out, a->groups * (a->causal ? a->tokens : (a->tokens + a->width - 1) / a->width) * a->choices * 4);
     const int64_t blocks = (a->tokens + a->width - 1) / a->width;
 #pragma omp parallel num_threads(a->threads)
     {

@@ -73,7 +73,7 @@ def native_search(
     due_N = torch.tensor(due, dtype=torch.int32)
     nodes = torch.tensor([level.mass.shape[-1] for level in levels])
     units = tokens if layout.causal else queries
-    out = torch.empty(batch, heads, units, choices, dtype=torch.int64)
+    out = torch.empty(batch, heads, units, choices, dtype=torch.int32)
     addresses = ctypes.c_void_p * len(levels)
     key_addresses, mass_addresses = (addresses(*(x.data_ptr() for x in each)) for each in (keys, mass))
     search = _Search(
