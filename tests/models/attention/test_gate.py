@@ -177,7 +177,7 @@ def test_chunks_change_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"width": 0}, {"local": -1}, {"rate": 0.0}, {"least": 0}, {"branching": 1}, {"beam": 0}]
+    "wrong", [{"width": 0}, {"local": -1}, {"rate": 0.0}, {"least": 0}, {"branching": 1}, {"beam": 0}, {"roots": 0}]
 )
 def test_layouts_that_cannot_be_are_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):

@@ -32,7 +32,8 @@ class BlockLayout:
         buckets: distances that are told apart, to each side; beyond the last one all are alike.
         branching: children of a node in the tree of pooled keys.
         beam: nodes of a level that are followed down; no fewer than blocks are chosen.
-        roots: the search begins at the lowest level with at most so many nodes, and looks at all of these.
+        roots: the search begins at the lowest level with at most so many nodes, and looks at all of these; by default
+            256 or, where each token has few before it and pays for each level by itself (causal), 512.
         causal: a token sees none after it.
 
     Raises:
@@ -47,7 +48,7 @@ class BlockLayout:
     buckets: int = 20
     branching: int = 4
     beam: int = 8
-    roots: int = 256
+    roots: int | None = None
     causal: bool = False
 
     def __post_init__(self) -> None:
@@ -55,8 +56,9 @@ class BlockLayout:
             "width": 1, "local": 0, "sinks": 0, "least": 1, "buckets": 1, "branching": 2, "beam": 1, "roots": 1,
         }  # fmt: skip
         for name, low in lowest.items():
-            if getattr(self, name) < low:
-                raise ConfigError(f"{name} of a block layout: expected {low} or more, received {getattr(self, name)}")
+            value = self.top if name == "roots" else getattr(self, name)
+            if value < low:
+                raise ConfigError(f"{name} of a block layout: expected {low} or more, received {value}")
         if not self.rate > 0:
             raise ConfigError(f"rate of a block layout: expected more than 0, received {self.rate}")
 
@@ -64,6 +66,11 @@ class BlockLayout:
     def sides(self) -> int:
         """Directions in which keys lie: 1 if causal, else 2."""
         return 1 if self.causal else 2
+
+    @property
+    def top(self) -> int:
+        """The number of nodes that the search begins with, at most."""
+        return (512 if self.causal else 256) if self.roots is None else self.roots
 
     @property
     def near(self) -> int:

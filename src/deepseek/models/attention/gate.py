@@ -119,7 +119,7 @@ class _Search:
         before = (self.block_N - self.layout.local).clamp(min=0).tolist()
         start = 0
         for depth in range(deepest + 1):
-            reach = self.layout.roots * self.layout.branching**depth
+            reach = self.layout.top * self.layout.branching**depth
             end = len(before) if depth == deepest else sum(number <= reach for number in before)
             if end > start:
                 yield depth, slice(start, end)

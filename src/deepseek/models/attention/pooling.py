@@ -88,9 +88,9 @@ def above(level: Level, branching: int) -> Level:
 
 
 def tree(leaves: Level, layout: BlockLayout) -> list[Level]:
-    """The levels of a search, from the leaves up to the first with at most ``layout.roots`` nodes."""
+    """The levels of a search, from the leaves up to the first with at most ``layout.top`` nodes."""
     levels = [leaves]
-    while levels[-1].mass.shape[-1] > layout.roots:
+    while levels[-1].mass.shape[-1] > layout.top:
         levels.append(above(levels[-1], layout.branching))
     return levels
 

@@ -77,7 +77,7 @@ class DeepSeekBaseConfig(PreTrainedConfig):
         distance_buckets: int = 20,
         gate_branching: int = 4,
         gate_beam: int = 8,
-        gate_roots: int = 256,
+        gate_roots: int | None = None,
         gate_loss_weight: float = 0.1,
         gate_loss_queries: int = 32,
         gate_multiplier: float = 5.0,

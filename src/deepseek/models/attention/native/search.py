@@ -67,7 +67,7 @@ def native_search(
     far = max(1, whole - 1 - layout.local) if layout.causal else blocks
     choices = min(layout.chosen(whole), far, blocks)
     wide = (max(due[-1], layout.beam) + 1) * layout.branching
-    begins = min(layout.roots, blocks) if layout.causal else levels[-1].mass.shape[-1]
+    begins = min(layout.top, blocks) if layout.causal else levels[-1].mass.shape[-1]
     hidden = None if query_mask_BT is None else (~query_mask_BT.bool()).to(torch.uint8).contiguous()
     bucket = layout.bucket(torch.arange(-blocks, blocks + 1)).to(torch.int32)
     due_N = torch.tensor(due, dtype=torch.int32)
@@ -79,7 +79,7 @@ def native_search(
     search = _Search(
         groups=batch * heads, heads=heads, tokens=tokens, first=first_block, blocks=blocks, width=layout.width,
         features=-(-features // multiple) * multiple, content=features, distances=rows.shape[1], local=layout.local,
-        sinks=layout.sinks, causal=layout.causal, roots=layout.roots, branching=layout.branching, beam=layout.beam,
+        sinks=layout.sinks, causal=layout.causal, roots=layout.top, branching=layout.branching, beam=layout.beam,
         levels=len(levels), choices=choices, most=-(-max(wide, begins) // 16) * 16, threads=torch.get_num_threads(),
         tiles=tiles and content.dtype == torch.bfloat16, scale=scale, q=content.data_ptr(),
         q_text=content.stride(0), q_head=content.stride(1), q_row=content.stride(2),
