@@ -42,8 +42,8 @@ def _train(clock: Clock, seed: int, target: Path, settings: dict[str, Any]) -> d
                 ids, labels = _repeated(batch, tokens, draw)
             else:
                 ids, labels = _recall(batch, tokens, pairs, questions, draw)
-            outputs = model.model(input_ids=ids)
             scored = labels != -100
+            outputs = model.model(input_ids=ids, gate_loss_mask=scored)
             logits = model.lm_head(outputs.last_hidden_state[scored])
             loss = model.with_gate_loss(functional.cross_entropy(logits, labels[scored]), outputs)
             take_step(model, optimizer, loss, rate=settings["rate"] * min(1.0, (step + 1) / 50) * (1 - 0.9 * done))

@@ -473,3 +473,18 @@ def test_the_gate_learns_where_attention_goes():
     assert model.eval().model(ids).gate_loss is None
     short = model.train().model(ids[:, :20])
     assert short.gate_loss is None
+
+
+def test_a_decoders_gate_learns_from_what_is_scored():
+    model = made(DeepSeekBaseForCausalLM, gate_loss_weight=1.0).train()
+    ids = texts(padding=0)["input_ids"]
+    labels = torch.full_like(ids, -100)
+    labels[:, 131] = ids[:, 131]
+    before = torch.zeros_like(ids)
+    before[:, 130] = 1
+    learned = model.model(ids, gate_loss_mask=before).gate_loss
+    plain = torch.nn.functional.cross_entropy(model(ids).logits[:, 130], ids[:, 131])
+    torch.testing.assert_close(model(ids, labels=labels).loss, plain + learned)  # whatever is drawn is that token
+    assert model.eval()(ids, labels=labels).loss == plain
+    with pytest.raises(ConfigError, match=r"gate_loss_mask: expected shape \(2, 150\), received \(2, 149\)"):
+        model.model(ids, gate_loss_mask=before[:, 1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import attention_cases as cases
 import pytest
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def expected(case, positions, causal):
-    """The loss, query by query and node by node."""
+    """The loss, query by query and node by node; positions of each text."""
     layout, tokens = case.layout, case.q.shape[2]
     blocks = layout.blocks(tokens)
     levels = [case.leaves]
@@ -26,7 +27,7 @@ def expected(case, positions, causal):
     total = 0.0
     for text, head in [(b, h) for b in range(case.q.shape[0]) for h in range(cases.HEADS)]:
         weights, losses = [], []
-        for i in positions:
+        for i in positions[text]:
             own, q = i // layout.width, cases.SCALE * case.q[text, head, i]
             c = q[: cases.CONTENT]
 
@@ -91,7 +92,26 @@ def test_every_level_is_compared_with_dense_attention(causal, padding):
     positions = torch.randint(first, 150, (5,)).tolist()
     assert loss is not None
     with torch.no_grad():
-        assert loss.item() == pytest.approx(expected(case, positions, causal), rel=1e-4)
+        assert loss.item() == pytest.approx(expected(case, 2 * [positions], causal), rel=1e-4)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_only_scored_tokens_are_drawn_of_each_text_its_own(causal, masked):
+    layout = BlockLayout(causal=causal, width=8, branching=3)
+    case = cases.case(layout, 150, padding=30)
+    scored = torch.zeros(2, 150, dtype=torch.bool)
+    scored[0, 140] = scored[1, 100] = scored[1, 3] = True
+    if not causal:
+        scored[1, 3] = False  # of a decoder it has no block to choose, and is never drawn
+    options = {"scale": cases.SCALE, "queries": 4, "key_mask_BT": case.mask if masked else None}
+    given = replace(case, mask=case.mask if masked else torch.ones_like(case.mask))
+    with torch.no_grad():
+        loss = gate_alignment_loss(case.q, case.k, case.s, case.leaves, case.r, layout, **options, scored_BT=scored)
+        assert loss.item() == pytest.approx(expected(given, [4 * [140], 4 * [100]], causal), rel=1e-4)
+        scored[0] = False  # a text of which nothing is scored teaches nothing
+        loss = gate_alignment_loss(case.q, case.k, case.s, case.leaves, case.r, layout, **options, scored_BT=scored)
+        assert loss.item() == pytest.approx(expected(given, [[], 4 * [100]], causal), rel=1e-4)
 
 
 WIDTH, CONTENT = 8, 16

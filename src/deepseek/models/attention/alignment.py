@@ -1,13 +1,14 @@
 """A loss that teaches the gate where attention goes.
 
-Some queries of a text are drawn; for each, the share of dense attention that every far block gets is the target
-(without gradient), and the gate's scores of the blocks are the prediction: cross-entropy over the far blocks, less the
-target's entropy. A query weighs by what it gives to far blocks at all, and by how concentrated that is: one that looks
-at a single block is lost without it, one that looks at twenty wants their average, and would have every block's summary
-be that. The nodes above are taught in the same way, up to two of them, so that the search of a text longer than those
-in training does not lose on its way down what the leaves would have shown: the saliency of tokens learns to make a
-block findable by whoever needs it, among all others. SeerAttention (arXiv:2410.13276) distils a gate in this way after
-training, for all queries and one level; with a fixed number of queries it costs O(T) and can be part of training.
+Some queries of a text are drawn, of a decoder's those whose predictions are scored; for each, the share of dense
+attention that every far block gets is the target (without gradient), and the gate's scores of the blocks are the
+prediction: cross-entropy over the far blocks, less the target's entropy. A query weighs by what it gives to far blocks
+at all, and by how concentrated that is: one that looks at a single block is lost without it, one that looks at twenty
+wants their average, and would have every block's summary be that. The nodes above are taught in the same way, up to two
+of them, so that the search of a text longer than those in training does not lose on its way down what the leaves would
+have shown: the saliency of tokens learns to make a block findable by whoever needs it, among all others. SeerAttention
+(arXiv:2410.13276) distils a gate in this way after training, for all queries and one level; with a fixed number of
+queries it costs O(T) and can be part of training.
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ def gate_alignment_loss(
     scale: float,
     queries: int,
     key_mask_BT: Tensor | None = None,
+    scored_BT: Tensor | None = None,
 ) -> Tensor | None:
     """The mean divergence of the gate's scores from dense attention, over levels of the tree, in nats.
 
     Args:
         term_BHNC: the gate's term of each key block, as attention adds it.
         scored: the summaries as the search scores them.
-        queries: how many positions are drawn (by PyTorch's generator), the same of all texts and heads.
+        queries: how many positions are drawn (by PyTorch's generator), the same of all heads.
+        scored_BT: which positions may be drawn, of each text for itself; all, the same of all texts, if there is none.
 
     Returns:
         A number, or ``None`` if the text is too short to have blocks that a gate would choose from.
@@ -47,12 +50,18 @@ def gate_alignment_loss(
     first = (layout.local + layout.sinks + 1) * width if layout.causal else 0
     if layout.neighbourly(blocks - layout.sinks) or tokens <= first:
         return None
-    drawn_S = torch.randint(first, tokens, (queries,), device="cpu").to(q_BHTE.device)
     device = q_BHTE.device
+    given_BT = None if key_mask_BT is None else key_mask_BT.bool()
+    if scored_BT is None:
+        drawn_S = torch.randint(first, tokens, (queries,), device="cpu").to(device)
+        q_BHSE = q_BHTE[:, :, drawn_S].float()
+    else:
+        drawn_S, some_B = _drawn(scored_BT.bool(), first, queries)
+        q_BHSE = q_BHTE.gather(2, drawn_S[..., None].expand(*q_BHTE.shape[:2], -1, q_BHTE.shape[-1])).float()
+        given_BT = some_B[:, None].expand(-1, tokens) if given_BT is None else given_BT & some_B[:, None]
     own_S = drawn_S // width
     node_N = torch.arange(blocks, device=device)
-    q_BHSE = q_BHTE[:, :, drawn_S].float()
-    good_BHSN = layout.is_choosable(own_S[:, None], node_N) & occupied(scored)[:, :, None]
+    good_BHSN = layout.is_choosable(own_S[..., None], node_N) & occupied(scored)[:, :, None]
     with torch.no_grad():
         mass = block_attention(
             q_BHSE, k_BHTE.float(), term_BHNC.float(), r_HRC.float(), layout, drawn_S, scale, key_mask_BT
@@ -61,8 +70,8 @@ def gate_alignment_loss(
         far = mass.sum(-1, keepdim=True)
         target = mass / far.clamp(min=1e-9)
         weight_BHS = far.squeeze(-1) * _concentration(target, good_BHSN)
-        if key_mask_BT is not None:
-            weight_BHS = weight_BHS * key_mask_BT[:, drawn_S][:, None]
+        if given_BT is not None:
+            weight_BHS = weight_BHS * given_BT[:, None].gather(2, drawn_S.expand(len(given_BT), 1, -1))
         weight_BHS = weight_BHS / weight_BHS.sum(-1, keepdim=True).clamp(min=1e-6)
     content_BHSC = scale * q_BHSE[..., : scored.keys.shape[-1]]
     distance_BHSR = content_BHSC @ r_HRC.float().transpose(-1, -2)
@@ -72,14 +81,22 @@ def gate_alignment_loss(
         good, wanted = _of_nodes(good_BHSN, level.span), _of_nodes(target, level.span)
         node = node_N[: good.shape[-1]]
         if layout.causal:  # the search looks at complete nodes; what they leave over, at blocks themselves
-            good = good & layout.is_whole(own_S[:, None], node, level.span)
+            good = good & layout.is_whole(own_S[..., None], node, level.span)
         score = content_BHSC @ level.keys.transpose(-1, -2)
-        bucket = layout.bucket(layout.to_middle(own_S[:, None], node, level.span))
+        bucket = layout.bucket(layout.to_middle(own_S[..., None], node, level.span))
         score = score + distance_BHSR.gather(-1, bucket.expand(score.shape))
         losses.append((weight_BHS * _divergence(wanted * good, score, good)).sum(-1).mean())
         if good.shape[-1] <= 2:
             return torch.stack(losses).mean()
         level = above(level, layout.branching)
+
+
+def _drawn(scored_BT: Tensor, first: int, queries: int) -> tuple[Tensor, Tensor]:
+    """(B, 1, S) positions from ``first`` on, of those that are scored; and which texts have any."""
+    allowed_BT = scored_BT & (torch.arange(scored_BT.shape[1], device=scored_BT.device) >= first)
+    some_B = allowed_BT.any(1)
+    drawn_BS = torch.multinomial((allowed_BT | ~some_B[:, None]).float(), queries, replacement=True)
+    return drawn_BS[:, None], some_B
 
 
 def _concentration(share_BHSN: Tensor, good_BHSN: Tensor) -> Tensor:

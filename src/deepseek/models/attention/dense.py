@@ -151,12 +151,12 @@ def far_term(q_BHTE: Tensor, s_BHNC: Tensor, r_HRC: Tensor, layout: BlockLayout,
     """What far blocks add to the logits of their keys, without the scale: (B, H, T, N), 0 for near blocks.
 
     Args:
-        own_T: the queries' blocks.
+        own_T: the queries' blocks; (B, 1, T) where texts differ.
     """
     content_BHTC = q_BHTE[..., : s_BHNC.shape[-1]]
     blocks = s_BHNC.shape[2]
     node_N = torch.arange(blocks, device=q_BHTE.device)
-    delta_TN = own_T[:, None] - node_N
+    delta_TN = own_T[..., None] - node_N
     distance_BHTR = content_BHTC @ r_HRC.to(content_BHTC.dtype).transpose(-1, -2)
     bucket_NN = layout.bucket(node_N[:, None] - node_N)
     bucket = bucket_NN[own_T.clamp(max=blocks - 1)].expand(*distance_BHTR.shape[:3], -1)
@@ -177,7 +177,7 @@ def block_attention(
     """The share of each block in some queries' dense attention, (B, H, S, N); all float32.
 
     Args:
-        position_S: the queries' positions.
+        position_S: the queries' positions; (B, 1, S) where texts differ.
     """
     tokens, device = k_BHTE.shape[2], k_BHTE.device
     place_T = torch.arange(tokens, device=device)
@@ -185,7 +185,7 @@ def block_attention(
     term = far_term(q_BHSE, term_BHNC, r_HRC, layout, position_S // layout.width)
     logits = scale * (q_BHSE @ k_BHTE.transpose(-1, -2) + term[..., block_T])
     if layout.causal:
-        logits = logits.masked_fill(place_T > position_S[:, None], LOW)
+        logits = logits.masked_fill(place_T > position_S[..., None], LOW)
     if key_mask_BT is not None:
         logits = logits.masked_fill(~key_mask_BT[:, None, None].bool(), LOW)
     share = logits.softmax(-1)

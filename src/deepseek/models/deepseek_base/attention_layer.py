@@ -49,6 +49,7 @@ class AttentionInputs:
             causal one the tokens from there on are.
         exporting: whether a graph for any length is being traced.
         gate_losses: where layers leave what their gates have to learn; ``None`` if nobody asks.
+        scored_BT: from which tokens they learn it; ``None`` for all.
     """
 
     tables: tuple[Tensor, Tensor]
@@ -56,6 +57,7 @@ class AttentionInputs:
     dense_until: int
     exporting: bool
     gate_losses: list[Tensor] | None = None
+    scored_BT: Tensor | None = None
     turns: Tensor | None = None
     starts: tuple[int, ...] | None = None
     only_behind: bool = False
@@ -69,7 +71,8 @@ class AttentionInputs:
         if mask is not None and bool(mask.all()):
             mask = None
         lead = min(max(start - (keys - queries), 0), queries)
-        return slice(lead, queries), replace(self, mask_BL=mask, starts=None)
+        scored = None if self.scored_BT is None else self.scored_BT[text : text + 1, lead:]
+        return slice(lead, queries), replace(self, mask_BL=mask, starts=None, scored_BT=scored)
 
 
 def _own_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
@@ -252,7 +255,7 @@ class GatedAttention(nn.Module):
     def _leave_gate_loss(self, q: Tensor, k: Tensor, gate: Gate, inputs: AttentionInputs) -> None:
         loss = gate_alignment_loss(
             q, k, gate.term, gate.scored, gate.rows, self.layout,
-            scale=self.scale, queries=self.loss_queries, key_mask_BT=inputs.mask_BL,
+            scale=self.scale, queries=self.loss_queries, key_mask_BT=inputs.mask_BL, scored_BT=inputs.scored_BT,
         )  # fmt: skip
         if loss is not None and inputs.gate_losses is not None:
             inputs.gate_losses.append(loss)

@@ -103,12 +103,19 @@ class DeepSeekBaseForCausalLM(DeepSeekBasePreTrainedModel, GenerationMixin):
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        gate_loss_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits (B, T, vocabulary), of the last ``logits_to_keep`` tokens if not 0; with ``labels`` the loss too."""
+        """Logits (B, T, vocabulary), of the last ``logits_to_keep`` tokens if not 0; with ``labels`` the loss too.
+
+        Gates learn from the tokens that ``gate_loss_mask`` says, by default from those before a label.
+        """
+        if labels is not None and self.training and isinstance(logits_to_keep, int) and not logits_to_keep:
+            gate_loss_mask = before_labels(labels) if gate_loss_mask is None else gate_loss_mask
         outputs = self.model(
-            input_ids, attention_mask, token_type_ids, inputs_embeds, past_key_values, use_cache=use_cache, **kwargs
-        )
+            input_ids, attention_mask, token_type_ids, inputs_embeds, past_key_values,
+            use_cache=use_cache, gate_loss_mask=gate_loss_mask, **kwargs,
+        )  # fmt: skip
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(outputs.last_hidden_state[:, kept])
         loss = None
@@ -123,6 +130,11 @@ class DeepSeekBaseForCausalLM(DeepSeekBasePreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+
+def before_labels(labels_BT: Tensor) -> Tensor:
+    """Which tokens are followed by one that has a label."""
+    return nn.functional.pad(labels_BT[:, 1:] != -100, (0, 1))
 
 
 def pooled(hidden_BTM: Tensor, attention_mask: Tensor | None, config: DeepSeekBaseConfig) -> Tensor:

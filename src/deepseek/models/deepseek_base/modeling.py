@@ -115,6 +115,7 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
         inputs_embeds: Tensor | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
+        gate_loss_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> DeepSeekBaseOutput:
         """Hidden states of (B, T) tokens.
@@ -122,6 +123,8 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
         Args:
             attention_mask: (B, T), or (B, past + T) with a cache; 0 for padding. ``None``: no padding.
             past_key_values: a cache of the tokens before, for causal models.
+            gate_loss_mask: (B, T), from which tokens the gates learn in training: those that have something to look
+                for, as what follows them is scored. ``None``: all.
             output_attentions: also give each layer's shares of keys, (B, H, T, past + T), 0 where the gate looks away.
 
         Raises:
@@ -135,7 +138,11 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
         past = 0 if cache is None else cache.get_seq_length()
         wanted = kwargs.get("output_attentions")
         asked = self.config.output_attentions if wanted is None else wanted
-        inputs = self._inputs(x, attention_mask, past, shares=[] if asked else None)
+        if gate_loss_mask is not None and gate_loss_mask.shape != x.shape[:2]:
+            raise ConfigError(
+                f"gate_loss_mask: expected shape {tuple(x.shape[:2])}, received {tuple(gate_loss_mask.shape)}"
+            )
+        inputs = self._inputs(x, attention_mask, past, shares=[] if asked else None, scored=gate_loss_mask)
         for index, layer in enumerate(self.layers):
             kept = None if cache is None else cache.layers[index]
             assert kept is None or isinstance(kept, GatedCacheLayer)
@@ -157,7 +164,13 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
         return gated_cache(given, len(self.layers)) if given is not None or (wanted and not training) else None
 
     def _inputs(
-        self, x: Tensor, attention_mask: Tensor | None, past: int, *, shares: list[Tensor] | None = None
+        self,
+        x: Tensor,
+        attention_mask: Tensor | None,
+        past: int,
+        *,
+        shares: list[Tensor] | None = None,
+        scored: Tensor | None = None,
     ) -> AttentionInputs:
         batch, tokens, _ = x.shape
         exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
@@ -185,6 +198,7 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
             exporting=exporting,
             shares=shares,
             gate_losses=[] if self.training and self.config.gate_loss_weight and torch.is_grad_enabled() else None,
+            scored_BT=scored,
         )
 
     def rotary_tables(self, start: int, end: int, like: Tensor) -> tuple[Tensor, Tensor]:
