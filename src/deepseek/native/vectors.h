@@ -8,6 +8,9 @@
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
+/* The first so many of sixteen lanes: all if there are more, none below 1. */
+ALWAYS __mmask16 lanes(int64_t count) { return count >= 16 ? 0xffff : count <= 0 ? 0 : (__mmask16)((1u << count) - 1); }
+
 ALWAYS __m512i repeated(const void *four_bytes) {
     int32_t bits;
     memcpy(&bits, four_bytes, 4);

@@ -290,13 +290,12 @@ def test_dense_attention_is_differentiated_in_c(causal, dtype, monkeypatch):
     spare=st.integers(0, 2),
     masked=st.booleans(),
     sharp=st.booleans(),
-    dtype=st.sampled_from(sorted({dtype for dtype, _ in WAYS if dtype == torch.float32 or TILES}, key=str)),
+    dtype=st.sampled_from([torch.float32, *([torch.bfloat16] if TILES else [])]),
 )
 def test_summaries_are_what_pytorch_makes(tokens, width, features, spare, masked, sharp, dtype):
     torch.manual_seed(tokens)
-    keys = (
-        torch.randn(2, tokens, 3, features + 8).to(dtype).transpose(1, 2)[..., :features]
-    )  # as a projection gives them
+    projected = torch.randn(2, tokens, 3, features + 8).to(dtype)
+    keys = projected.transpose(1, 2)[..., :features]
     saliency, sharpness = torch.randn(3, features), 0.3 * torch.randn(3) if sharp else None
     mask = None
     if masked:

@@ -152,7 +152,7 @@ static void attend(const int tiles, const uint16_t *qkv, int64_t T, int64_t E, i
     uint16_t *queries = (uint16_t *)(mixed + 16 * D); /* (16, D) */
     const float factor = 1.44269504f / sqrtf((float)D); /* of scores as powers of two */
     const int64_t whole = T / 16 * 16;
-    const __mmask16 rest = (__mmask16)((1u << (T - whole)) - 1);
+    const __mmask16 rest = lanes(T - whole);
     for (int64_t t = 0; t < P; t += 16)
         for (int64_t d = 0; d < D; d += 32) {
             __m512i rows[16];

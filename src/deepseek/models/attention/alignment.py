@@ -51,14 +51,12 @@ def gate_alignment_loss(
     if layout.neighbourly(blocks - layout.sinks) or tokens <= first:
         return None
     device = q_BHTE.device
-    given_BT = None if key_mask_BT is None else key_mask_BT.bool()
     if scored_BT is None:
         drawn_S = torch.randint(first, tokens, (queries,), device="cpu").to(device)
         q_BHSE = q_BHTE[:, :, drawn_S].float()
     else:
-        drawn_S, some_B = _drawn(scored_BT.bool(), first, queries)
+        drawn_S = _drawn(scored_BT.bool(), first, queries)
         q_BHSE = q_BHTE.gather(2, drawn_S[..., None].expand(*q_BHTE.shape[:2], -1, q_BHTE.shape[-1])).float()
-        given_BT = some_B[:, None].expand(-1, tokens) if given_BT is None else given_BT & some_B[:, None]
     own_S = drawn_S // width
     node_N = torch.arange(blocks, device=device)
     good_BHSN = layout.is_choosable(own_S[..., None], node_N) & occupied(scored)[:, :, None]
@@ -70,8 +68,9 @@ def gate_alignment_loss(
         far = mass.sum(-1, keepdim=True)
         target = mass / far.clamp(min=1e-9)
         weight_BHS = far.squeeze(-1) * _concentration(target, good_BHSN)
-        if given_BT is not None:
-            weight_BHS = weight_BHS * given_BT[:, None].gather(2, drawn_S.expand(len(given_BT), 1, -1))
+        for counted_BT in (key_mask_BT, scored_BT):
+            if counted_BT is not None:
+                weight_BHS = weight_BHS * counted_BT[:, None].gather(2, drawn_S.expand(len(counted_BT), 1, -1)).bool()
         weight_BHS = weight_BHS / weight_BHS.sum(-1, keepdim=True).clamp(min=1e-6)
     content_BHSC = scale * q_BHSE[..., : scored.keys.shape[-1]]
     distance_BHSR = content_BHSC @ r_HRC.float().transpose(-1, -2)
@@ -91,12 +90,11 @@ def gate_alignment_loss(
         level = above(level, layout.branching)
 
 
-def _drawn(scored_BT: Tensor, first: int, queries: int) -> tuple[Tensor, Tensor]:
-    """(B, 1, S) positions from ``first`` on, of those that are scored; and which texts have any."""
+def _drawn(scored_BT: Tensor, first: int, queries: int) -> Tensor:
+    """(B, 1, S) positions from ``first`` on, of those that are scored; any of a text that has none."""
     allowed_BT = scored_BT & (torch.arange(scored_BT.shape[1], device=scored_BT.device) >= first)
-    some_B = allowed_BT.any(1)
-    drawn_BS = torch.multinomial((allowed_BT | ~some_B[:, None]).float(), queries, replacement=True)
-    return drawn_BS[:, None], some_B
+    allowed_BT = allowed_BT | ~allowed_BT.any(1, keepdim=True)
+    return torch.multinomial(allowed_BT.float(), queries, replacement=True)[:, None]
 
 
 def _concentration(share_BHSN: Tensor, good_BHSN: Tensor) -> Tensor:

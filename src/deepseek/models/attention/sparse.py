@@ -177,7 +177,7 @@ def _by_head(
     hidden, width, content = blocks.hidden_BNW, blocks.layout.width, blocks.s_GNC.shape[-1]
     step = max(width, scattered.QUERIES // width * width)
     room = None
-    for group, chosen_Tk in enumerate(chosen.flatten(0, 1).long()):
+    for group, chosen_Tk in enumerate(chosen.flatten(0, 1)):
         k_NWE = blocks.k_GNWE[group].clone()
         k_NWE[..., :content] += blocks.s_GNC[group][:, None]
         for start in range(0, tokens, step):
@@ -188,7 +188,7 @@ def _by_head(
                 k_NWE=k_NWE,
                 v_NWD=blocks.v_GNWD[group],
                 r_RC=blocks.r_HRC[group % blocks.heads],
-                chosen_Tk=chosen_Tk[some],
+                chosen_Tk=chosen_Tk[some].long(),
                 hidden_NW=None if hidden is None else hidden[group // blocks.heads],
                 layout=blocks.layout,
             )

@@ -110,8 +110,9 @@ class DeepSeekBaseForCausalLM(DeepSeekBasePreTrainedModel, GenerationMixin):
 
         Gates learn from the tokens that ``gate_loss_mask`` says, by default from those before a label.
         """
-        if labels is not None and self.training and isinstance(logits_to_keep, int) and not logits_to_keep:
-            gate_loss_mask = before_labels(labels) if gate_loss_mask is None else gate_loss_mask
+        all_kept = isinstance(logits_to_keep, int) and not logits_to_keep
+        if gate_loss_mask is None and labels is not None and self.training and all_kept:
+            gate_loss_mask = before_labels(labels)
         outputs = self.model(
             input_ids, attention_mask, token_type_ids, inputs_embeds, past_key_values,
             use_cache=use_cache, gate_loss_mask=gate_loss_mask, **kwargs,

@@ -215,7 +215,7 @@ ALWAYS void attend(const int64_t D, const float *query, const uint16_t *keys, co
     }
     __m512 total = _mm512_setzero_ps();
     for (int64_t t = 0; t < length; t += 16) {
-        __mmask16 there = length - t >= 16 ? 0xffff : (__mmask16)((1u << (length - t)) - 1);
+        __mmask16 there = lanes(length - t);
         __m512 e = exponential(_mm512_sub_ps(_mm512_maskz_loadu_ps(there, scores + t), _mm512_set1_ps(top)));
         e = _mm512_maskz_mov_ps(there, e);
         _mm512_mask_storeu_ps(scores + t, there, e);

@@ -133,7 +133,7 @@ class PassCall:
             "slot": slots.contiguous(),
             "choice": choices,
             "bucket": layout.bucket(torch.arange(-blocks, blocks + 1)).to(torch.int32),
-            "hidden": None if key_mask is None else (~key_mask.bool()).to(torch.uint8).contiguous(),
+            "hidden": hidden_tokens(key_mask),
             **more,
         }
         steps = {"q": with_rows(q), "k": with_rows(k), "v": with_rows(v), "out": more["out"]}
@@ -166,6 +166,11 @@ class PassCall:
         assert function is not None
         if function(ctypes.byref(self._call)):
             raise MemoryError(f"no memory for attention of {self._tokens:,} tokens")
+
+
+def hidden_tokens(mask: Tensor | None) -> Tensor | None:
+    """A mask of tokens as the C sources read it: bytes, 1 for what is none."""
+    return None if mask is None else (~mask.bool()).to(torch.uint8).contiguous()
 
 
 def with_rows(x: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ ALWAYS void weigh_rows(const Call *a, int64_t rows, const float *bias, int64_t u
                 const int64_t at = (i + j) * W + w, seen = until + i + j - w;
                 __m512 y = _mm512_fmadd_ps(_mm512_loadu_ps(r->logits + at), unit, _mm512_set1_ps(r->less[i + j]));
                 if (bias) y = _mm512_add_ps(y, _mm512_loadu_ps(bias + w));
-                if (seen < 16) y = _mm512_mask_mov_ps(_mm512_set1_ps(LOW), seen <= 0 ? 0 : (__mmask16)((1u << seen) - 1), y);
+                if (seen < 16) y = _mm512_mask_mov_ps(_mm512_set1_ps(LOW), lanes(seen), y);
                 share[j] = POWER(y);
                 slope[j] = _mm512_mul_ps(share[j], _mm512_sub_ps(_mm512_loadu_ps(r->inner + at), _mm512_set1_ps(r->delta[i + j])));
                 whole[j] = _mm512_add_ps(whole[j], slope[j]);

@@ -76,7 +76,7 @@ static inline void with_term(const Call *a, int64_t g, int64_t n, const Number *
     for (int64_t i = 0; i < there; i++) {
         memcpy(rows + i * a->features, k + i * a->k_row, a->features * sizeof *k);
         for (int64_t c = 0; c < C; c += 16) {
-            const __mmask16 m = C - c < 16 ? (1u << (C - c)) - 1 : 0xffff;
+            const __mmask16 m = lanes(C - c);
             put(rows + i * a->features + c, _mm512_add_ps(taken(k + i * a->k_row + c, m), taken(term + c, m)), m);
         }
     }
@@ -195,7 +195,7 @@ ALWAYS __m512 finish(float *x, int64_t W, float unit, float term, const float *b
     for (int64_t i = 0; i < W; i += 16) {
         __m512 y = _mm512_fmadd_ps(_mm512_loadu_ps(x + i), scale, more);
         if (bias) y = _mm512_add_ps(y, _mm512_loadu_ps(bias + i));
-        if (until < i + 16) y = _mm512_mask_mov_ps(_mm512_set1_ps(LOW), until <= i ? 0 : (__mmask16)((1u << (until - i)) - 1), y);
+        if (until < i + 16) y = _mm512_mask_mov_ps(_mm512_set1_ps(LOW), lanes(until - i), y);
         _mm512_storeu_ps(x + i, y);
         top = _mm512_max_ps(top, y);
     }

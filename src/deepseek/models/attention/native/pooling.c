@@ -23,8 +23,6 @@ typedef struct {
     float *mass;           /* (G, N) */
 } Pool;
 
-ALWAYS __mmask16 of_row(int64_t left) { return left < 16 ? (__mmask16)((1u << left) - 1) : 0xffff; }
-
 static void pool_block(const Pool *a, int64_t g, int64_t n) {
     const int64_t W = a->width, C = a->content, text = g / a->heads, head = g % a->heads, start = n * W;
     const int64_t there = least(W, a->tokens - start); /* none of an empty block behind the last */
@@ -34,7 +32,7 @@ static void pool_block(const Pool *a, int64_t g, int64_t n) {
     for (int64_t i = 0; i < there; i++) {
         __m512 sum = _mm512_setzero_ps();
         for (int64_t c = 0; c < C; c += 16) {
-            const __mmask16 m = of_row(C - c);
+            const __mmask16 m = lanes(C - c);
             sum = _mm512_fmadd_ps(taken(k + i * a->k_row + c, m), _mm512_maskz_loadu_ps(m, a->saliency + head * C + c), sum);
         }
         const int hidden = a->hidden && a->hidden[text * a->tokens + start + i];
@@ -44,7 +42,7 @@ static void pool_block(const Pool *a, int64_t g, int64_t n) {
     const int any = top > NOTHING / 2;
     __m512 total = _mm512_setzero_ps();
     for (int64_t i = 0; any && i < there; i += 16) {
-        const __mmask16 m = of_row(there - i);
+        const __mmask16 m = lanes(there - i);
         const __m512 e = _mm512_maskz_mov_ps(m, exponential(_mm512_sub_ps(_mm512_maskz_loadu_ps(m, weight + i), _mm512_set1_ps(top))));
         total = _mm512_add_ps(total, e);
         _mm512_storeu_ps(weight + i, e);
@@ -52,7 +50,7 @@ static void pool_block(const Pool *a, int64_t g, int64_t n) {
     const float sum = _mm512_reduce_add_ps(total);
     a->mass[g * a->blocks + n] = any ? (top + logf(sum)) * a->sharp[head] : NOTHING;
     for (int64_t c = 0; c < C; c += 16) {
-        const __mmask16 m = of_row(C - c);
+        const __mmask16 m = lanes(C - c);
         __m512 mean = _mm512_setzero_ps();
         for (int64_t i = 0; any && i < there; i++)
             mean = _mm512_fmadd_ps(_mm512_set1_ps(weight[i]), taken(k + i * a->k_row + c, m), mean);

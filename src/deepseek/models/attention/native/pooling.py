@@ -7,7 +7,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from deepseek.models.attention.native.attention import precision_taken, sources, with_rows
+from deepseek.models.attention.native.attention import hidden_tokens, precision_taken, sources, with_rows
 
 SOURCES = sources("pooling.c")
 _NUMBERS = ("groups", "heads", "tokens", "blocks", "width", "content", "threads")
@@ -48,7 +48,7 @@ def native_pooling(
     blocks = -(-tokens // width) + spare
     content, saliency = with_rows(content_BHTC), saliency_HC.detach().float().contiguous()
     sharp = torch.ones(heads) if sharpness_H is None else sharpness_H.detach().float().exp()
-    hidden = None if key_mask_BT is None else (~key_mask_BT.bool()).to(torch.uint8).contiguous()
+    hidden = hidden_tokens(key_mask_BT)
     keys = torch.empty(batch, heads, blocks, features, dtype=content.dtype)
     mass = torch.empty(batch, heads, blocks)
     pool = _Pool(

@@ -120,35 +120,35 @@ static int64_t greatest_in_turn(float *x, int64_t count, int64_t keep, int32_t *
 /* The numbers of at most `keep` greatest of x (count, a multiple of 16), greatest first; x is used up. */
 ALWAYS int64_t greatest(float *x, int64_t count, int64_t keep, int32_t *which) {
     if (keep > TILE) return greatest_in_turn(x, count, keep, which);
-    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     int32_t who[count]; /* of those that may be kept */
     int64_t there = count;
     if (count > 2 * TILE) {
         /* of each lane's greatest, the one in the last place that is kept: no fewer are as great */
         __m512 top = _mm512_loadu_ps(x);
         for (int64_t i = 16; i < count; i += 16) top = _mm512_max_ps(top, _mm512_loadu_ps(x + i));
-        const __m512 order = sorted((Sixteen){top, lanes}).x;
+        const __m512 order = sorted((Sixteen){top, places}).x;
         const __m512 enough = _mm512_max_ps(_mm512_permutexvar_ps(_mm512_set1_epi32((int)keep - 1), order), _mm512_set1_ps(NOBODY));
         there = 0;
         for (int64_t i = 0; i < count; i += 16) { /* what is written lies before what is read */
             const __m512 now = _mm512_loadu_ps(x + i);
             const __mmask16 some = _mm512_cmp_ps_mask(now, enough, _CMP_GE_OQ);
-            _mm512_storeu_si512(who + there, _mm512_maskz_compress_epi32(some, _mm512_add_epi32(lanes, _mm512_set1_epi32((int)i))));
+            _mm512_storeu_si512(who + there, _mm512_maskz_compress_epi32(some, _mm512_add_epi32(places, _mm512_set1_epi32((int)i))));
             _mm512_storeu_ps(x + there, _mm512_maskz_compress_ps(some, now));
             there += __builtin_popcount(some);
         }
     }
     const int64_t few = there < count;
-    Sixteen best = {_mm512_set1_ps(LOW), lanes};
+    Sixteen best = {_mm512_set1_ps(LOW), places};
     for (int64_t i = 0; i < there; i += 16) {
-        const __mmask16 some = there - i < 16 ? (__mmask16)((1u << (there - i)) - 1) : 0xffff;
+        const __mmask16 some = lanes(there - i);
         Sixteen s;
         s.x = _mm512_mask_loadu_ps(_mm512_set1_ps(LOW), some, x + i);
-        s.who = few ? _mm512_maskz_loadu_epi32(some, who + i) : _mm512_add_epi32(lanes, _mm512_set1_epi32((int)i));
+        s.who = few ? _mm512_maskz_loadu_epi32(some, who + i) : _mm512_add_epi32(places, _mm512_set1_epi32((int)i));
         s = sorted(s);
         best = i ? merged(best, s) : s;
     }
-    const __mmask16 good = _mm512_cmp_ps_mask(best.x, _mm512_set1_ps(NOBODY), _CMP_GT_OQ) & (__mmask16)((1u << keep) - 1);
+    const __mmask16 good = _mm512_cmp_ps_mask(best.x, _mm512_set1_ps(NOBODY), _CMP_GT_OQ) & lanes(keep);
     _mm512_mask_storeu_epi32(which, good, best.who);
     return __builtin_popcount(good);
 }
@@ -182,14 +182,6 @@ ALWAYS __m128 four_sums(__m512 a, __m512 b, __m512 c, __m512 d) {
 
 /* Products of a query and `count` rows of keys that follow each other. */
 ALWAYS void products(const Number *query, const Number *rows, int64_t E, int64_t count, float *out) {
-    if (count == 4) {
-        __m512 sum[4];
-        UNROLLED for (int i = 0; i < 4; i++) sum[i] = add_products(_mm512_setzero_ps(), query, rows + i * E);
-        for (int64_t e = STEP; e < E; e += STEP)
-            UNROLLED for (int i = 0; i < 4; i++) sum[i] = add_products(sum[i], query + e, rows + i * E + e);
-        _mm_storeu_ps(out, four_sums(sum[0], sum[1], sum[2], sum[3]));
-        return;
-    }
     for (int64_t c = 0; c < count; c += 4) {
         __m512 sum[4];
         for (int i = 0; i < 4; i++) sum[i] = _mm512_setzero_ps();
@@ -197,7 +189,7 @@ ALWAYS void products(const Number *query, const Number *rows, int64_t E, int64_t
             for (int i = 0; i < 4; i++) sum[i] = add_products(sum[i], query + e, rows + (c + i < count ? c + i : c) * E + e);
         const __m128 four = four_sums(sum[0], sum[1], sum[2], sum[3]);
         if (c + 4 <= count) _mm_storeu_ps(out + c, four);
-        else _mm_mask_storeu_ps(out + c, (__mmask8)((1 << (count - c)) - 1), four);
+        else _mm_mask_storeu_ps(out + c, (__mmask8)lanes(count - c), four);
     }
 }
 
@@ -309,9 +301,9 @@ ALWAYS void search_for_tokens(const int tiles, const Search *a, int64_t g, int64
                 products(r->query + w * E, t->rows[l] + first * E, E, least(B, a->nodes[l] - first), x + p * B);
             }
             const int64_t count = up(number * B, TILE), least_node = span > 1 ? 0 : a->sinks, middle = own + a->blocks - (span - 1) / 2;
-            const __m512i few = number <= 16 ? _mm512_maskz_loadu_epi32((__mmask16)((1u << number) - 1), kept) : _mm512_setzero_si512();
+            const __m512i few = number <= 16 ? _mm512_maskz_loadu_epi32(lanes(number), kept) : _mm512_setzero_si512();
             for (int64_t i = 0; i < count; i += 16) {
-                const __mmask16 there = number * B - i < 16 ? (__mmask16)((1u << (number * B - i)) - 1) : 0xffff;
+                const __mmask16 there = lanes(number * B - i);
                 const __m512i of = _mm512_loadu_si512(r->parent + i);
                 const __m512i parent = number <= 16 ? _mm512_permutexvar_epi32(of, few)
                                                     : _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), there, of, kept, 4);

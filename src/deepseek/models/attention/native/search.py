@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deepseek.models.attention.blocks import BlockLayout
-from deepseek.models.attention.native.attention import MULTIPLES, precision_taken, sources, with_rows
+from deepseek.models.attention.native.attention import MULTIPLES, hidden_tokens, precision_taken, sources, with_rows
 from deepseek.models.attention.pooling import Level
 
 SOURCES = sources("search.c")
@@ -68,7 +68,7 @@ def native_search(
     choices = min(layout.chosen(whole), far, blocks)
     wide = (max(due[-1], layout.beam) + 1) * layout.branching
     begins = min(layout.top, blocks) if layout.causal else levels[-1].mass.shape[-1]
-    hidden = None if query_mask_BT is None else (~query_mask_BT.bool()).to(torch.uint8).contiguous()
+    hidden = hidden_tokens(query_mask_BT)
     bucket = layout.bucket(torch.arange(-blocks, blocks + 1)).to(torch.int32)
     due_N = torch.tensor(due, dtype=torch.int32)
     nodes = torch.tensor([level.mass.shape[-1] for level in levels])
