@@ -67,11 +67,11 @@ ALWAYS void sums_of(const int tiles, const Number *a, int64_t a_stride, const Nu
 #endif
 }
 
-/* Products of STEP numbers, sixteen sums at a time. */
-ALWAYS __m512 add_products(__m512 sum, const Number *a, const Number *b) {
+/* Products of STEP numbers and as many, sixteen sums at a time. */
+ALWAYS __m512 add_products(__m512 sum, __m512i a, __m512i b) {
 #ifdef WIDE
-    return _mm512_fmadd_ps(_mm512_loadu_ps(a), _mm512_loadu_ps(b), sum);
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
 #else
-    return add_pairs(sum, _mm512_loadu_si512(a), _mm512_loadu_si512(b));
+    return add_pairs(sum, a, b);
 #endif
 }

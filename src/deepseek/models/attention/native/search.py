@@ -66,8 +66,9 @@ def native_search(
     due = [layout.chosen(first_block + n + 1 if layout.causal else blocks) for n in range(queries)]
     far = max(1, whole - 1 - layout.local) if layout.causal else blocks
     choices = min(layout.chosen(whole), far, blocks)
-    wide = (max(due[-1], layout.beam) + 1) * layout.branching
+    fours = (max(due[-1], layout.beam) + 1) * -(-layout.branching // 4)  # of children, which are read sixteen at a time
     begins = min(layout.top, blocks) if layout.causal else levels[-1].mass.shape[-1]
+    most = 16 * -(-max(4 * fours, begins) // 16)
     hidden = hidden_tokens(query_mask_BT)
     bucket = layout.bucket(torch.arange(-blocks, blocks + 1)).to(torch.int32)
     due_N = torch.tensor(due, dtype=torch.int32)
@@ -80,7 +81,7 @@ def native_search(
         groups=batch * heads, heads=heads, tokens=tokens, first=first_block, blocks=blocks, width=layout.width,
         features=-(-features // multiple) * multiple, content=features, distances=rows.shape[1], local=layout.local,
         sinks=layout.sinks, causal=layout.causal, roots=layout.top, branching=layout.branching, beam=layout.beam,
-        levels=len(levels), choices=choices, most=-(-max(wide, begins) // 16) * 16, threads=torch.get_num_threads(),
+        levels=len(levels), choices=choices, most=most, threads=torch.get_num_threads(),
         tiles=tiles and content.dtype == torch.bfloat16, scale=scale, q=content.data_ptr(),
         q_text=content.stride(0), q_head=content.stride(1), q_row=content.stride(2),
         keys=ctypes.addressof(key_addresses), mass=ctypes.addressof(mass_addresses), nodes=nodes.data_ptr(),
