@@ -12,6 +12,8 @@ from benchmarks.worker import Clock, serve
 
 PAD = 0
 BETAS = (0.9, 0.98)
+ROOMS = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1_024)
+"""Tokens that texts are filled up to."""
 
 
 def prepare(clock: Clock, *, folder: str, settings: dict[str, Any]) -> dict[str, int]:
@@ -231,30 +233,36 @@ def _rate(rate: float, step: int, steps: int) -> float:
 
 
 def _batches(rows: list[Any], tokens: int, draw: Any) -> list[list[Any]]:
-    """Rows of like length together, about so many tokens a batch, in any order."""
+    """Rows of like length together, about so many tokens a batch, in any order.
+
+    Of few shapes, because oneDNN compiles a kernel for each: with batches of any shape that was most of the time.
+    """
     import torch
 
-    order = torch.randperm(len(rows), generator=draw).tolist()
-    batches: list[list[Any]] = []
-    for start in range(0, len(order), 1_024):  # sorted within pools, so that batches differ between epochs
-        batch: list[Any] = []
-        for row in sorted((rows[i] for i in order[start : start + 1_024]), key=lambda row: len(row[0])):
-            if batch and (len(batch) + 1) * len(row[0]) > tokens:
-                batches.append(batch)
-                batch = []
-            batch.append(row)
-        batches.append(batch)
+    like: dict[int, list[Any]] = {}
+    for i in torch.randperm(len(rows), generator=draw).tolist():
+        like.setdefault(_room(len(rows[i][0])), []).append(rows[i])
+    batches = [
+        some[start : start + tokens // room]
+        for room, some in like.items()
+        for start in range(0, len(some), tokens // room)
+    ]
     mixed = torch.randperm(len(batches), generator=draw).tolist()
     return [batches[i] for i in mixed]
 
 
+def _room(length: int) -> int:
+    """The tokens of the batch that a text of so many is in."""
+    return next(room for room in ROOMS if length <= room)
+
+
 def padded(batch: list[Any]) -> tuple[Any, Any, Any]:
-    """Numbers, mask and labels of rows, filled up to the longest."""
+    """Numbers, mask and labels of rows, filled up to their batch's length."""
     import torch
 
-    longest = max(len(ids) for ids, _ in batch)
-    ids = torch.tensor([each + [PAD] * (longest - len(each)) for each, _ in batch])
-    mask = torch.tensor([[1] * len(each) + [0] * (longest - len(each)) for each, _ in batch])
+    room = _room(max(len(ids) for ids, _ in batch))
+    ids = torch.tensor([each + [PAD] * (room - len(each)) for each, _ in batch])
+    mask = torch.tensor([[1] * len(each) + [0] * (room - len(each)) for each, _ in batch])
     return ids, mask, torch.tensor([label for _, label in batch])
 
 
