@@ -115,6 +115,13 @@ ALWAYS void fetch(const void *at, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)at + i, _MM_HINT_T0);
 }
 
+/* Has part `at` of so many parts of numbers brought near. */
+ALWAYS void fetch_part(const Number *numbers, int64_t count, int64_t at, int64_t parts) {
+    const char *from = (const char *)numbers;
+    const int64_t lines = count * (int64_t)sizeof *numbers / 64, each = (lines + parts - 1) / parts;
+    fetch(from + at * each * 64, least(each, lines - at * each) * 64);
+}
+
 /* A segment's tokens against the blocks that each of them chose. A token's weights are lessened by its slots' greatest
  * logit; where a chosen one is so much greater that their sum does not fit, by the greatest so far (`running`). */
 ALWAYS void attend_choices(const int tiles, const int running, const Call *a, int64_t g, int64_t from, int64_t until, const Packed *p, Room *r) {
@@ -139,6 +146,10 @@ ALWAYS void attend_choices(const int tiles, const int running, const Call *a, in
             distances_of(tiles, a, r->query, ROWS, p->distance, r->distance);
             float factor[ROWS];
             for (int64_t i = 0; i < some; i++) {
+                if (at == r->first[n] && n + 1 < N) { /* the next keys and values, some at a time */
+                    fetch_part(key + W * E, W * E, i, some);
+                    fetch_part(value + W * D, W * D, i, some);
+                }
                 const int64_t own = from + who[i] / W;
                 const float term = r->distance[i * R + a->bucket[own - n + N]], before = r->top[who[i]];
                 if (!running) {
