@@ -24,16 +24,24 @@ def attend(clock: Clock, *, kind: str, tokens: int, dtype: str, causal: bool, ba
     kept = getattr(torch, dtype)
     q, k, v = (torch.randn(1, HEADS, tokens, WIDTH).to(kept) for _ in range(3))
     attention = _dense if kind == "dense" else _Gate(causal, kept)
-    if backward:
-        inputs = [x.requires_grad_() for x in (q, k, v)]
-        grad = torch.randn(1, HEADS, tokens, WIDTH).to(kept)
-        with clock:
-            out = attention(*inputs, causal)
-            out.backward(grad)
-        return float(q.grad.float().abs().mean())
-    with torch.inference_mode(), clock:
-        out = attention(q, k, v, causal)
-    return float(out.float().abs().mean())
+    inputs = [x.requires_grad_(backward) for x in (q, k, v)]
+    grad = torch.randn(1, HEADS, tokens, WIDTH).to(kept) if backward else None
+    _called(attention, inputs, causal, grad)  # as a model's layers find it: memory is there, sources are loaded
+    for x in inputs:
+        x.grad = None
+    with clock:
+        out = _called(attention, inputs, causal, grad)
+    return float((out if grad is None else q.grad).float().abs().mean())
+
+
+def _called(attention: Any, inputs: list[Any], causal: bool, grad: Any) -> Any:
+    import torch
+
+    with torch.inference_mode(grad is None):
+        out = attention(*inputs, causal)
+    if grad is not None:
+        out.backward(grad)
+    return out
 
 
 def _dense(q: Any, k: Any, v: Any, causal: bool) -> Any:
