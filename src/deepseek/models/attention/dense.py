@@ -8,12 +8,12 @@ of linear memory (:func:`deepseek.models.attention.sparse.sparse_attention` with
 text, and a graph that is traced for any length, have the far term as a mask: the one is small, and features of the
 other must not depend on the length.
 
-Where the C source runs, training takes that path at all lengths: both passes need a third to a half of the fused
-kernel's time.
+Where the C source runs, training takes that path at all lengths, and whole texts of some blocks without gradients do:
+both passes need a third to a half of the fused kernel's time.
 
-On a CPU that multiplies bfloat16, bidirectional attention in it without gradients runs as two products and a softmax
-instead, whose logits are rounded to 16 bits as transformers' eager attention rounds them: the fused kernel reaches half
-the speed of a product there.
+Otherwise, on a CPU that multiplies bfloat16, bidirectional attention in it with far blocks and without gradients runs
+as two products and a softmax, whose logits are rounded to 16 bits as transformers' eager attention rounds them: the
+fused kernel with as many more features reaches half the speed of a product there.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ from torch.nn import functional
 
 from deepseek.arithmetic import native_precisions
 from deepseek.models.attention.blocks import LOW, BlockLayout, low
+from deepseek.models.attention.native.attention import native_takes
 from deepseek.models.attention.native.backward import native_differentiates
 from deepseek.models.attention.sparse import sparse_attention
 
 LOGITS = 2**20
 """Logits at a time of attention by products: what stays in the caches until it is used."""
+IN_C = {torch.bfloat16: 3, torch.float32: 8}
+"""Blocks from which on the C source is quicker than PyTorch, without gradients."""
 
 
 def dense_attention(
@@ -56,7 +59,7 @@ def dense_attention(
     """
     queries, keys, values = q_BHTE.shape[2], k_BHLE.shape[2], v_BHLD.shape[-1]
     past = keys - queries
-    if s_BHNC is not None and r_HRC is not None and _differentiated_in_c(q_BHTE, k_BHLE, v_BHLD, layout):
+    if s_BHNC is not None and r_HRC is not None and _computed_in_c(q_BHTE, k_BHLE, v_BHLD, layout):
         return sparse_attention(q_BHTE, k_BHLE, v_BHLD, s_BHNC, r_HRC, layout, scale=scale, key_mask_BT=key_mask_BL)
     device = q_BHTE.device
     mask: Tensor | None = None
@@ -64,7 +67,7 @@ def dense_attention(
     if s_BHNC is not None and r_HRC is not None:
         own_T = (torch.arange(queries, device=device) + past) // layout.width
         term_BHTN = far_term(q_BHTE, s_BHNC, r_HRC, layout, own_T)
-    if _by_products_is_faster(q_BHTE, layout):
+    if term_BHTN is not None and _by_products_is_faster(q_BHTE, layout):
         return _by_products(q_BHTE, k_BHLE, v_BHLD, term_BHTN, layout.width, scale, key_mask_BL)
     if term_BHTN is not None:
         if past or torch.compiler.is_exporting() or torch.jit.is_tracing():
@@ -97,10 +100,17 @@ def _with_blocks(q_BHTE: Tensor, k_BHLE: Tensor, term_BHTN: Tensor, width: int) 
     )
 
 
-def _differentiated_in_c(q_BHTE: Tensor, k_BHLE: Tensor, v_BHLD: Tensor, layout: BlockLayout) -> bool:
-    """Whether the C source does it and its backward pass: without a gradient PyTorch's attention is as fast."""
-    wanted = torch.is_grad_enabled() and (q_BHTE.requires_grad or k_BHLE.requires_grad or v_BHLD.requires_grad)
-    return wanted and q_BHTE.shape[2] == k_BHLE.shape[2] and native_differentiates(q_BHTE, v_BHLD, layout)
+def _computed_in_c(q_BHTE: Tensor, k_BHLE: Tensor, v_BHLD: Tensor, layout: BlockLayout) -> bool:
+    """Whether the C source does it, and its backward pass if gradients are wanted; without, short texts are quicker in
+    PyTorch."""
+    if q_BHTE.shape[2] != k_BHLE.shape[2]:
+        return False
+    if torch.is_grad_enabled() and (q_BHTE.requires_grad or k_BHLE.requires_grad or v_BHLD.requires_grad):
+        return native_differentiates(q_BHTE, v_BHLD, layout)
+    traced = torch.compiler.is_exporting() or torch.jit.is_tracing()
+    if traced or q_BHTE.dtype not in IN_C or layout.blocks(q_BHTE.shape[2]) < IN_C[q_BHTE.dtype]:
+        return False
+    return native_takes(q_BHTE, v_BHLD, layout)
 
 
 def _by_products_is_faster(q_BHTE: Tensor, layout: BlockLayout) -> bool:
@@ -116,7 +126,7 @@ def _bfloat16_units() -> bool:
 
 
 def _by_products(
-    q: Tensor, k: Tensor, v: Tensor, term_BHTN: Tensor | None, width: int, scale: float, key_mask_BL: Tensor | None
+    q: Tensor, k: Tensor, v: Tensor, term_BHTN: Tensor, width: int, scale: float, key_mask_BL: Tensor | None
 ) -> Tensor:
     """Attention of some texts', heads' or queries at a time; the blocks' term is added to logits, not made a mask."""
     batch, heads, queries, _ = q.shape
@@ -136,11 +146,10 @@ def _by_products(
         logits = torch.baddbmm(
             nothing.expand(len(q_), shape[2], keys), q_, k_.transpose(1, 2), beta=0, alpha=scale
         ).view(*shape, keys)
-        if term_BHTN is not None:
-            whole, term = keys // width, scale * term_BHTN[part]
-            blocks = logits[..., : whole * width].unflatten(-1, (whole, width))
-            blocks += term[..., :whole, None]
-            logits[..., whole * width :] += term[..., whole : -(-keys // width)]
+        whole, term = keys // width, scale * term_BHTN[part]
+        blocks = logits[..., : whole * width].unflatten(-1, (whole, width))
+        blocks += term[..., :whole, None]
+        logits[..., whole * width :] += term[..., whole : -(-keys // width)]
         if key_mask_BL is not None:
             logits.masked_fill_(~key_mask_BL[text : text + texts, None, None].bool(), low(q.dtype))
         out[part] = torch.bmm(logits.softmax(-1).flatten(0, 1), v_).view(*shape, values)
