@@ -107,10 +107,7 @@ def _computed_in_c(q_BHTE: Tensor, k_BHLE: Tensor, v_BHLD: Tensor, layout: Block
         return False
     if torch.is_grad_enabled() and (q_BHTE.requires_grad or k_BHLE.requires_grad or v_BHLD.requires_grad):
         return native_differentiates(q_BHTE, v_BHLD, layout)
-    traced = torch.compiler.is_exporting() or torch.jit.is_tracing()
-    if traced or q_BHTE.dtype not in IN_C or layout.blocks(q_BHTE.shape[2]) < IN_C[q_BHTE.dtype]:
-        return False
-    return native_takes(q_BHTE, v_BHLD, layout)
+    return native_takes(q_BHTE, v_BHLD, layout) and layout.blocks(q_BHTE.shape[2]) >= IN_C[q_BHTE.dtype]
 
 
 def _by_products_is_faster(q_BHTE: Tensor, layout: BlockLayout) -> bool:

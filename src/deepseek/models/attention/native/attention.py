@@ -58,7 +58,8 @@ def precision_taken(x: Tensor) -> bool:
     Not while a graph is traced, operations are counted or tensors are fake: what C does would not be seen, and a fake
     tensor has no numbers. In bfloat16 only with tiles: without them PyTorch spends its time in products, not between.
     """
-    if torch.compiler.is_compiling() or is_in_torch_dispatch_mode() or type(x) not in (Tensor, nn.Parameter):
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or is_in_torch_dispatch_mode()
+    if traced or type(x) not in (Tensor, nn.Parameter):
         return False
     if x.device.type != "cpu" or x.dtype not in SOURCES:
         return False

@@ -140,6 +140,9 @@ ALWAYS int64_t those_above(const float *x, int64_t count, __m512 enough, int32_t
     return there;
 }
 
+/* The sixteen greatest of those before, if there are any, and of sixteen more, sorted. */
+ALWAYS Sixteen with_more(int64_t before, Sixteen best, Sixteen s) { return before ? merged(best, sorted(s)) : sorted(s); }
+
 /* Those of sorted ones that are kept, if they are candidates at all. */
 ALWAYS int64_t keep_of(Sixteen best, int64_t keep, int32_t *which) {
     const __mmask16 good = _mm512_cmp_ps_mask(best.x, _mm512_set1_ps(NOBODY), _CMP_GT_OQ) & lanes(keep);
@@ -153,17 +156,16 @@ ALWAYS int64_t greatest_of(const float *x, const int32_t *who, int64_t there, in
     for (int64_t i = 0; i == 0 || i < there; i += 16) {
         const __mmask16 some = lanes(there - i);
         const __m512i at = _mm512_maskz_loadu_epi32(some, who + i);
-        const Sixteen s = sorted((Sixteen){_mm512_mask_i32gather_ps(_mm512_set1_ps(LOW), some, at, x, 4), at});
-        best = i ? merged(best, s) : s;
+        best = with_more(i, best, (Sixteen){_mm512_mask_i32gather_ps(_mm512_set1_ps(LOW), some, at, x, 4), at});
     }
     return keep_of(best, keep, which);
 }
 
 /* Of x (count, few), the `keep` greatest. */
 ALWAYS int64_t greatest_of_few(const float *x, int64_t count, int64_t keep, int32_t *which) {
-    Sixteen best = sorted((Sixteen){_mm512_loadu_ps(x), PLACES});
-    for (int64_t i = 16; i < count; i += 16)
-        best = merged(best, sorted((Sixteen){_mm512_loadu_ps(x + i), _mm512_add_epi32(PLACES, _mm512_set1_epi32((int)i))}));
+    Sixteen best;
+    for (int64_t i = 0; i < count; i += 16)
+        best = with_more(i, best, (Sixteen){_mm512_loadu_ps(x + i), _mm512_add_epi32(PLACES, _mm512_set1_epi32((int)i))});
     return keep_of(best, keep, which);
 }
 
@@ -307,8 +309,10 @@ static int64_t lines_of(const Search *a) { return (a->content + FOURTH - 1) / FO
  * a sort does not wait for the one before. */
 ALWAYS void greatest_of_all(const Search *a, int64_t count, int64_t there, int64_t keep, Room *r, int64_t room) {
     const int64_t R = up(a->distances, TILE);
-    if (!count) memset(r->number, 0, there * sizeof *r->number);
-    if (!count) return;
+    if (!count) {
+        memset(r->number, 0, there * sizeof *r->number);
+        return;
+    }
     for (int64_t w = 0; w < there; w++)
         _mm512_storeu_ps(r->top + w * TILE, with_terms(r->score + w * a->most, count, r->far + w * R, R, r->bucket, r->bias));
     if (keep > TILE) {
@@ -329,7 +333,7 @@ ALWAYS void greatest_of_all(const Search *a, int64_t count, int64_t there, int64
 ALWAYS void search_for_tokens(const int tiles, const Search *a, int64_t g, int64_t n, const Tree *t, Room *r) {
     const int64_t own = n + a->first, due = a->due[n], E = a->features, B = a->branching, W = a->width, R = up(a->distances, TILE);
     const int64_t there = least(W, a->tokens - n * W), before = own > a->local ? own - a->local : 0;
-    const int64_t fours = fours_of(a), lines = lines_of(a), wide = due > a->beam ? due : a->beam, room = up((wide + 1) * fours, 4);
+    const int64_t fours = fours_of(a), lines = lines_of(a), wide = due > a->beam ? due : a->beam, room = up(wide + 1, 4);
     int64_t level = 0, span = 1;
     for (int64_t reach = a->roots; level < a->levels - 1 && before > reach; reach *= B) level++, span *= B;
     const int64_t begun = least(before / span, a->nodes[level]), all = up(begun, TILE);
@@ -369,7 +373,7 @@ ALWAYS void search_for_tokens(const int tiles, const Search *a, int64_t g, int64
                 __m512 score = _mm512_add_ps(products(r->query + w * E, children, lines), terms_at(r->far + w * R, R, bucket));
                 if (t->gaps[l]) score = _mm512_add_ps(score, _mm512_mask_i32gather_ps(_mm512_setzero_ps(), good, node, t->bias[l], 4));
                 const Sixteen s = {_mm512_mask_mov_ps(_mm512_set1_ps(LOW), good, score), node};
-                if (at_once) { best = i ? merged(best, sorted(s)) : sorted(s); continue; }
+                if (at_once) { best = with_more(i, best, s); continue; }
                 _mm512_storeu_ps(x + i, s.x);
                 _mm512_storeu_si512(r->node + i, node);
             }
@@ -464,7 +468,7 @@ static int64_t room_of(const Search *a, uint8_t *memory, Room *r) {
     r->parent = cut(&at, a->most * 4);
     r->child = cut(&at, a->most * 4);
     r->bias = cut(&at, a->most * 4);
-    r->kept = cut(&at, (W + 1) * (a->most + TILE) * 4);
+    r->kept = cut(&at, (W + 1) * a->most * 4);
     r->number = cut(&at, W * 8);
     return at - memory;
 }
