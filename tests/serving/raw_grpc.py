@@ -87,7 +87,7 @@ class Connection:
             self.ended = True
 
     def stream_data(self, stream: int, total: int, first: bytes) -> int:
-        """Send up to ``total`` bytes on a stream, as far as the server wants them; returns how many it took."""
+        """Send ``total`` bytes on a stream, as far as the server wants them; returns how many it took."""
         taken = 0
         filler = bytes(FRAME_BYTES)
         while taken < total and not self.ended:
@@ -95,7 +95,7 @@ class Connection:
             if room <= 0:
                 self.read()
                 continue
-            piece = first if taken == 0 else filler[: min(room, FRAME_BYTES)]
+            piece = first if taken == 0 else filler[: min(room, FRAME_BYTES, total - taken)]
             self.send(frame(DATA, 0, stream, piece))
             self._granted[0] -= len(piece)
             self._used += len(piece)

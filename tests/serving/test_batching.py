@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -79,6 +81,36 @@ def test_a_batch_size_of_one_works_and_a_large_request_is_split_and_rejoined() -
         batcher = MicroBatcher(recorder, BatchingConfig(max_batch_size=1))
         assert [row["v"] for row in await batcher.submit(rows(3, 1, 2))] == [3, 1, 2]
         assert [values for values, _ in recorder.batches] == [[3], [1], [2]]
+        await batcher.drain()
+
+    asyncio.run(run())
+
+
+class Kept(dict[str, int]):
+    """A row that tells whether anybody still has it."""
+
+
+def test_an_idle_batcher_keeps_neither_rows_nor_answers() -> None:
+    async def run() -> None:
+        watched: list[weakref.ref[Kept]] = []
+
+        def predict(rows: Any, parameters: Any) -> list[Kept]:
+            answers = [Kept(row) for row in rows]
+            watched.extend(map(weakref.ref, answers))
+            return answers
+
+        batcher = MicroBatcher(predict)
+        sent = Kept(v=1)
+        watched.append(weakref.ref(sent))
+        answers = await batcher.submit([sent])
+        assert answers == [{"v": 1}]
+        del sent, answers
+        for _ in range(100):
+            if not any(each() for each in watched):
+                break
+            await asyncio.sleep(0.02)
+        gc.collect()
+        assert [each() for each in watched] == [None, None]
         await batcher.drain()
 
     asyncio.run(run())

@@ -115,6 +115,7 @@ class ThreadExecutor:
             except RuntimeError:
                 logger.warning("a model finished after its event loop was closed; its answer is lost")
                 return
+            del call, batch, outcomes  # else an idle thread would hold the last rows and answers
 
     def _returned(self, batch: Batch, outcomes: list[Outcome]) -> None:
         self.free = 1

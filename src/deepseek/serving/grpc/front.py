@@ -1,7 +1,8 @@
 """Picks the gRPC front: the one in Rust where it is installed and can do what is asked for, else grpc.aio.
 
 The one in Rust holds a message in memory before it knows that it is too large, whoever sent it: up to 4 GiB of each, as
-much as gRPC's framing allows. So where others than this machine's users can reach the port, it has to be asked for.
+much as gRPC's framing allows, and for a moment twice that. So where others than this machine's users can reach the
+port, it has to be asked for.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ Choices
 Its ``close()`` does not wait until answers that it was given are written to their sockets, and does not tell when they
 are; so the end waits a moment for them.
 
-It has no TLS: :mod:`deepseek.serving.grpc.front` takes grpc.aio then. It reads a message as a whole before it asks for
-its size; so a message over the limit is refused, but was in memory once.
+It has no TLS: :mod:`deepseek.serving.grpc.front` takes grpc.aio then. It reads a message as a whole, and
+hands over a copy, before its size is asked for; so a message over the limit is refused, but was in memory, for a moment
+twice.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ class NativeFront:
             except RuntimeError:  # the loop was closed without stop()
                 self._front.close()
                 return
+            del events  # else this thread would hold the last messages until the next come
 
     def _take(self, events: list[tuple[Any, ...]]) -> None:
         assert self._loop is not None
