@@ -18,6 +18,7 @@ from deepseek.models.attention.dense import dense_attention
 from deepseek.models.attention.native.attention import SOURCES, has_tiles, native_attention, native_takes
 from deepseek.models.attention.native.backward import native_differentiates, native_gradients
 from deepseek.models.attention.native.pooling import native_pools
+from deepseek.models.attention.native.rotation import native_rotates
 from deepseek.models.attention.native.search import native_search, native_searches
 from deepseek.models.attention.pooling import Level, occupied, pool_blocks, tree
 from deepseek.models.attention.reference import reference_attention
@@ -248,9 +249,14 @@ def test_where_a_compiler_is_at_work_or_numbers_are_others_pytorch_computes(monk
     assert native_takes(case.q.bfloat16(), case.v.bfloat16(), case.layout) == TILES
     assert not native_takes(case.q.double(), case.v.double(), case.layout)
     assert not native_takes(case.q, case.v, replace(case.layout, width=16))
-    with FakeTensorMode() as fakes:
+    assert not native_rotates(case.q)  # gradients are on
+    with torch.no_grad():
+        assert native_rotates(case.q)
+        assert not native_rotates(case.q.double())
+    with FakeTensorMode() as fakes, torch.no_grad():
         fake = fakes.from_tensor(case.q)
         assert not native_takes(fake, fake, case.layout)
+        assert not native_rotates(fake)
     assert not native_takes(fake, fake, case.layout)
     with FlopCounterMode(display=False):
         assert not native_takes(case.q, case.v, case.layout)

@@ -16,7 +16,7 @@ from deepseek.models.attention.blocks import BlockLayout
 from deepseek.models.attention.dense import dense_attention
 from deepseek.models.attention.gate import choose
 from deepseek.models.attention.pooling import pool_blocks
-from deepseek.models.attention.positions import rotary_tables, rotate, rotate_, rotation_matrices
+from deepseek.models.attention.positions import Turns, rotary_tables, rotate
 from deepseek.models.attention.reference import reference_attention
 from deepseek.models.attention.sparse import sparse_attention
 
@@ -144,12 +144,25 @@ def test_dense_bfloat16_without_gradients_is_as_near_as_its_digits(tokens, at_on
         assert ((have.float() - want) * real).norm() < 0.02 * (want * real).norm()
 
 
-def test_vectors_turned_in_place_are_those_turned_in_a_copy():
-    x = torch.randn(2, 37, 3, 2, 12)
-    tables = rotary_tables(torch.arange(5, 42), 8, shortest=4.0, longest=100.0, dtype=x.dtype)
-    want = rotate(x.flatten(2, 3), tables).view(x.shape)
-    rotate_(x, rotation_matrices(tables))
-    torch.testing.assert_close(x, want)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("features", "shape"), [(8, (2, 37, 3, 2, 12)), (16, (2, 1200, 12, 2, 64)), (40, (1, 9, 1, 2, 41))]
+)
+def test_vectors_turned_in_place_are_those_turned_in_a_copy(features, shape, dtype):
+    fused = torch.randn(*shape[:3], shape[3] * shape[4] + 7).to(dtype)
+    own = slice(0, shape[3] * shape[4])
+    tables = rotary_tables(torch.arange(5, 5 + shape[1]), features, shortest=4.0, longest=100.0, dtype=dtype)
+    exact = [table.float() for table in tables]
+    want = rotate(fused[..., own].float().unflatten(-1, shape[3:]).flatten(2, 3), exact).view(shape)
+    turns = Turns(tables)
+    with torch.no_grad():
+        for turn_ in (turns.turn_, turns.multiply_):
+            have = fused.clone()
+            turn_(have[..., own].unflatten(-1, shape[3:]))
+            assert torch.equal(have[..., own.stop :], fused[..., own.stop :])
+            found = have[..., own].unflatten(-1, shape[3:])
+            torch.testing.assert_close(found.float(), want, atol=1e-6, rtol=2e-6 if dtype == torch.float32 else 2**-8)
+            assert torch.equal(found[..., :-features], fused[..., own].unflatten(-1, shape[3:])[..., :-features])
 
 
 def test_a_choice_of_blocks_would_show_a_causal_model_its_future():

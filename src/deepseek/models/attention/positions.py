@@ -19,9 +19,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from deepseek.models.attention.native.rotation import native_rotates, native_rotation_
 
 
 def rotary_tables(
@@ -116,23 +119,43 @@ def rotate(x_BTHE: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat([x_BTHE[..., : -2 * half], *turned], -1)
 
 
-def rotation_matrices(tables: tuple[Tensor, Tensor]) -> Tensor:
-    """The turn of each position as a matrix to multiply row vectors with: two (T, F / 2) to (T, F, F)."""
-    cos, sin = (torch.diag_embed(table) for table in tables)
-    return torch.cat([torch.cat([cos, sin], 2), torch.cat([-sin, cos], 2)], 1)
+class Turns:
+    """The turns of one pass' positions for vectors that are turned in place, where no gradient is asked for, on a CPU.
 
+    In C where that runs; else as matrices: one product for all vectors of a position instead of sums and products over
+    rows of a few numbers, which leave a CPU's vectors half empty. Features that do not turn are not copied.
 
-def rotate_(x_BTHSE: Tensor, turns_TFF: Tensor) -> None:
-    """As :func:`rotate`, in place, (B, T, H, S, E), where no gradient is asked for.
-
-    One product for all vectors of a position instead of sums and products over rows of a few numbers, which leave a
-    CPU's vectors half empty; and features that do not turn are not copied.
+    Args:
+        tables: cosines and sines, two (T, F / 2).
     """
-    tokens, features, _ = turns_TFF.shape
-    turning = x_BTHSE[..., -features:]
-    by_position = turning.transpose(0, 1)
-    turned = torch.bmm(by_position.reshape(tokens, -1, features), turns_TFF)
-    by_position.copy_(turned.view(by_position.shape))
+
+    def __init__(self, tables: tuple[Tensor, Tensor]) -> None:
+        self._tables = tables
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of vectors that can be turned."""
+        return self._tables[0].dtype
+
+    @cached_property
+    def matrices_TFF(self) -> Tensor:
+        """The turn of each position as a matrix to multiply row vectors with."""
+        cos, sin = (torch.diag_embed(table) for table in self._tables)
+        return torch.cat([torch.cat([cos, sin], 2), torch.cat([-sin, cos], 2)], 1)
+
+    def turn_(self, x_BTHSE: Tensor) -> None:
+        """As :func:`rotate`, in place, (B, T, H, S, E)."""
+        if native_rotates(x_BTHSE):
+            native_rotation_(x_BTHSE, self._tables)
+        else:
+            self.multiply_(x_BTHSE)
+
+    def multiply_(self, x_BTHSE: Tensor) -> None:
+        """As :meth:`turn_`, by matrices."""
+        tokens, features, _ = self.matrices_TFF.shape
+        by_position = x_BTHSE[..., -features:].transpose(0, 1)
+        turned = torch.bmm(by_position.reshape(tokens, -1, features), self.matrices_TFF)
+        by_position.copy_(turned.view(by_position.shape))
 
 
 def relative_rows(steps_HSMC: Tensor) -> Tensor:

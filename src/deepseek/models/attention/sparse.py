@@ -8,6 +8,7 @@ computed by :mod:`.kernels`, on CPUs with AVX-512 (bfloat16: with AMX's tiles) b
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from deepseek.models.attention.kernels.available import kernels_take
 from deepseek.models.attention.native.attention import native_attention, native_takes
 from deepseek.models.attention.native.backward import native_differentiates, native_gradients
 
+FEW = 64
+"""Blocks up to which the choice of all is kept: their square, in numbers of 64 bits."""
 TINY = 1e-30
 """The least sum of weights: of a query that sees nothing, the sum is 0."""
 
@@ -50,7 +53,9 @@ def sparse_attention(
             f"causal attention needs a choice for each of {tokens} tokens, received one for {chosen.shape[2]} blocks"
         )
     if chosen is None:
-        chosen = _all_far(layout, blocks, q_BHTE.device).expand(*q_BHTE.shape[:2], -1, -1)
+        kept = blocks <= FEW and native_takes(q_BHTE, v_BHTD, layout)  # else tensors may be fake
+        far = _few_far(layout, blocks) if kept else _all_far(layout, blocks, q_BHTE.device)
+        chosen = far.expand(*q_BHTE.shape[:2], -1, -1)
     if kernels_take(q_BHTE, k_BHTE, v_BHTD, r_HRC, layout, scale):
         from deepseek.models.attention.kernels.function import kernel_attention
 
@@ -61,6 +66,13 @@ def sparse_attention(
         q_BHTE, k_BHTE, v_BHTD, s_BHNC.to(k_BHTE.dtype), r_HRC.to(k_BHTE.dtype), chosen, key_mask_BT, layout, scale
     )
     return out
+
+
+@lru_cache(maxsize=64)
+def _few_far(layout: BlockLayout, blocks: int) -> Tensor:
+    """As :func:`_all_far`, on the CPU, made once for all short texts of a length."""
+    with torch.inference_mode(mode=False):
+        return _all_far(layout, blocks, torch.device("cpu"))
 
 
 def _all_far(layout: BlockLayout, blocks: int, device: torch.device) -> Tensor:

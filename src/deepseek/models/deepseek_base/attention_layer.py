@@ -17,12 +17,12 @@ from deepseek.models.attention.dense import dense_attention
 from deepseek.models.attention.gate import Choice, choose
 from deepseek.models.attention.pooling import Level, pool_blocks
 from deepseek.models.attention.positions import (
+    Turns,
     first_looks,
     leaving_far_blocks,
     looking_at,
     relative_rows,
     rotate,
-    rotate_,
 )
 from deepseek.models.attention.sparse import sparse_attention
 from deepseek.models.deepseek_base.cache import GatedCacheLayer
@@ -39,7 +39,7 @@ class AttentionInputs:
 
     Attributes:
         tables: cosines and sines of the rotary features.
-        turns: the same as matrices, to turn features in place; where no gradient is asked for, on a CPU.
+        turns: the same, to turn features in place; where no gradient is asked for, on a CPU.
         mask_BL: true for tokens, false for padding; ``None`` if there is none.
         starts: each text's first token, where padding stands before a text: its blocks are counted from there, so that
             padding changes nothing of what it gets. ``None`` if there is no such padding.
@@ -58,7 +58,7 @@ class AttentionInputs:
     exporting: bool
     gate_losses: list[Tensor] | None = None
     scored_BT: Tensor | None = None
-    turns: Tensor | None = None
+    turns: Turns | None = None
     starts: tuple[int, ...] | None = None
     only_behind: bool = False
     shares: list[Tensor] | None = None
@@ -185,14 +185,14 @@ class GatedAttention(nn.Module):
         return torch.cat(mixed)
 
     def project(
-        self, hidden_BTM: Tensor, tables: tuple[Tensor, Tensor], turns: Tensor | None = None
+        self, hidden_BTM: Tensor, tables: tuple[Tensor, Tensor], turns: Turns | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (B, H, T, .), turned by their positions: as matrices say, where there are any."""
+        """Queries, keys and values (B, H, T, .), turned by their positions: in place, if ``turns`` are given."""
         batch, tokens, _ = hidden_BTM.shape
         mixed = self.query_key_value(hidden_BTM).view(batch, tokens, self.heads, -1)
         turning = self.key_dim > self.content_dim
         if turning and turns is not None and turns.dtype == mixed.dtype:
-            rotate_(mixed[..., : 2 * self.key_dim].unflatten(-1, (2, self.key_dim)), turns)
+            turns.turn_(mixed[..., : 2 * self.key_dim].unflatten(-1, (2, self.key_dim)))
             turning = False
         q, k, v = mixed.split([self.key_dim, self.key_dim, self.value_dim], -1)
         if turning:

@@ -26,7 +26,7 @@ from transformers.utils.import_utils import is_fake_tensor
 from transformers.utils.output_capturing import capture_outputs
 
 from deepseek.errors import ConfigError
-from deepseek.models.attention.positions import rotary_tables, rotation_matrices
+from deepseek.models.attention.positions import Turns, rotary_tables
 from deepseek.models.deepseek_base.attention_layer import AttentionInputs, GatedAttention
 from deepseek.models.deepseek_base.cache import GatedCacheLayer, gated_cache
 from deepseek.models.deepseek_base.config import DeepSeekBaseConfig
@@ -190,7 +190,7 @@ class DeepSeekBaseModel(DeepSeekBasePreTrainedModel):
         )
         return AttentionInputs(
             tables=tables,
-            turns=rotation_matrices(tables) if in_place else None,
+            turns=Turns(tables) if in_place else None,
             mask_BL=mask,
             starts=_starts(mask) if padded else None,
             only_behind=padded and _only_behind(mask),

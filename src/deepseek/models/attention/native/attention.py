@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -52,16 +53,22 @@ def has_tiles() -> bool:
     return given is not None and bool(given())
 
 
+def seen_by_c(x: Tensor) -> bool:
+    """Whether the C sources may have such numbers here.
+
+    Not while a graph is traced, operations are counted or tensors are fake: what C does would not be seen, and a fake
+    tensor has no numbers.
+    """
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or is_in_torch_dispatch_mode()
+    return not traced and type(x) in (Tensor, nn.Parameter) and x.device.type == "cpu" and x.dtype in SOURCES
+
+
 def precision_taken(x: Tensor) -> bool:
     """Whether the C sources compute with such numbers here.
 
-    Not while a graph is traced, operations are counted or tensors are fake: what C does would not be seen, and a fake
-    tensor has no numbers. In bfloat16 only with tiles: without them PyTorch spends its time in products, not between.
+    In bfloat16 only with tiles: without them PyTorch spends its time in products, not between.
     """
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or is_in_torch_dispatch_mode()
-    if traced or type(x) not in (Tensor, nn.Parameter):
-        return False
-    if x.device.type != "cpu" or x.dtype not in SOURCES:
+    if not seen_by_c(x):
         return False
     if x.dtype == torch.bfloat16:
         return has_tiles()
@@ -123,7 +130,7 @@ class PassCall:
         choices: Tensor | None = chosen.to(torch.int32).contiguous()
         batch, heads, self._tokens, features = q.shape
         blocks = layout.blocks(self._tokens)
-        slots = layout.near_slots(blocks)
+        slots, bucket = _places(layout, blocks)
         if chosen.shape[2] == blocks and self._tokens != blocks:
             shared = chosen.stride()[:2] == (0, 0)  # one for all texts and heads
             further = chosen[0, 0] if shared else chosen.flatten(0, 1)
@@ -133,7 +140,7 @@ class PassCall:
             "r": r.to(q.dtype).contiguous(),
             "slot": slots.contiguous(),
             "choice": choices,
-            "bucket": layout.bucket(torch.arange(-blocks, blocks + 1)).to(torch.int32),
+            "bucket": bucket,
             "hidden": hidden_tokens(key_mask),
             **more,
         }
@@ -167,6 +174,14 @@ class PassCall:
         assert function is not None
         if function(ctypes.byref(self._call)):
             raise MemoryError(f"no memory for attention of {self._tokens:,} tokens")
+
+
+@lru_cache(maxsize=64)  # of short texts, a score of small operations would take as long as attention does
+def _places(layout: BlockLayout, blocks: int) -> tuple[Tensor, Tensor]:
+    """Near slots, and the buckets of distances from -N to N, of texts of so many blocks."""
+    with torch.inference_mode(mode=False):
+        distances = torch.arange(-blocks, blocks + 1, device="cpu")
+        return layout.near_slots(blocks).contiguous(), layout.bucket(distances).to(torch.int32)
 
 
 def hidden_tokens(mask: Tensor | None) -> Tensor | None:
