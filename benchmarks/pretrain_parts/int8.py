@@ -14,6 +14,7 @@ from benchmarks.harness import Figure, Worker, alternate, say
 from benchmarks.pretrain_parts.corpora import TASKS
 from benchmarks.pretrain_parts.latency import QUICK as QUICK_SIZE
 from benchmarks.pretrain_parts.latency import SIZE
+from benchmarks.pretrain_parts.models import KINDS
 from benchmarks.trainings import Context
 
 STEPS = "benchmarks.pretrain_parts.int8_steps"
@@ -33,15 +34,15 @@ def _accuracy(context: Context) -> dict[str, Figure]:
         raise SystemExit("int8 reads the models that the part score makes: run --only score,int8 with one --workspace")
     tuned = json.loads(chosen.read_text(encoding="utf-8"))["tuned"]
     drops: dict[str, dict[str, float]] = {}
-    for kind, folders in tuned.items():
-        for task, name in folders.items():
+    for kind in KINDS:
+        for task, name in tuned[kind].items():
             with Worker(STEPS) as worker:
                 value: dict[str, Any] = worker.run(
                     "accuracy", limit_s=3_600, folder=str(folder), tuned=name, task=task, kind=kind
                 )["value"]
             say(f"{task}, {kind}: float32 {value['float32']:.2%}, int8 {value['int8']:.2%}")
             drops.setdefault(kind, {})[task] = 100 * (value["float32"] - value["int8"])
-    ours, bert = (list(drops[kind].values()) for kind in ("deepseek-base", "bert"))
+    bert, ours = (list(drops[kind].values()) for kind in KINDS)
     return {
         "int8_accuracy_drop": Figure(
             value=statistics.mean(ours),
