@@ -11,6 +11,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from deepseek.models.deepseek_base.attention_layer import AttentionInputs, GatedAttention
 from deepseek.models.deepseek_base.cache import GatedCacheLayer
 from deepseek.models.deepseek_base.config import DeepSeekBaseConfig
+from deepseek.models.deepseek_base.gated_gelu import gated_gelu
 
 
 class Embeddings(nn.Module):
@@ -42,13 +43,15 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
         self.down_proj.ends_a_branch = True
         self.activation = ACT2FN[config.hidden_act]
+        self.by_gelu = config.hidden_act == "gelu"
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, M) to (B, T, M)."""
         inner = self.up_proj(x)
         if self.gate_proj is None:
             return self.down_proj(self.activation(inner))
-        return self.down_proj(self.activation(self.gate_proj(x)) * inner)
+        gate = self.gate_proj(x)
+        return self.down_proj(gated_gelu(gate, inner) if self.by_gelu else self.activation(gate) * inner)
 
 
 class DeepSeekBaseLayer(GradientCheckpointingLayer):
