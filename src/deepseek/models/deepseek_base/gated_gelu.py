@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deepseek.models.attention.native.attention import NEEDS, seen_by_c
-from deepseek.native.library import Source
+from deepseek.models.attention.native.attention import seen_by_c, sources
 
-_FILE = Path(__file__).with_name("gated_gelu.c")
-SOURCES = {torch.bfloat16: Source(_FILE, NEEDS), torch.float32: Source(_FILE, NEEDS, ("WIDE",))}
+SOURCES = sources(Path(__file__).with_name("gated_gelu.c"))
 
 
 class _Gated(ctypes.Structure):

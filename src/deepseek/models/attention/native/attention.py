@@ -23,13 +23,12 @@ _NUMBERS = ("groups", "heads", "tokens", "blocks", "width", "features", "content
             "distances", "local", "causal", "threads", "tiles")  # fmt: skip
 
 
-def sources(name: str) -> dict[torch.dtype, Source]:
-    """A file beside this one, for each precision that it is compiled for."""
-    file = Path(__file__).with_name(name)
+def sources(file: Path) -> dict[torch.dtype, Source]:
+    """A C file, for each precision that it is compiled for."""
     return {torch.bfloat16: Source(file, NEEDS), torch.float32: Source(file, NEEDS, ("WIDE",))}
 
 
-SOURCES = sources("attention.c")
+SOURCES = sources(Path(__file__).with_name("attention.c"))
 
 
 class _Call(ctypes.Structure):
@@ -130,7 +129,7 @@ class PassCall:
         choices: Tensor | None = chosen.to(torch.int32).contiguous()
         batch, heads, self._tokens, features = q.shape
         blocks = layout.blocks(self._tokens)
-        slots, bucket = _places(layout, blocks)
+        slots, bucket = places(layout, blocks)
         if chosen.shape[2] == blocks and self._tokens != blocks:
             shared = chosen.stride()[:2] == (0, 0)  # one for all texts and heads
             further = chosen[0, 0] if shared else chosen.flatten(0, 1)
@@ -177,7 +176,7 @@ class PassCall:
 
 
 @lru_cache(maxsize=64)  # of short texts, a score of small operations would take as long as attention does
-def _places(layout: BlockLayout, blocks: int) -> tuple[Tensor, Tensor]:
+def places(layout: BlockLayout, blocks: int) -> tuple[Tensor, Tensor]:
     """Near slots, and the buckets of distances from -N to N, of texts of so many blocks."""
     with torch.inference_mode(mode=False):
         distances = torch.arange(-blocks, blocks + 1, device="cpu")

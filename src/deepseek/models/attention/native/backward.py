@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
 from deepseek.models.attention.blocks import BlockLayout
 from deepseek.models.attention.native.attention import Inputs, PassCall, native_takes, sources
 
-SOURCES = sources("backward.c")
+SOURCES = sources(Path(__file__).with_name("backward.c"))
 
 
 def native_differentiates(q: Tensor, v: Tensor, layout: BlockLayout) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from deepseek.models.attention.native.attention import hidden_tokens, precision_taken, sources, with_rows
 
-SOURCES = sources("pooling.c")
+SOURCES = sources(Path(__file__).with_name("pooling.c"))
 _NUMBERS = ("groups", "heads", "tokens", "blocks", "width", "content", "threads")
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from deepseek.models.attention.native.attention import seen_by_c, sources
 
-SOURCES = sources("rotation.c")
+SOURCES = sources(Path(__file__).with_name("rotation.c"))
 _NUMBERS = ("texts", "tokens", "heads", "sides", "half", "threads")
 
 

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from deepseek.models.attention.blocks import BlockLayout
-from deepseek.models.attention.native.attention import MULTIPLES, hidden_tokens, precision_taken, sources, with_rows
+from deepseek.models.attention.native.attention import (
+    MULTIPLES,
+    hidden_tokens,
+    places,
+    precision_taken,
+    sources,
+    with_rows,
+)
 from deepseek.models.attention.pooling import Level
 
-SOURCES = sources("search.c")
+SOURCES = sources(Path(__file__).with_name("search.c"))
 _NUMBERS = (
     "groups", "heads", "tokens", "first", "blocks", "width", "features", "content", "distances", "local", "sinks",
     "causal", "roots", "branching", "beam", "levels", "choices", "most", "threads", "tiles",
@@ -70,7 +78,7 @@ def native_search(
     begins = min(layout.top, blocks) if layout.causal else levels[-1].mass.shape[-1]
     most = 16 * -(-max(4 * fours, begins) // 16)
     hidden = hidden_tokens(query_mask_BT)
-    bucket = layout.bucket(torch.arange(-blocks, blocks + 1)).to(torch.int32)
+    _, bucket = places(layout, blocks)
     due_N = torch.tensor(due, dtype=torch.int32)
     nodes = torch.tensor([level.mass.shape[-1] for level in levels])
     units = tokens if layout.causal else queries
